@@ -1,0 +1,1 @@
+"""Marketplace SaaS: what the functions share."""
