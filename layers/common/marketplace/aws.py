@@ -1,0 +1,76 @@
+"""The one place where boto3 clients are made: regions, timeouts and retries are decided here."""
+
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_marketplace_agreement import AgreementServiceClient
+    from mypy_boto3_marketplace_entitlement import MarketplaceEntitlementServiceClient
+    from mypy_boto3_meteringmarketplace import MarketplaceMeteringClient
+    from mypy_boto3_sqs import SQSClient
+
+MARKETPLACE_REGION = "us-east-1"
+"""GetEntitlements and the agreement API exist here only (Seller Guide: checking entitlements; botocore endpoints);
+boto3 would build a host name for any other region."""
+
+
+def dynamodb() -> "DynamoDBClient":
+    return boto3.client(
+        "dynamodb",
+        config=Config(
+            connect_timeout=2,
+            read_timeout=5,
+            retries={"mode": "standard", "total_max_attempts": 4},
+            max_pool_connections=32,
+            tcp_keepalive=True,
+        ),
+    )
+
+
+def sqs() -> "SQSClient":
+    return boto3.client("sqs", config=_patient())
+
+
+def events() -> "EventBridgeClient":
+    return boto3.client("events", config=_patient())
+
+
+def metering_without_retries(region: str, connections: int = 8) -> "MarketplaceMeteringClient":
+    """For BatchMeterUsage: the SDK's own retries are off, so that every attempt is ours to see and to account for."""
+    return boto3.client(
+        "meteringmarketplace",
+        region_name=region,
+        config=Config(
+            connect_timeout=3,
+            read_timeout=15,
+            retries={"mode": "standard", "total_max_attempts": 1},
+            max_pool_connections=connections,
+            tcp_keepalive=True,
+        ),
+    )
+
+
+def metering_for_registration(region: str = MARKETPLACE_REGION) -> "MarketplaceMeteringClient":
+    """For ResolveCustomer: a buyer waits for the answer, so it tries briefly. Repeating it is safe: the same token
+    gives the same answer (Seller Guide: saas-product-customer-setup)."""
+    return boto3.client(
+        "meteringmarketplace",
+        region_name=region,
+        config=Config(connect_timeout=2, read_timeout=4, retries={"mode": "standard", "total_max_attempts": 2}),
+    )
+
+
+def entitlement() -> "MarketplaceEntitlementServiceClient":
+    return boto3.client("marketplace-entitlement", region_name=MARKETPLACE_REGION, config=_patient())
+
+
+def agreement() -> "AgreementServiceClient":
+    return boto3.client("marketplace-agreement", region_name=MARKETPLACE_REGION, config=_patient())
+
+
+def _patient() -> Config:
+    return Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})

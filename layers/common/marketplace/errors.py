@@ -1,0 +1,139 @@
+"""One table for every error code that AWS answers, and one tree for what the callers of AWS can meet.
+
+AwsError
++-- RefusedError            AWS understood and said no: sending it again gives the same answer
+|   +-- ExpiredTokenError       the buyer's registration token is too old
+|   +-- InvalidTokenError       the registration token is not one of AWS's
+|   +-- RecordRefusedError      a record in the call is bad; the whole call was refused and nothing was metered
+|   +-- InvalidParameterError   the request is malformed
++-- UnavailableError        nothing is known to be wrong with the request: try later
+    +-- ThrottledError          refused before it was looked at
+    +-- SystemicError           refused for the whole account or deployment: disabled, denied, expired credentials
+    +-- NoAnswerError           AWS may or may not have acted: 5xx, timeout, lost connection
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+)
+from botocore.exceptions import ConnectionError as BotocoreConnectionError
+
+
+class AwsError(Exception):
+    """An AWS call that didn't succeed. `code` is AWS's error code, or the client's error class."""
+
+    def __init__(self, code: str, message: str = "") -> None:
+        super().__init__(f"{code}: {message}" if message else code)
+        self.code = code
+
+
+class RefusedError(AwsError): ...
+
+
+class ExpiredTokenError(RefusedError): ...
+
+
+class InvalidTokenError(RefusedError): ...
+
+
+class RecordRefusedError(RefusedError): ...
+
+
+class InvalidParameterError(RefusedError): ...
+
+
+class UnavailableError(AwsError): ...
+
+
+class ThrottledError(UnavailableError): ...
+
+
+class SystemicError(UnavailableError): ...
+
+
+class NoAnswerError(UnavailableError): ...
+
+
+# Codes as in the botocore models of meteringmarketplace, marketplace-entitlement and marketplace-agreement, and AWS's
+# common errors. A code that is not here is classed by its HTTP status.
+_BY_CODE: dict[str, type[AwsError]] = {
+    "ExpiredTokenException": ExpiredTokenError,
+    "InvalidTokenException": InvalidTokenError,
+    "InvalidUsageDimensionException": RecordRefusedError,
+    "InvalidLicenseException": RecordRefusedError,
+    "InvalidTagException": RecordRefusedError,
+    "InvalidUsageAllocationsException": RecordRefusedError,
+    "InvalidCustomerIdentifierException": RecordRefusedError,
+    "InvalidProductCodeException": RecordRefusedError,
+    "TimestampOutOfBoundsException": RecordRefusedError,
+    "ValidationException": InvalidParameterError,
+    "InvalidParameterException": InvalidParameterError,
+    "InvalidParameterValue": InvalidParameterError,
+    "ThrottlingException": ThrottledError,
+    "Throttling": ThrottledError,
+    "ThrottledException": ThrottledError,
+    "RequestThrottled": ThrottledError,
+    "RequestThrottledException": ThrottledError,
+    "TooManyRequestsException": ThrottledError,
+    "RequestLimitExceeded": ThrottledError,
+    "ProvisionedThroughputExceededException": ThrottledError,
+    "SlowDown": ThrottledError,
+    "DisabledApiException": SystemicError,
+    "AccessDeniedException": SystemicError,
+    "AccessDenied": SystemicError,
+    "UnrecognizedClientException": SystemicError,
+    "InvalidClientTokenId": SystemicError,
+    "ExpiredToken": SystemicError,
+    "RequestExpired": SystemicError,
+    "InvalidSignatureException": SystemicError,
+    "SignatureDoesNotMatch": SystemicError,
+    "IncompleteSignature": SystemicError,
+    "MissingAuthenticationTokenException": SystemicError,
+    "MissingAuthenticationToken": SystemicError,
+    "OptInRequired": SystemicError,
+    "NotAuthorized": SystemicError,
+    "InternalServiceErrorException": NoAnswerError,
+    "InternalServerException": NoAnswerError,
+    "InternalFailure": NoAnswerError,
+    "InternalServerError": NoAnswerError,
+    "ServiceUnavailable": NoAnswerError,
+    "ServiceUnavailableException": NoAnswerError,
+}
+
+# ResolveCustomer's token error and STS's expired credentials share a name on some endpoints; only ResolveCustomer
+# takes a registration token, so elsewhere this code speaks of the credentials.
+_TOKEN_OPERATION = "ResolveCustomer"  # noqa: S105 - an operation, not a secret
+
+
+def classified(error: BotoCoreError | ClientError, operation: str = "") -> AwsError:
+    """The error of a call to AWS as a member of the tree above; decided on codes and classes, never on texts."""
+    if not isinstance(error, ClientError):
+        if isinstance(error, NoCredentialsError | CredentialRetrievalError):
+            return SystemicError(type(error).__name__, str(error))
+        if isinstance(error, HTTPClientError | BotocoreConnectionError):
+            return NoAnswerError(type(error).__name__, str(error))
+        return InvalidParameterError(type(error).__name__, str(error))
+    code = str(error.response.get("Error", {}).get("Code", "Unknown"))
+    message = str(error.response.get("Error", {}).get("Message", ""))
+    if code == "ExpiredTokenException" and (operation or error.operation_name) != _TOKEN_OPERATION:
+        return SystemicError(code, message)
+    known = _BY_CODE.get(code)
+    if known is None:
+        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        known = SystemicError if status in {401, 403} else RefusedError if 400 <= status < 500 else NoAnswerError
+    return known(code, message)
+
+
+@contextmanager
+def classified_errors() -> Iterator[None]:
+    """Raises AwsError in place of whatever boto3 raises inside."""
+    try:
+        yield
+    except (BotoCoreError, ClientError) as error:
+        raise classified(error) from error

@@ -1,0 +1,42 @@
+"""The deployment's settings, read once from the environment into one typed, frozen object."""
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, Self
+
+from pydantic import BaseModel, BeforeValidator, Field
+
+
+def _comma_separated(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+class Settings(BaseModel, frozen=True):
+    """What template.yaml passes to the functions; each field is the lower-case name of its variable.
+
+    Raises pydantic.ValidationError, naming the variable, when one is missing or out of range.
+    """
+
+    stage: str = "dev"
+    subscriptions_table: Annotated[str, Field(min_length=1)]
+    usage_table: Annotated[str, Field(min_length=1)]
+    event_bus_name: Annotated[str, Field(min_length=1)]
+    notification_queue_url: Annotated[str, Field(min_length=1)]
+    product_codes: Annotated[frozenset[str], BeforeValidator(_comma_separated)] = frozenset()
+    sign_up_url: str = ""
+    login_url: str = ""
+    support_contact: str = ""
+    seal_delay_minutes: Annotated[int, Field(ge=0, le=720)] = 10
+    metering_calls_per_second: Annotated[float, Field(gt=0, le=100)] = 10
+    metering_region: str = "us-east-1"
+    heartbeat_dimension: str = ""
+    entitlement_max_age_minutes: Annotated[int, Field(ge=0)] = 15
+    entitlement_stale_limit_minutes: Annotated[int, Field(ge=0)] = 1440
+    usage_record_ttl_days: Annotated[int, Field(ge=2)] = 400
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Settings from environment variables; an empty variable counts as not set."""
+        source = os.environ if environ is None else environ
+        named = {name: source.get(name.upper(), "") for name in cls.model_fields}
+        return cls.model_validate({name: value for name, value in named.items() if value != ""})
