@@ -1,0 +1,65 @@
+"""Messages that the application sends to its own notification queue: "look at this subscription again".
+
+They travel with AWS Marketplace's notifications, so one function, one dead-letter queue and one retry policy serve
+both, and a registration or a metering run never waits for an entitlement check.
+"""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from marketplace.errors import classified_errors
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+REQUEST = "marketplace_request"
+LOOK_AGAIN = "look_again"
+RECONCILE = "reconcile"
+
+REGISTERED = "registered"
+CLAIMED = "claimed"
+NOT_SUBSCRIBED = "not_subscribed"
+CLOSING_TIMER = "closing_timer"
+ENTITLEMENTS_PENDING = "entitlements_pending"
+
+MAX_DELAY_SECONDS = 900
+"""The longest that SQS holds a message back (SQS Developer Guide: message timers)."""
+
+
+class Requests:
+    """The sender's side of the queue."""
+
+    def __init__(self, sqs_client: "SQSClient", queue_url: str) -> None:
+        self._sqs = sqs_client
+        self._queue_url = queue_url
+
+    def look_again(
+        self, subscription_id: str, reason: str, *, since: int | None = None, delay_seconds: int = 0, attempt: int = 0
+    ) -> None:
+        """Has the subscription looked at: waiting events joined, entitlements read back, held usage released when it
+        may be, an overdue end written down, unpublished events published. Asking twice is harmless.
+
+        reason: one of this module's words. since: with NOT_SUBSCRIBED, when the refused attempt was sent (seconds
+        since the epoch). delay_seconds: how long the message waits; cut to what SQS holds back. attempt: how often
+        this was asked before, for requests that repeat themselves.
+
+        Raises AwsError when the queue didn't take it.
+        """
+        message: dict[str, Any] = {REQUEST: LOOK_AGAIN, "subscription_id": subscription_id, "reason": reason}
+        if since is not None:
+            message["since"] = since
+        if attempt:
+            message["attempt"] = attempt
+        self._send(message, delay_seconds)
+
+    def reconcile(self, subscription_id: str, *, delay_seconds: int = 0) -> None:
+        """Has one subscription compared with the agreement API. Raises AwsError when the queue didn't take it."""
+        self._send({REQUEST: RECONCILE, "subscription_id": subscription_id}, delay_seconds)
+
+    def _send(self, message: dict[str, Any], delay_seconds: int) -> None:
+        with classified_errors():
+            self._sqs.send_message(
+                QueueUrl=self._queue_url,
+                MessageBody=json.dumps(message, separators=(",", ":")),
+                DelaySeconds=max(0, min(delay_seconds, MAX_DELAY_SECONDS)),
+            )
