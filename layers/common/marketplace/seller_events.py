@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from marketplace import keys
 from marketplace.clock import iso
 from marketplace.errors import NoAnswerError, classified_errors
+from marketplace.items import Item, from_item, to_item
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
@@ -54,6 +56,25 @@ def stable_id(*parts: str | int) -> str:
     """The same parts always give the same id, different parts another: lower-case base32 of 26 characters."""
     digest = hashlib.sha256("\0".join(str(part) for part in parts).encode()).digest()
     return "evt-" + base64.b32encode(digest).decode().lower()[:26]
+
+
+def outbox_item(subscription_id: str, event: SellerEvent) -> Item:
+    """The event as an item to put in the same transaction as the change it tells of. Whoever handles the next message
+    about the subscription publishes it; `Requests.look_again` sends one."""
+    return to_item(
+        {
+            **keys.outbox(subscription_id, event.id)._asdict(),
+            "kind": event.kind,
+            "event_id": event.id,
+            "time": event.time,
+            "detail": json.dumps(event.detail, separators=(",", ":"), sort_keys=True),
+        }
+    )
+
+
+def from_outbox(item: Item) -> SellerEvent:
+    values = from_item(item)
+    return SellerEvent(values["kind"], values["event_id"], values["time"], json.loads(values["detail"]))
 
 
 class SellerBus:
