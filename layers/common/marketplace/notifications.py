@@ -4,8 +4,8 @@ Four shapes come in as the body of an SQS message: an EventBridge event of AWS M
 legacy message, that legacy message alone (raw delivery), and our own requests. A JSON object of any other kind is a
 notification of kind `unknown`: kept and counted, never dropped.
 
-Sources: Seller Guide: "EventBridge events for SaaS" (detail-types, fields), "Amazon SNS notifications for SaaS products"
-(actions, fields); SNS Developer Guide: HTTP/S and SQS message JSON format (the envelope).
+Sources: Seller Guide: "EventBridge events for SaaS" (detail-types, fields), "Amazon SNS notifications for SaaS
+products" (actions, fields); SNS Developer Guide: message JSON format (the envelope).
 """
 
 import json
@@ -96,8 +96,8 @@ class QueueMessage:
 class Notification:
     """One thing that AWS Marketplace said.
 
-    `id` is the same in every delivery of it, `at_ms` is when it happened (milliseconds since the epoch); `title` is AWS's
-    own name for it, without the role. What AWS didn't say is None. `message` is the message as received.
+    `id` is the same in every delivery of it, `at_ms` is when it happened (milliseconds since the epoch); `title` is
+    AWS's own name for it, without the role. What AWS didn't say is None. `message` is the message as received.
     """
 
     kind: Kind
