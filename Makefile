@@ -1,0 +1,93 @@
+# The project's commands. Each makes what it needs by itself, from Python 3.13 alone; what is in place is not made again.
+#   make run     the whole system on this machine        make check   formatting, lint, types, template
+#   make test    every test this machine can run         make build   sam build, ready for sam local and sam deploy
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+SAM_ENV := .tools/sam
+CHECKOV_ENV := .tools/checkov
+TYPED := layers functions emulator local tests bench tools conftest.py
+IMPORTS := PYTHONPATH=.:layers/common:emulator
+export SAM_CLI_TELEMETRY := 0
+
+# $(call environment,FOLDER,LOCK): a virtual environment that holds exactly what the lock names
+define environment
+@echo "Installing $(2) into $(1)"
+@python=$$(tools/find-python) && "$$python" -m venv $(1)
+@$(1)/bin/python -m pip install -qq --disable-pip-version-check --no-compile --require-hashes -r $(2)
+@touch $@
+endef
+
+.PHONY: help
+help:
+	@sed -n '2,/^SHELL/{/^#/s/^# \{0,1\}//p}' $(MAKEFILE_LIST)
+	@echo; echo "All targets:"; sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+# Environments ---------------------------------------------------------------------------------------------------------
+$(VENV)/.installed: requirements-dev.txt tools/find-python
+	$(call environment,$(VENV),requirements-dev.txt)
+
+$(SAM_ENV)/.installed: requirements-sam.txt tools/find-python
+	$(call environment,$(SAM_ENV),requirements-sam.txt)
+
+$(CHECKOV_ENV)/.installed: requirements-checkov.txt tools/find-python
+	$(call environment,$(CHECKOV_ENV),requirements-checkov.txt)
+
+.PHONY: venv sam
+venv: $(VENV)/.installed ## the project's environment
+sam: $(SAM_ENV)/.installed ## SAM CLI's environment
+
+# Running --------------------------------------------------------------------------------------------------------------
+.PHONY: run dynamodb env-json
+run: $(VENV)/.installed ## the whole system on this machine
+	@$(IMPORTS) $(BIN)/python -m local $(ARGS)
+
+dynamodb: $(VENV)/.installed ## AWS's DynamoDB Local on port 8000 (needs Java and npm)
+	@$(BIN)/python -m tools.dynamodb_local $(ARGS)
+
+env-json: $(VENV)/.installed ## events/env.json, which sam local gives the functions
+	@$(BIN)/python -m tools.env_json $(ARGS)
+
+# Checking -------------------------------------------------------------------------------------------------------------
+.PHONY: check check-code check-template check-locks test faults bench fmt
+check: check-code check-template check-locks ## formatting, lint, types, template, locks
+
+check-code: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(TYPED)
+
+check-template: $(VENV)/.installed $(SAM_ENV)/.installed $(CHECKOV_ENV)/.installed
+	$(BIN)/cfn-lint --append-rules cfn_lint_serverless.rules --template template.yaml
+	$(SAM_ENV)/bin/sam validate --lint
+	$(CHECKOV_ENV)/bin/checkov --config-file .checkov.yaml
+
+check-locks: $(VENV)/.installed
+	$(BIN)/python -m tools.locks --check
+
+test: $(VENV)/.installed ## every test this machine can run
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+faults: $(VENV)/.installed ## the fault schedules at full length
+	$(BIN)/python -m pytest -n 2 tests/faults $(ARGS)
+
+bench: $(VENV)/.installed ## the benchmarks
+	@for script in bench/*.py; do echo "== $$script"; $(IMPORTS) $(BIN)/python $$script || exit 1; done
+
+fmt: $(VENV)/.installed ## format and mend what can be mended by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Building -------------------------------------------------------------------------------------------------------------
+.PHONY: build lock clean
+build: $(SAM_ENV)/.installed ## sam build, ready for sam local and sam deploy
+	$(SAM_ENV)/bin/sam build $(ARGS)
+
+lock: $(VENV)/.installed ## write the lock files again from their .in files (ARGS=--upgrade for newer versions)
+	$(BIN)/python -m tools.locks $(ARGS)
+
+clean: ## remove what was built and measured; the environments stay
+	rm -rf .aws-sam .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov
+	find . -name __pycache__ -not -path './.venv/*' -not -path './.tools/*' -prune -exec rm -rf {} +

@@ -1,0 +1,137 @@
+"""AWS's own DynamoDB Local: fetched once through npm into .cache, then run with Java.
+
+    python -m tools.dynamodb_local [--port 8000]
+
+The jar comes from the npm package amplify-dynamodb-simulator (Apache-2.0), which AWS publishes; the archive's digest
+is checked. Data lives in memory and ends with the process.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PACKAGE = "amplify-dynamodb-simulator@2.9.30"
+ARCHIVE_SHA256 = "3503ffac19f183407909fecdacf4db51ab1fdad1da7b2f177016670b2d80e4b9"
+CACHE = Path(__file__).resolve().parent.parent / ".cache"
+HOME = CACHE / "dynamodb-local-2.9.30"
+STARTUP_SECONDS = 60
+
+
+class DynamoDBLocalError(Exception):
+    """DynamoDB Local could not be fetched or started."""
+
+
+def missing() -> str | None:
+    """Answer what this machine lacks to run DynamoDB Local, or None."""
+    if shutil.which("java") is None:
+        return "needs Java 17 or newer"
+    if not HOME.is_dir() and shutil.which("npm") is None:
+        return "needs npm, to fetch DynamoDB Local once"
+    return None
+
+
+def fetch() -> Path:
+    """Answer the folder that holds the jar, fetching it the first time; safe to call from several processes."""
+    CACHE.mkdir(exist_ok=True)
+    with (CACHE / "dynamodb-local.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not HOME.is_dir():
+            _unpack_from_npm()
+    return HOME
+
+
+def _unpack_from_npm() -> None:
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+        packed = subprocess.run(
+            ["npm", "pack", PACKAGE, "--silent", "--pack-destination", folder],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        archives = list(Path(folder).glob("*.tgz"))
+        if packed.returncode != 0 or len(archives) != 1:
+            raise DynamoDBLocalError(f"npm pack {PACKAGE} failed: {packed.stderr.strip()}")
+        if hashlib.sha256(archives[0].read_bytes()).hexdigest() != ARCHIVE_SHA256:
+            raise DynamoDBLocalError(f"{PACKAGE} is not the archive that was expected")
+        with tarfile.open(archives[0]) as archive:
+            archive.extractall(folder, filter="data")
+        (Path(folder) / "package" / "emulator").rename(HOME)
+
+
+def free_port() -> int:
+    """Answer a TCP port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def start(port: int) -> subprocess.Popen[bytes]:
+    """Start DynamoDB Local on `port` (every interface) and answer its process once it takes connections."""
+    home = fetch()
+    process = subprocess.Popen(
+        [
+            *("java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
+            *("-Djava.library.path=DynamoDBLocal_lib", "-jar", "DynamoDBLocal.jar"),
+            *("-inMemory", "-sharedDb", "-disableTelemetry", "-port", str(port)),
+        ],
+        cwd=home,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + STARTUP_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return process
+    process.kill()
+    process.wait()
+    raise DynamoDBLocalError(f"DynamoDB Local did not start on port {port}")
+
+
+@contextmanager
+def running(port: int | None = None) -> Iterator[str]:
+    """Run DynamoDB Local for the length of a `with` block, which gets its endpoint."""
+    chosen = port or free_port()
+    process = start(chosen)
+    try:
+        yield f"http://127.0.0.1:{chosen}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def main() -> None:
+    """Run DynamoDB Local in the foreground until interrupted."""
+    parser = argparse.ArgumentParser(description="Run AWS's DynamoDB Local in memory.")
+    parser.add_argument("--port", type=int, default=8000)
+    port = parser.parse_args().port
+    if lacking := missing():
+        sys.exit(f"dynamodb-local: {lacking}")
+    try:
+        with running(port) as endpoint:
+            print(f"DynamoDB Local: {endpoint}", flush=True)
+            while True:
+                time.sleep(3600)
+    except KeyboardInterrupt:
+        print()
+    except DynamoDBLocalError as error:
+        sys.exit(f"dynamodb-local: {error}")
+
+
+if __name__ == "__main__":
+    main()
