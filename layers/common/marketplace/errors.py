@@ -84,6 +84,8 @@ _BY_CODE: dict[str, type[AwsError]] = {
     "RequestLimitExceeded": ThrottledError,
     "ProvisionedThroughputExceededException": ThrottledError,
     "SlowDown": ThrottledError,
+    "TransactionConflictException": ThrottledError,
+    "TransactionInProgressException": NoAnswerError,
     "DisabledApiException": SystemicError,
     "AccessDeniedException": SystemicError,
     "AccessDenied": SystemicError,

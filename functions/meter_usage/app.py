@@ -1,0 +1,101 @@
+"""The schedule's function: meters every hour of usage that is due."""
+
+import random
+import time
+import uuid
+from functools import cache
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from marketplace import aws, clock
+from marketplace.heartbeat import ActiveByStatus, Heartbeat
+from marketplace.metering import MeteringRun
+from marketplace.metering_api import MeteringApi
+from marketplace.metering_report import MeteringReport
+from marketplace.metering_store import MeteringStore
+from marketplace.rate import CallRate
+from marketplace.requests import Requests
+from marketplace.seller_events import SellerBus
+from marketplace.settings import Settings
+from marketplace.subscription_reader import SubscriptionReader
+
+logger = Logger()
+metrics = Metrics()
+
+
+@cache
+def settings() -> Settings:
+    return Settings.from_env()
+
+
+@cache
+def collaborators() -> dict[str, Any]:
+    given = settings()
+    return {
+        "store": MeteringStore(aws.dynamodb(), given.usage_table),
+        "api": MeteringApi(aws.metering_without_retries(given.metering_region)),
+        "rate": CallRate(given.metering_calls_per_second, time.monotonic, time.sleep),
+        "bus": SellerBus(aws.events(), given.event_bus_name),
+        "requests": Requests(aws.sqs(), given.notification_queue_url),
+    }
+
+
+@cache
+def heartbeat() -> Heartbeat:
+    given, client = settings(), aws.dynamodb()
+    active = ActiveByStatus(client, given.subscriptions_table, SubscriptionReader(client, given.subscriptions_table))
+    return Heartbeat(client, given.usage_table, active, given.heartbeat_dimension, given.seal_delay_minutes * 60)
+
+
+@metrics.log_metrics
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    return metered(context)
+
+
+def metered(context: LambdaContext) -> dict[str, Any]:
+    """One metering run, with the zero records before it, reported in metrics and one log line."""
+    if settings().heartbeat_dimension:
+        metrics.add_metric("HeartbeatRecords", MetricUnit.Count, heartbeat().fill(clock.epoch(clock.utc_now())))
+    report = MeteringRun(
+        **collaborators(),
+        clock=clock.utc_now,
+        monotonic=time.monotonic,
+        sleep=time.sleep,
+        time_left=lambda: context.get_remaining_time_in_millis() / 1000,
+        new_token=lambda: uuid.uuid4().hex,
+        jitter=random.random,
+    ).run()
+    return published(report)
+
+
+def published(report: MeteringReport) -> dict[str, Any]:
+    """The report as metrics (docs/operations.md names their alarms), as a log line, and as the answer."""
+    for outcome, metric in METRIC_OF_OUTCOME.items():
+        metrics.add_metric(metric, MetricUnit.Count, report.records[outcome])
+    metrics.add_metric("MeteringCalls", MetricUnit.Count, report.calls)
+    metrics.add_metric("MeteringErrors", MetricUnit.Count, report.errors.total())
+    metrics.add_metric("UnitsAtRisk", MetricUnit.Count, report.units_at_risk)
+    metrics.add_metric("OldestUnsettledAgeSeconds", MetricUnit.Seconds, report.oldest_unsettled_seconds)
+    metrics.add_metric("BreakerOpened", MetricUnit.Count, int(report.breaker_opened))
+    summary = report.summary()
+    logger.info("metering run", extra=summary)
+    return summary
+
+
+METRIC_OF_OUTCOME = {
+    "metered": "UsageMetered",
+    "metered_earlier": "UsageMeteredEarlier",
+    "held": "UsageHeld",
+    "rejected": "UsageRejected",
+    "conflict": "UsageConflict",
+    "unbillable": "UsageUnbillable",
+    "unprocessed": "UsageUnprocessed",
+    "unanswered": "UsageUnanswered",
+    "unknown_status": "UsageUnknownStatus",
+    "unknown_refusal": "UsageUnknownRefusal",
+    "metered_unwritten": "UsageMeteredUnwritten",
+}
+"""Every outcome that a run counts, and its metric."""

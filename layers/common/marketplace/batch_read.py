@@ -1,0 +1,35 @@
+"""Reading many items at once, consistently, with what DynamoDB leaves unread asked for again."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from marketplace.errors import classified_errors
+from marketplace.items import Item
+from marketplace.keys import Key
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_KEYS_PER_CALL = 100
+"""DynamoDB API reference, BatchGetItem."""
+_CALLS_WITHOUT_PROGRESS = 5
+
+
+def read_items(client: "DynamoDBClient", table: str, wanted: Sequence[Key]) -> tuple[dict[Key, Item], list[Key]]:
+    """The items that exist among these keys, and the keys that DynamoDB would not read in several attempts.
+
+    Raises marketplace.errors.AwsError when it gives no answer.
+    """
+    found: dict[Key, Item] = {}
+    pending = [key.item() for key in dict.fromkeys(wanted)]
+    idle = 0
+    while pending and idle < _CALLS_WITHOUT_PROGRESS:
+        asked, rest = pending[:_KEYS_PER_CALL], pending[_KEYS_PER_CALL:]
+        with classified_errors():
+            answer = cast("Any", client.batch_get_item(RequestItems={table: {"Keys": asked, "ConsistentRead": True}}))
+        for item in answer["Responses"].get(table, []):
+            found[Key(item["pk"]["S"], item["sk"]["S"])] = item
+        unread = answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
+        idle = idle + 1 if len(unread) == len(asked) else 0
+        pending = [*rest, *unread]
+    return found, [Key(key["pk"]["S"], key["sk"]["S"]) for key in pending]

@@ -1,0 +1,362 @@
+"""A metering run: everything that is due is sealed, read, sent and settled, soonest refusal first.
+
+What is sent comes from sealed records alone, so a record is the same bytes in every attempt and AWS's own removal of
+duplicates makes repeating it safe. Whatever happens in between, a record stays in the due index until an answer about
+it is written down; the next run goes on from there.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from marketplace.breaker import Breaker
+from marketplace.clock import HOUR, Clock, epoch, iso
+from marketplace.errors import NoAnswerError, RefusedError, UnavailableError
+from marketplace.items import Item, from_item, to_attribute
+from marketplace.keys import Key, subscription_id_of
+from marketplace.metering_api import MeteringApi
+from marketplace.metering_outcomes import (
+    Conflict,
+    Held,
+    Metered,
+    Outcome,
+    Rejected,
+    StaysDue,
+    outcome_of,
+    outcome_of_refusal,
+)
+from marketplace.metering_record import (
+    DueEntry,
+    Group,
+    Sendable,
+    UnsendableError,
+    batches,
+    cleared,
+    in_doubt,
+    split_by_size,
+    wire_record,
+    wire_size,
+)
+from marketplace.metering_report import MeteringReport
+from marketplace.metering_store import MeteringStore
+from marketplace.rate import CallRate
+from marketplace.seller_events import Kind, SellerEvent, stable_id
+
+ENTRIES_PER_SHARD = 20_000
+"""What one run takes on: at the quota of 250 records a second more than fifteen minutes of work."""
+
+LAST_TRY = HOUR
+"""How long before AWS's refusal a held record is sent once more on its own."""
+
+_RESERVE = 30.0
+"""Seconds a run keeps for the call that is under way and for settling it."""
+
+_UNPROCESSED_TRIES = 3
+_SENDABLE = {"open", "held"}
+_ANNOUNCED: dict[str, Kind] = {"conflict": "Usage Conflict", "unbillable": "Usage Not Billable"}
+
+
+class SellerBus(Protocol):
+    """Where the seller's application hears of what can't be billed; raises when an event wasn't taken."""
+
+    def publish(self, events: Sequence[SellerEvent]) -> None: ...
+
+
+class SubscriptionRequests(Protocol):
+    """Asks for another look at a subscription."""
+
+    def look_again(
+        self, subscription_id: str, reason: str, *, since: int | None = None, delay_seconds: int = 0
+    ) -> None: ...
+
+
+@dataclass(slots=True)
+class MeteringRun:
+    """One run over what is due. `time_left` gives the seconds until the function is ended; `workers` batches are under
+    way at once; `new_token` names an attempt and never repeats."""
+
+    store: MeteringStore
+    api: MeteringApi
+    rate: CallRate
+    bus: SellerBus
+    requests: SubscriptionRequests
+    clock: Clock
+    monotonic: Callable[[], float]
+    sleep: Callable[[float], None]
+    time_left: Callable[[], float]
+    new_token: Callable[[], str]
+    workers: int = 4
+    jitter: Callable[[], float] = random.random
+    report: MeteringReport = field(default_factory=MeteringReport, init=False)
+    _breaker: Breaker = field(init=False)
+    _settled: set[Key] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        self._breaker = Breaker(self.monotonic, self.jitter)
+
+    def run(self) -> MeteringReport:
+        """Works on what is due until it is done, AWS stops working, or time runs out.
+
+        Raises marketplace.errors.AwsError when DynamoDB gives no answer to the first question; nothing is lost then.
+        """
+        now = epoch(self.clock())
+        entries = self.store.due(now, ENTRIES_PER_SHARD)
+        self.report.due = len(entries)
+        to_announce = [entry for entry in entries if entry.state in _ANNOUNCED]
+        expired = [entry for entry in entries if entry.state in _SENDABLE and entry.refuse_at <= now]
+        sendable = [entry for entry in entries if entry.state in _SENDABLE and entry.refuse_at > now]
+        self._each(self._meter, batches(sendable))
+        self._each(self._write_off, batches(expired))
+        self._each(self._announce_entries, batches(to_announce))
+        self.report.breaker_opened = self._breaker.is_open
+        self.report.close((entry for entry in entries if entry.key not in self._settled), epoch(self.clock()))
+        return self.report
+
+    def _each(self, work: Callable[[list[DueEntry]], None], parts: Sequence[list[DueEntry]]) -> None:
+        def guarded(part: list[DueEntry]) -> None:
+            if self._must_stop():
+                return
+            started = self.monotonic()
+            try:
+                work(part)
+            except UnavailableError as error:
+                # The store or a queue gave no answer: what was under way stays due, or is in doubt, as it stands there.
+                self.report.count_error(error.code)
+                self.sleep(self._breaker.failed(started))
+
+        if self.workers == 1 or len(parts) < 2:
+            for part in parts:
+                guarded(part)
+            return
+        with ThreadPoolExecutor(min(self.workers, len(parts))) as pool:
+            for done in [pool.submit(guarded, part) for part in parts]:
+                done.result()
+
+    def _must_stop(self) -> bool:
+        if self.time_left() < _RESERVE:
+            self.report.out_of_time = True
+        return self._breaker.is_open or self.report.out_of_time
+
+    def _take(self, entries: Sequence[DueEntry]) -> tuple[str, list[tuple[DueEntry, Item]]]:
+        """Seals the entries with a token of our own; returns it with the records that carry it now. The others were
+        taken by another run, or have changed since the index was read."""
+        token = self.new_token()
+        self.store.seal(entries, token)
+        items = self.store.read([entry.key for entry in entries])
+        return token, [(entry, items[entry.key]) for entry in entries if _is_ours(items.get(entry.key), token)]
+
+    def _meter(self, entries: list[DueEntry]) -> None:
+        group = entries[0].group
+        token, taken = self._take(entries)
+        records: list[Sendable] = []
+        for entry, item in taken:
+            try:
+                records.append(self._sendable(entry, item))
+            except UnsendableError:
+                self._reject(entry.key, token, "unsendable", entry.quantity)
+        for request in split_by_size(records):
+            self._deliver(group, request, token)
+
+    def _sendable(self, entry: DueEntry, item: Item) -> Sendable:
+        tagged = int(item.get("tag_sets", {"N": "0"})["N"]) > 0
+        wire = wire_record(item, self.store.allocations(entry.key) if tagged else [])
+        return Sendable(entry.key, item, wire, wire_size(wire), in_doubt(entry.seal), entry.refuse_at)
+
+    def _deliver(self, group: Group, records: list[Sendable], token: str) -> None:
+        """Sends until every record has an outcome, AWS has left some unprocessed too often, or the run must stop."""
+        pending = records
+        tries = 0
+        while pending:
+            if self._must_stop():
+                self._leave(pending, token)
+                return
+            self.rate.wait()
+            self.report.count_call()
+            started = self.monotonic()
+            try:
+                answer = self.api.send(group, pending)
+            except RefusedError as error:
+                self._breaker.succeeded()
+                self.report.count_error(error.code)
+                self._isolate(group, pending, token, error)
+                return
+            except UnavailableError as error:
+                if isinstance(error, NoAnswerError):
+                    for record in pending:
+                        record.doubtful = True
+                self.report.count_error(error.code)
+                self.sleep(self._breaker.failed(started))
+                continue
+            self._breaker.succeeded()
+            outcomes = [(record, outcome_of(record, answer)) for record in pending]
+            self._settle(outcomes, token)
+            pending = [record for record, outcome in outcomes if _was_unprocessed(outcome)]
+            tries += 1
+            if pending and tries == _UNPROCESSED_TRIES:
+                self._leave(pending, token)
+                return
+            if pending:
+                self.sleep(2 ** (tries - 1) * (0.5 + self.jitter() / 2))
+
+    def _isolate(self, group: Group, records: list[Sendable], token: str, error: RefusedError) -> None:
+        """AWS refuses a call whole for one bad record, so halves of it find the record and let the others through."""
+        if len(records) == 1:
+            self._settle([(records[0], outcome_of_refusal(records[0], error))], token)
+            return
+        middle = len(records) // 2
+        self._deliver(group, records[:middle], token)
+        self._deliver(group, records[middle:], token)
+
+    def _leave(self, records: Iterable[Sendable], token: str) -> None:
+        """Records that stay due. Those that no attempt can have reached are marked so; the others stay in doubt."""
+        for record in records:
+            if not record.doubtful:
+                self.store.change_if(record.key, token, {"seal": cleared(token)})
+
+    def _settle(self, outcomes: Sequence[tuple[Sendable, Outcome]], token: str) -> None:
+        """Writes down every outcome of one call. `metered` first: it is what must not be lost."""
+        now = epoch(self.clock())
+        accepted = [(r, o) for r, o in outcomes if isinstance(o, Metered) and not o.earlier]
+        self._settle_metered(accepted, now)
+        to_announce: list[tuple[Key, Item]] = []
+        left: list[Sendable] = []
+        for record, outcome in outcomes:
+            match outcome:
+                case Metered(earlier=True):
+                    self._settle_earlier(record, outcome, token, now)
+                case Held():
+                    self._hold(record, token, now)
+                case Rejected():
+                    self._reject(record.key, token, outcome.reason, record.quantity)
+                case Conflict():
+                    values: dict[str, str | int] = {"state": "conflict", "reason": "DuplicateRecord", "settled_at": now}
+                    if self._decide(record.key, token, values, record.quantity):
+                        to_announce.append((record.key, _with(record.item, values)))
+                case StaysDue():
+                    record.doubtful = outcome.doubtful
+                    self.report.count(outcome.reason, record.quantity)
+                    if outcome.reason != "unprocessed":
+                        left.append(record)
+        if left:
+            self._leave(left, token)
+        self._announce(to_announce, token)
+
+    def _settle_metered(self, accepted: Sequence[tuple[Sendable, Outcome]], now: int) -> None:
+        items = []
+        for record, outcome in accepted:
+            assert isinstance(outcome, Metered)
+            values: dict[str, str | int] = {"state": "metered", "settled_at": now}
+            if outcome.metering_record_id:
+                values["metering_record_id"] = outcome.metering_record_id
+            items.append(_with(_without_reason(record.item), values))
+        untaken = self.store.settle(items)
+        for record, _ in accepted:
+            if record.key in untaken:
+                self.report.count("metered_unwritten", record.quantity)
+            else:
+                self._settled.add(record.key)
+                self.report.count("metered", record.quantity)
+
+    def _settle_earlier(self, record: Sendable, outcome: Metered, token: str, now: int) -> None:
+        values: dict[str, str | int] = {"state": "metered", "reason": "answered_as_duplicate", "settled_at": now}
+        if outcome.metering_record_id:
+            values["metering_record_id"] = outcome.metering_record_id
+        self._decide(record.key, token, values, record.quantity, outcome="metered_earlier", settled=True)
+
+    def _hold(self, record: Sendable, token: str, now: int) -> None:
+        """Due again on activation; until then it waits in the index for a last try, and for being written off."""
+        last_try = record.refuse_at - LAST_TRY
+        values: dict[str, str | int] = {
+            "state": "held",
+            "reason": "CustomerNotSubscribed",
+            "due_at": last_try if now < last_try else record.refuse_at,
+            "seal": token if record.doubtful else cleared(token),
+        }
+        if self._decide(record.key, token, values, record.quantity):
+            self.requests.look_again(record.subscription_id, "not_subscribed", since=now)
+
+    def _decide(
+        self,
+        key: Key,
+        token: str,
+        values: dict[str, str | int],
+        quantity: int,
+        *,
+        outcome: str | None = None,
+        settled: bool = False,
+    ) -> bool:
+        """Writes and counts an outcome, if no other run has got further; says whether it did."""
+        if not self.store.change_if(key, token, values, settled=settled):
+            return False
+        self._settled.add(key)
+        self.report.count(outcome or str(values["state"]), quantity)
+        return True
+
+    def _reject(self, key: Key, token: str, reason: str, quantity: int) -> None:
+        values: dict[str, str | int] = {"state": "rejected", "reason": reason, "settled_at": epoch(self.clock())}
+        self._decide(key, token, values, quantity, settled=True)
+
+    def _write_off(self, entries: list[DueEntry]) -> None:
+        """AWS takes these no more: they are marked unbillable, with whether an attempt may have been accepted."""
+        token, taken = self._take(entries)
+        now = epoch(self.clock())
+        to_announce: list[tuple[Key, Item]] = []
+        for entry, item in taken:
+            reason = "deadline_passed_in_doubt" if in_doubt(entry.seal) else "deadline_passed"
+            values: dict[str, str | int] = {"state": "unbillable", "reason": reason, "settled_at": now}
+            quantity = int(item["quantity"]["N"])
+            if self._decide(entry.key, token, values, quantity):
+                to_announce.append((entry.key, _with(item, values)))
+        self._announce(to_announce, token)
+
+    def _announce_entries(self, entries: list[DueEntry]) -> None:
+        """Events that an earlier run decided on and may not have published."""
+        items = self.store.read([entry.key for entry in entries])
+        for entry in entries:
+            item = items.get(entry.key)
+            if item is not None and item["state"]["S"] in _ANNOUNCED and item["seal"]["S"] == entry.seal:
+                self._announce([(entry.key, item)], entry.seal)
+                self._settled.add(entry.key)
+
+    def _announce(self, decided: Sequence[tuple[Key, Item]], seal: str) -> None:
+        """Publishes first and takes the record out of the index after, so an event can repeat but not be missing."""
+        if not decided:
+            return
+        self.bus.publish([_event(key, item) for key, item in decided])
+        for key, _ in decided:
+            self.store.change_if(key, seal, {}, settled=True)
+
+
+def _is_ours(item: Item | None, token: str) -> bool:
+    return item is not None and item["seal"]["S"] == token and item["state"]["S"] in _SENDABLE and "due_shard" in item
+
+
+def _was_unprocessed(outcome: Outcome) -> bool:
+    return isinstance(outcome, StaysDue) and outcome.reason == "unprocessed"
+
+
+def _with(item: Item, values: dict[str, str | int]) -> Item:
+    return {**item, **{name: to_attribute(value) for name, value in values.items()}}
+
+
+def _without_reason(item: Item) -> Item:
+    return {name: value for name, value in item.items() if name != "reason"}
+
+
+def _event(key: Key, item: Item) -> SellerEvent:
+    values = from_item(item)
+    subscription_id = subscription_id_of(key.pk)
+    return SellerEvent(
+        kind=_ANNOUNCED[values["state"]],
+        id=stable_id(values["state"], key.pk, key.sk),
+        time=values["settled_at"],
+        detail={
+            "subscription_id": subscription_id,
+            "dimension": values["dimension"],
+            "hour": iso(values["hour"]),
+            "quantity": values["quantity"],
+            "reason": values["reason"],
+        },
+    )

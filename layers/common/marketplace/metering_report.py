@@ -1,0 +1,68 @@
+"""What a metering run did and what it left, in numbers: the input of the metrics and alarms."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from marketplace.clock import HOUR
+from marketplace.metering_record import DueEntry
+
+AT_RISK_WITHIN = 6 * HOUR
+
+
+@dataclass(slots=True)
+class MeteringReport:
+    """Counts of one run: `records` and `units` by outcome, `calls` to BatchMeterUsage, `errors` by code.
+
+    `oldest_unsettled_seconds` is how long the oldest due record has been waiting after the run, `units_at_risk` the
+    quantity left unsettled that AWS refuses within six hours.
+    """
+
+    records: Counter[str] = field(default_factory=Counter)
+    units: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    calls: int = 0
+    due: int = 0
+    left: int = 0
+    oldest_unsettled_seconds: int = 0
+    units_at_risk: int = 0
+    breaker_opened: bool = False
+    out_of_time: bool = False
+    _turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def count(self, outcome: str, quantity: int) -> None:
+        with self._turn:
+            self.records[outcome] += 1
+            self.units[outcome] += quantity
+
+    def count_call(self) -> None:
+        with self._turn:
+            self.calls += 1
+
+    def count_error(self, code: str) -> None:
+        with self._turn:
+            self.errors[code] += 1
+
+    def close(self, unsettled: Iterable[DueEntry], now: int) -> None:
+        """Takes note of what the run leaves."""
+        left = list(unsettled)
+        self.left = len(left)
+        self.oldest_unsettled_seconds = max((now - entry.due_at for entry in left), default=0)
+        self.units_at_risk = sum(entry.quantity for entry in left if entry.refuse_at - now <= AT_RISK_WITHIN)
+
+    def summary(self) -> dict[str, Any]:
+        """The report as plain values, for a log line or an answer."""
+        return {
+            "due": self.due,
+            "left": self.left,
+            "calls": self.calls,
+            "records": dict(self.records),
+            "units": dict(self.units),
+            "errors": dict(self.errors),
+            "oldest_unsettled_seconds": self.oldest_unsettled_seconds,
+            "units_at_risk": self.units_at_risk,
+            "breaker_opened": self.breaker_opened,
+            "out_of_time": self.out_of_time,
+        }

@@ -1,0 +1,157 @@
+"""Metering records in the usage table, as a metering run sees them: find what is due, seal, read, settle.
+
+Sealing and every outcome but `metered` are conditional on the seal that was seen, so of two runs only the later
+one's view is written; `metered` is written whatever else happened, because AWS said so.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from marketplace import keys
+from marketplace.batch_read import read_items
+from marketplace.errors import classified, classified_errors
+from marketplace.items import Item, from_item, to_attribute
+from marketplace.keys import Key
+from marketplace.metering_record import Allocation, DueEntry
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_DUE_KEYS = ("due_shard", "due_at")
+_WRITES_PER_CALL = 25
+"""DynamoDB API reference: BatchWriteItem and BatchExecuteStatement take 25 each."""
+_STORE_ATTEMPTS = 5
+
+
+class MeteringStore:
+    """The usage table as metering sees it. Methods raise marketplace.errors.AwsError when DynamoDB gives no answer."""
+
+    def __init__(self, client: "DynamoDBClient", table: str) -> None:
+        self._client = client
+        self._table = table
+
+    def due(self, now: int, limit_per_shard: int) -> list[DueEntry]:
+        """The unsettled records whose due time has come: one query per shard and page. Read from the index, so what it
+        says may be a moment old; sealing finds out. A record that moves while the pages are read is named once."""
+        found = (entry for shard in keys.all_due_shards() for entry in self._due_in(shard, now, limit_per_shard))
+        return list({entry.key: entry for entry in found}.values())
+
+    def _due_in(self, shard: str, now: int, limit: int) -> Iterator[DueEntry]:
+        found = 0
+        start: dict[str, Any] = {}
+        while True:
+            with classified_errors():
+                page = self._client.query(
+                    TableName=self._table,
+                    IndexName=keys.DUE_INDEX,
+                    KeyConditionExpression="due_shard = :shard AND due_at <= :now",
+                    ExpressionAttributeValues={":shard": {"S": shard}, ":now": {"N": str(now)}},
+                    **start,
+                )
+            for item in page["Items"]:
+                yield _due_entry(item)
+            found += len(page["Items"])
+            if found >= limit or not page.get("LastEvaluatedKey"):
+                return
+            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+
+    def seal(self, entries: Sequence[DueEntry], token: str) -> None:
+        """Puts `token` in place of the seal each entry was seen with; after it, no writer can change the record.
+
+        Says nothing about success: an answer can be lost, so who owns a record is what `read` finds.
+        """
+        # The table's name is the deployment's own setting; PartiQL has no parameter for it.
+        statement = f'UPDATE "{self._table}" SET seal=? WHERE pk=? AND sk=? AND seal=?'  # noqa: S608
+        statements: list[Any] = [
+            {
+                "Statement": statement,
+                "Parameters": [{"S": token}, {"S": entry.key.pk}, {"S": entry.key.sk}, {"S": entry.seal}],
+            }
+            for entry in entries
+        ]
+        for start in range(0, len(statements), _WRITES_PER_CALL):
+            with classified_errors():
+                self._client.batch_execute_statement(Statements=statements[start : start + _WRITES_PER_CALL])
+
+    def read(self, wanted: Sequence[Key]) -> dict[Key, Item]:
+        """The records as they are (consistent read). Those that DynamoDB leaves unread are not in the answer."""
+        found, _ = read_items(self._client, self._table, wanted)
+        return found
+
+    def allocations(self, key: Key) -> list[Allocation]:
+        """The allocations of a sealed record, in the order of their keys, so always the same."""
+        found: list[Allocation] = []
+        start: dict[str, Any] = {}
+        while True:
+            with classified_errors():
+                page = self._client.query(
+                    TableName=self._table,
+                    KeyConditionExpression="pk = :pk AND begins_with(sk, :prefix)",
+                    ExpressionAttributeValues={":pk": {"S": key.pk}, ":prefix": {"S": keys.allocation_prefix(key.sk)}},
+                    ConsistentRead=True,
+                    **start,
+                )
+            for item in page["Items"]:
+                values = from_item(item)
+                found.append(Allocation(values["quantity"], tuple(sorted(values["tags"].items()))))
+            if not page.get("LastEvaluatedKey"):
+                return found
+            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+
+    def settle(self, settled: Iterable[Item]) -> set[Key]:
+        """Writes whole items without their due keys, whatever is stored. Returns those that DynamoDB did not take in
+        several attempts; they stay due, and sending them again is safe."""
+        pending: list[Any] = [{"PutRequest": {"Item": _without_due_keys(item)}} for item in settled]
+        for _ in range(_STORE_ATTEMPTS):
+            if not pending:
+                break
+            with classified_errors():
+                answer = self._client.batch_write_item(RequestItems={self._table: pending[:_WRITES_PER_CALL]})
+            pending = [*pending[_WRITES_PER_CALL:], *answer.get("UnprocessedItems", {}).get(self._table, [])]
+        untaken = (write["PutRequest"]["Item"] for write in pending)
+        return {Key(item["pk"]["S"], item["sk"]["S"]) for item in untaken}
+
+    def change_if(self, key: Key, seal: str, values: dict[str, str | int], *, settled: bool = False) -> bool:
+        """Writes the values if the record still carries the seal, and takes it out of the index when it is settled.
+        False when another run has got further; nothing is written then."""
+        clauses = []
+        if values:
+            clauses.append("SET " + ", ".join(f"#{name} = :{name}" for name in values))
+        if settled:
+            clauses.append("REMOVE " + ", ".join(_DUE_KEYS))
+        try:
+            self._client.update_item(
+                TableName=self._table,
+                Key=key.item(),
+                UpdateExpression=" ".join(clauses),
+                ConditionExpression="#seal = :seen_seal",
+                ExpressionAttributeNames={"#seal": "seal", **{f"#{name}": name for name in values}},
+                ExpressionAttributeValues={
+                    ":seen_seal": {"S": seal},
+                    **{f":{name}": to_attribute(value) for name, value in values.items()},
+                },
+            )
+        except self._client.exceptions.ConditionalCheckFailedException:
+            return False
+        except (BotoCoreError, ClientError) as error:
+            raise classified(error) from error
+        return True
+
+
+def _due_entry(item: Any) -> DueEntry:
+    return DueEntry(
+        key=Key(item["pk"]["S"], item["sk"]["S"]),
+        seal=item["seal"]["S"],
+        state=item["state"]["S"],
+        refuse_at=int(item["refuse_at"]["N"]),
+        quantity=int(item["quantity"]["N"]),
+        product_code=item["product_code"]["S"],
+        licensed="license_arn" in item,
+        due_at=int(item["due_at"]["N"]),
+    )
+
+
+def _without_due_keys(item: Item) -> Item:
+    return {name: value for name, value in item.items() if name not in _DUE_KEYS}

@@ -1,0 +1,312 @@
+"""Recording usage: what a seller's application reports is checked, booked to an hour and answered one by one."""
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from marketplace.clock import Clock, epoch, hour_of, iso
+from marketplace.errors import UnavailableError
+from marketplace.identity import LicenseIdentity
+from marketplace.subscription import Subscription
+from marketplace.usage_rules import (
+    FUTURE_TOLERANCE,
+    MAX_AGE,
+    Period,
+    Rejection,
+    UsageReport,
+    booking_hours,
+    month_of,
+    parsed,
+    timestamp_of,
+)
+from marketplace.usage_store import Booked, Booking, NotBooked, Target, UsageStore
+
+type Result = dict[str, object]
+
+_ATTEMPTS = 10
+_BACKOFF = 0.02
+_PARALLEL = 4
+
+_NOT_ACTIVE = Rejection(
+    "not_active",
+    "AWS Marketplace has not activated this subscription yet; report the usage again once it is active",
+    retryable=True,
+)
+_ENDED = Rejection("ended", "the subscription has ended and AWS Marketplace takes no more usage for it")
+_FAILED = Rejection("failed", "the subscription failed and AWS Marketplace takes no usage for it")
+_UNKNOWN = Rejection("unknown_subscription", "there is no such subscription; look it up with GET /subscriptions")
+_REFUSING = {"pending": _NOT_ACTIVE, "failed": _FAILED, "ended": _ENDED}
+_IN_FUTURE = Rejection("in_future", "timestamp: more than 5 minutes in the future", retryable=True)
+_TOO_OLD = Rejection("too_old", "timestamp: AWS Marketplace takes usage for 24 hours only, this is older")
+_NO_HOUR = Rejection("no_open_hour", "no hour that AWS Marketplace still accepts can take this usage")
+_BUSY = Rejection(
+    "busy", "other reports were changing the same hour; send this record again with the same id", retryable=True
+)
+_UNAVAILABLE = Rejection(
+    "unavailable",
+    "the store gave no answer; send this record again with the same id, it is counted once",
+    retryable=True,
+)
+
+
+class Subscriptions(Protocol):
+    """Where subscriptions are read from; consistent, several at once."""
+
+    def get_many(self, ids: Sequence[str]) -> Mapping[str, Subscription]: ...
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A valid report on its way to a result."""
+
+    index: int
+    report: UsageReport
+    subscription: Subscription
+    period: Period
+    own_hour: int
+    hours: Iterator[int]
+    hour: int = 0
+
+    def next_hour(self) -> bool:
+        """Moves on to the next hour that may take the usage; False when there is none."""
+        hour = next(self.hours, None)
+        if hour is None:
+            return False
+        self.hour = hour
+        return True
+
+
+@dataclass(slots=True)
+class UsageRecorder:
+    """Records usage. `sleep` and `jitter` (0 to 1) are what a retry waits with."""
+
+    store: UsageStore
+    subscriptions: Subscriptions
+    clock: Clock
+    seal_delay: int
+    sleep: Callable[[float], None]
+    jitter: Callable[[], float] = random.random
+    parallel: int = _PARALLEL
+
+    def record(self, records: Sequence[object], *, validate: bool = False) -> list[Result]:
+        """One result per record, in order: recorded, duplicate, conflict or rejected (docs/integration.md describes
+        them). With `validate` nothing is written, and `recorded` means that it would be.
+
+        Raises marketplace.errors.AwsError when the subscriptions can't be read; nothing is recorded then.
+        """
+        now = epoch(self.clock())
+        results: dict[int, Result] = {}
+        entries, repeated = self._accepted(records, now, results)
+        if validate:
+            self._predict(entries, results)
+        else:
+            self._book_all(entries, now, results)
+        for index, original in repeated:
+            results[index] = _repetition(parsed(records[index]), parsed(records[original]), results[original])
+        return [results[index] for index in range(len(records))]
+
+    def _accepted(
+        self, records: Sequence[object], now: int, results: dict[int, Result]
+    ) -> tuple[list[_Entry], list[tuple[int, int]]]:
+        reports: dict[int, UsageReport] = {}
+        for index, raw in enumerate(records):
+            report = parsed(raw)
+            if isinstance(report, Rejection):
+                results[index] = _rejected(_id_of(raw), report)
+            else:
+                reports[index] = report
+        owners = {index: _subscription_id(report) for index, report in reports.items()}
+        subscriptions = self.subscriptions.get_many(sorted(set(owners.values())))
+        entries: list[_Entry] = []
+        repeated: list[tuple[int, int]] = []
+        first_with: dict[tuple[str, str], int] = {}
+        for index, report in reports.items():
+            original = first_with.setdefault((owners[index], report.id), index)
+            if original != index:
+                repeated.append((index, original))
+                continue
+            entry = _entry(index, report, subscriptions.get(owners[index]), now)
+            if isinstance(entry, Rejection):
+                results[index] = _rejected(report.id, entry)
+            else:
+                entries.append(entry)
+        return entries, repeated
+
+    def _predict(self, entries: Sequence[_Entry], results: dict[int, Result]) -> None:
+        known = self.store.known((entry.subscription.id, entry.report.id) for entry in entries)
+        for entry in entries:
+            stored = known.get((entry.subscription.id, entry.report.id))
+            if stored is not None:
+                results[entry.index] = _known(entry.report, stored)
+            elif entry.next_hour():
+                results[entry.index] = _recorded(entry, untagged=False)
+            else:
+                results[entry.index] = _rejected(entry.report.id, _NO_HOUR)
+
+    def _book_all(self, entries: Sequence[_Entry], now: int, results: dict[int, Result]) -> None:
+        groups: dict[tuple[str, int, str], list[_Entry]] = {}
+        for entry in entries:
+            if entry.next_hour():
+                groups.setdefault((entry.subscription.id, entry.hour, entry.report.dimension), []).append(entry)
+            else:
+                results[entry.index] = _rejected(entry.report.id, _NO_HOUR)
+        if self.parallel == 1 or len(groups) < 2:
+            for group in groups.values():
+                self._book(group, now, results)
+            return
+        with ThreadPoolExecutor(min(self.parallel, len(groups))) as pool:
+            for done in [pool.submit(self._book, group, now, results) for group in groups.values()]:
+                done.result()
+
+    def _book(self, group: Sequence[_Entry], now: int, results: dict[int, Result]) -> None:
+        """Books entries of one metering record; those that find it sealed or full move on, each to its next hour."""
+        waiting = [list(group)]
+        while waiting:
+            entries = waiting.pop()
+            room = self.store.capacity([Booking(entry.report, entry.own_hour) for entry in entries])
+            if room < len(entries):
+                waiting.append(entries[room:])
+            moved: dict[int, list[_Entry]] = {}
+            for entry in self._book_chunk(entries[:room], now, results):
+                moved.setdefault(entry.hour, []).append(entry)
+            waiting += moved.values()
+
+    def _book_chunk(self, chunk: list[_Entry], now: int, results: dict[int, Result]) -> list[_Entry]:
+        """Books the chunk; returns the entries that are to be tried again at the hour they now name."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                outcome = self.store.book(
+                    self._target(chunk[0], now), [Booking(entry.report, entry.own_hour) for entry in chunk], now
+                )
+            except UnavailableError:
+                return _reject_all(chunk, _UNAVAILABLE, results)
+            if isinstance(outcome, Booked):
+                for entry in chunk:
+                    results[entry.index] = _recorded(entry, untagged=entry.report.id in outcome.untagged)
+                return []
+            chunk = _without_known(chunk, outcome, results)
+            if not chunk:
+                return []
+            if outcome.obstacle == "full" and len(chunk) > 1:
+                return self._halves(chunk, now, results)
+            if outcome.obstacle in {"sealed", "full"}:
+                return _at_next_hour(chunk, results)
+            if outcome.obstacle is not None:
+                self.sleep(_BACKOFF * 2**attempt * self.jitter())
+        return _reject_all(chunk, _BUSY, results)
+
+    def _halves(self, chunk: list[_Entry], now: int, results: dict[int, Result]) -> list[_Entry]:
+        middle = len(chunk) // 2
+        for half in (chunk[:middle], chunk[middle:]):
+            self._book(half, now, results)
+        return []
+
+    def _target(self, entry: _Entry, now: int) -> Target:
+        return Target(
+            subscription=entry.subscription,
+            dimension=entry.report.dimension,
+            hour=entry.hour,
+            timestamp=timestamp_of(entry.hour, entry.period.activated_at),
+            due_at=entry.period.due_at(entry.hour, self.seal_delay, now),
+            refuse_at=entry.period.refuse_at(entry.hour),
+            override_due=entry.period.closing_deadline is not None,
+        )
+
+
+def _subscription_id(report: UsageReport) -> str:
+    if report.license_arn is not None:
+        return LicenseIdentity(report.license_arn).subscription_id
+    return report.subscription_id or ""
+
+
+def _entry(index: int, report: UsageReport, subscription: Subscription | None, now: int) -> _Entry | Rejection:
+    if subscription is None:
+        return _UNKNOWN
+    moment = now if report.timestamp is None else epoch(report.timestamp)
+    if moment > now + FUTURE_TOLERANCE:
+        return _IN_FUTURE
+    if moment <= now - MAX_AGE:
+        return _TOO_OLD
+    refusal = _REFUSING.get(subscription.status_at(now))
+    if refusal is not None or subscription.activated_at is None:
+        return refusal or _NOT_ACTIVE
+    closing = subscription.closing_deadline if subscription.status == "closing" else None
+    period = Period(subscription.activated_at, closing)
+    own_hour = hour_of(max(moment, subscription.activated_at))
+    return _Entry(index, report, subscription, period, own_hour, booking_hours(moment, period, now))
+
+
+def _without_known(chunk: list[_Entry], outcome: NotBooked, results: dict[int, Result]) -> list[_Entry]:
+    for entry in chunk:
+        if entry.report.id in outcome.known:
+            results[entry.index] = _known(entry.report, outcome.known[entry.report.id])
+    return [entry for entry in chunk if entry.report.id not in outcome.known]
+
+
+def _at_next_hour(chunk: list[_Entry], results: dict[int, Result]) -> list[_Entry]:
+    moving: list[_Entry] = []
+    for entry in chunk:
+        if entry.next_hour():
+            moving.append(entry)
+        else:
+            results[entry.index] = _rejected(entry.report.id, _NO_HOUR)
+    return moving
+
+
+def _reject_all(chunk: Sequence[_Entry], rejection: Rejection, results: dict[int, Result]) -> list[_Entry]:
+    for entry in chunk:
+        results[entry.index] = _rejected(entry.report.id, rejection)
+    return []
+
+
+def _recorded(entry: _Entry, *, untagged: bool) -> Result:
+    result: Result = {"id": entry.report.id, "status": "recorded", "hour": iso(entry.hour)}
+    if entry.hour != entry.own_hour:
+        result["own_hour"] = iso(entry.own_hour)
+        if month_of(entry.hour) != month_of(entry.own_hour):
+            result["month_shifted"] = True
+    if untagged:
+        result["untagged"] = True
+    return result
+
+
+def _known(report: UsageReport, stored: Mapping[str, Any]) -> Result:
+    if stored["digest"] == report.content_digest:
+        return {"id": report.id, "status": "duplicate", "hour": iso(stored["hour"])}
+    return _conflict(report.id)
+
+
+def _conflict(record_id: str) -> Result:
+    return {
+        "id": record_id,
+        "status": "conflict",
+        "reason": "other_content",
+        "message": "this id was recorded with other content, and that stands; use a new id for other usage",
+        "retryable": False,
+    }
+
+
+def _rejected(record_id: str | None, rejection: Rejection) -> Result:
+    return {
+        "id": record_id,
+        "status": "rejected",
+        "reason": rejection.reason,
+        "message": rejection.message,
+        "retryable": rejection.retryable,
+    }
+
+
+def _repetition(again: UsageReport | Rejection, first: UsageReport | Rejection, result: Result) -> Result:
+    """The result of an id that stands twice in one request."""
+    if isinstance(again, Rejection) or isinstance(first, Rejection):
+        raise TypeError("only valid reports are compared")
+    if again.content_digest != first.content_digest:
+        return _conflict(again.id)
+    return {**result, "status": "duplicate"} if result["status"] == "recorded" else dict(result)
+
+
+def _id_of(raw: object) -> str | None:
+    given = raw.get("id") if isinstance(raw, dict) else None
+    return given[:128] if isinstance(given, str) else None

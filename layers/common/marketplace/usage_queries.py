@@ -1,0 +1,135 @@
+"""Where the usage went: metering records by hour, and the proof chain of one usage record."""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from marketplace import keys
+from marketplace.clock import iso
+from marketplace.errors import classified_errors
+from marketplace.items import Item, from_item
+from marketplace.keys import Key
+from marketplace.metering_record import UNSEALED, in_doubt
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+MAX_PAGE = 500
+
+
+class InvalidCursorError(ValueError):
+    """A cursor that this API did not give out for this question."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some items, and where to go on; no cursor means that this was all."""
+
+    items: list[dict[str, Any]]
+    cursor: str | None
+
+
+class UsageQueries:
+    """The usage table, read only. Methods raise marketplace.errors.AwsError when DynamoDB gives no answer."""
+
+    def __init__(self, client: "DynamoDBClient", table: str) -> None:
+        self._client = client
+        self._table = table
+
+    def metering_records(
+        self, subscription_id: str, *, start: int, end: int, cursor: str | None = None, limit: int = 100
+    ) -> Page:
+        """The metering records of the hours from `start` to before `end` (seconds since the epoch), oldest first.
+
+        Raises InvalidCursorError. A page may be shorter than `limit` and still have a cursor.
+        """
+        first, last = keys.hour_prefix(start), keys.hour_prefix(end)
+        pk = keys.subscription_pk(subscription_id)
+        after: dict[str, Any] = {}
+        if cursor is not None:
+            after = {"ExclusiveStartKey": _from_cursor(cursor, pk, first, last).item()}
+        with classified_errors():
+            page = self._client.query(
+                TableName=self._table,
+                KeyConditionExpression="pk = :pk AND sk BETWEEN :first AND :last",
+                FilterExpression="attribute_exists(seal)",
+                ExpressionAttributeValues={":pk": {"S": pk}, ":first": {"S": first}, ":last": {"S": last}},
+                Limit=max(1, min(limit, MAX_PAGE)),
+                **after,
+            )
+        more = page.get("LastEvaluatedKey")
+        return Page([described(item) for item in page["Items"]], _cursor(more) if more else None)
+
+    def proof(self, subscription_id: str, record_id: str) -> dict[str, Any] | None:
+        """What was reported under this id, which hour took it, and what AWS Marketplace answered for that hour; None
+        when nothing was recorded under the id."""
+        record = self._get(keys.usage_record(subscription_id, record_id))
+        if record is None:
+            return None
+        hour = self._get(keys.metering_record(subscription_id, record["hour"], record["dimension"]))
+        reported: dict[str, Any] = {
+            "id": record["record_id"],
+            "dimension": record["dimension"],
+            "quantity": record["quantity"],
+            "tags": record.get("tags", {}),
+            "own_hour": iso(record["own_hour"]),
+            "recorded_at": iso(record["recorded_at"]),
+        }
+        if record.get("untagged"):
+            reported["untagged"] = True
+        return {
+            "subscription_id": subscription_id,
+            "record": reported,
+            "hour": iso(record["hour"]),
+            "metering_record": None if hour is None else _described(hour),
+        }
+
+    def _get(self, key: Key) -> dict[str, Any] | None:
+        with classified_errors():
+            answer = self._client.get_item(TableName=self._table, Key=key.item(), ConsistentRead=True)
+        return from_item(answer["Item"]) if "Item" in answer else None
+
+
+def described(item: Item) -> dict[str, Any]:
+    """A stored metering record as the API shows it."""
+    return _described(from_item(item))
+
+
+def _described(values: Mapping[str, Any]) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "hour": iso(values["hour"]),
+        "dimension": values["dimension"],
+        "quantity": values["quantity"],
+        "records": values.get("records", 0),
+        "state": values["state"],
+        "sealed": values["seal"] != UNSEALED,
+        "timestamp": iso(values["timestamp"]),
+    }
+    if values["state"] != "metered" and in_doubt(values["seal"]):
+        shown["in_doubt"] = True
+    for name in ("metering_record_id", "reason", "tag_sets", "untagged_records"):
+        if values.get(name):
+            shown[name] = values[name]
+    for name in ("due_at", "refuse_at", "settled_at"):
+        if name in values and (name == "settled_at" or "due_shard" in values):
+            shown[name] = iso(values[name])
+    return shown
+
+
+def _cursor(key: Mapping[str, Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps([key["pk"]["S"], key["sk"]["S"]]).encode()).decode()
+
+
+def _from_cursor(cursor: str, pk: str, first: str, last: str) -> Key:
+    try:
+        given = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        key = Key(*given)
+        valid = key.pk == pk and first <= key.sk <= last
+    except (binascii.Error, ValueError, TypeError) as error:
+        raise InvalidCursorError("the cursor is not one of this API's") from error
+    if not valid:
+        raise InvalidCursorError("the cursor belongs to another question")
+    return key
