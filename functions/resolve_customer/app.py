@@ -1,0 +1,68 @@
+"""API Gateway, public: a buyer's registration and the landing page."""
+
+from functools import cache
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from marketplace import aws
+from marketplace.buyer_routes import BuyerRoutes, failure
+from marketplace.clock import utc_now
+from marketplace.contacts import Contacts
+from marketplace.http import Request
+from marketplace.logs import whereabouts
+from marketplace.pages import SellerLinks
+from marketplace.registration import MarketplaceResolver, Registration
+from marketplace.registration_codes import RegistrationCodes, new_code
+from marketplace.requests import Requests
+from marketplace.settings import Settings
+
+logger = Logger()
+metrics = Metrics(namespace="MarketplaceSaaS")
+
+
+@cache
+def routes() -> BuyerRoutes:
+    """Everything put together, once per container."""
+    settings = Settings.from_env()
+    dynamodb, table = aws.dynamodb(), settings.subscriptions_table
+    registration = Registration(
+        resolver=MarketplaceResolver(aws.metering_for_registration()),
+        client=dynamodb,
+        table=table,
+        queue=Requests(aws.sqs(), settings.notification_queue_url),
+        product_codes=settings.product_codes,
+        clock=utc_now,
+        new_code=new_code,
+    )
+    return BuyerRoutes(
+        registration,
+        RegistrationCodes(dynamodb, table, utc_now),
+        Contacts(dynamodb, table, utc_now),
+        SellerLinks(settings.support_contact, settings.login_url),
+        settings.sign_up_url,
+    )
+
+
+@logger.inject_lambda_context
+@metrics.log_metrics
+def lambda_handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
+    return handle(event)
+
+
+def handle(event: dict[str, Any]) -> dict[str, Any]:
+    """Answers one request, and tells of it in one log line and one count that hold nothing the buyer sent."""
+    request = Request.from_event(event)
+    try:
+        answer = routes().answer(request)
+    except Exception as error:
+        answer = failure(request, f"{type(error).__name__} at {', '.join(whereabouts(error))}")
+    metrics.add_metric(name=answer.outcome, unit=MetricUnit.Count, value=1)
+    log = logger.error if answer.response.status >= 500 else logger.info
+    log(
+        answer.outcome,
+        extra={"subscription_id": answer.subscription_id, "status": answer.response.status, "error": answer.error},
+    )
+    return answer.response.as_event()

@@ -1,0 +1,170 @@
+"""Chromium, driven over its debugging pipe (Chrome DevTools Protocol) with nothing but the standard library."""
+
+import base64
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--remote-debugging-pipe",
+)
+
+
+class PageError(Exception):
+    """The page did something that a test doesn't expect of it."""
+
+
+class Page:
+    """One tab. What its console says is kept in `console`, answers' statuses in `statuses`."""
+
+    def __init__(self, requests: int, answers: int) -> None:
+        self._requests = requests
+        self._answers = answers
+        self._buffer = b""
+        self._serial = 0
+        self._session = ""
+        self._loaded = False
+        self.console: list[str] = []
+        self.statuses: list[tuple[str, int]] = []
+
+    def open_tab(self) -> None:
+        target = self._call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self._call(f"{domain}.enable")
+
+    def resize(self, width: int, height: int, *, dark: bool = False) -> None:
+        self._call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self._call("Emulation.setEmulatedMedia", features=[scheme])
+
+    def go(self, url: str) -> None:
+        """Opens an address and waits until it has loaded."""
+        self._loaded = False
+        self._call("Page.navigate", url=url)
+        self._wait_for_load()
+
+    def run(self, script: str) -> Any:
+        """The value of a JavaScript expression on the page."""
+        answer = self._call("Runtime.evaluate", expression=script, returnByValue=True)
+        if "exceptionDetails" in answer:
+            raise PageError(json.dumps(answer["exceptionDetails"]))
+        return answer["result"].get("value")
+
+    def run_and_load(self, script: str) -> None:
+        """Runs a script that leads to another page, and waits for that."""
+        self._loaded = False
+        self.run(script)
+        self._wait_for_load()
+
+    def fill(self, name: str, value: str) -> None:
+        """Types into a field of the form as a person does."""
+        self.run(f"document.getElementById({json.dumps(name)}).select()")
+        self._call("Input.insertText", text=value)
+
+    def press(self, selector: str) -> None:
+        """Activates a link or button and waits for the next page."""
+        self.run_and_load(f"document.querySelector({json.dumps(selector)}).click()")
+
+    @property
+    def text(self) -> str:
+        return str(self.run("document.body.innerText"))
+
+    @property
+    def url(self) -> str:
+        return str(self.run("location.href"))
+
+    def screenshot(self, file: Path) -> None:
+        """The whole page as a PNG."""
+        size = self._call("Page.getLayoutMetrics")["cssContentSize"]
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
+        shot = self._call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
+        file.write_bytes(base64.b64decode(shot["data"]))
+
+    def _wait_for_load(self) -> None:
+        while not self._loaded:
+            self._note(self._receive())
+
+    def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        self._serial += 1
+        message: dict[str, Any] = {"id": self._serial, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._requests, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._receive()
+            if answer.get("id") == self._serial:
+                if "error" in answer:
+                    raise PageError(f"{method}: {answer['error']}")
+                result: dict[str, Any] = answer["result"]
+                return result
+            self._note(answer)
+
+    def _receive(self) -> dict[str, Any]:
+        while b"\0" not in self._buffer:
+            chunk = os.read(self._answers, 1 << 20)
+            if not chunk:
+                raise PageError("Chromium has closed")
+            self._buffer += chunk
+        message, _, self._buffer = self._buffer.partition(b"\0")
+        parsed: dict[str, Any] = json.loads(message)
+        return parsed
+
+    def _note(self, event: dict[str, Any]) -> None:
+        parameters = event.get("params", {})
+        match event.get("method"):
+            case "Page.loadEventFired":
+                self._loaded = True
+            case "Runtime.consoleAPICalled":
+                self.console.append(json.dumps(parameters["args"]))
+            case "Runtime.exceptionThrown":
+                self.console.append(json.dumps(parameters["exceptionDetails"]))
+            case "Log.entryAdded":
+                self.console.append(str(parameters["entry"]["text"]))
+            case "Network.responseReceived":
+                self.statuses.append((parameters["response"]["url"], parameters["response"]["status"]))
+
+
+@contextmanager
+def page(executable: str) -> Iterator[Page]:
+    """A tab of a Chromium of its own, gone with its profile after the `with` block."""
+    to_browser, requests = os.pipe()
+    answers, from_browser = os.pipe()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        # The browser reads file descriptor 3 and writes 4.
+        plumbing = 'exec 3<&"$1" 4>&"$2"; shift 2; exec "$@"'
+        process = subprocess.Popen(
+            ["bash", "-c", plumbing, "bash", str(to_browser), str(from_browser)]
+            + [executable, *_FLAGS, f"--user-data-dir={profile}"],
+            pass_fds=(to_browser, from_browser),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(to_browser)
+        os.close(from_browser)
+        try:
+            tab = Page(requests, answers)
+            tab.open_tab()
+            yield tab
+        finally:
+            os.close(requests)
+            os.close(answers)
+            process.terminate()
+            process.wait()
