@@ -1,0 +1,329 @@
+"""The admin HTTP API under /admin: JSON in, JSON out; errors say what to do."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from marketplace_emulator.clock import iso_millis
+from marketplace_emulator.delivery import Courier, Target, parse_target
+from marketplace_emulator.errors import AdminError
+from marketplace_emulator.faults import FAULTS
+from marketplace_emulator.marketplace import Marketplace
+from marketplace_emulator.outbox import ACTIONS
+from marketplace_emulator.purchases import purchase_dict
+
+type Query = dict[str, str]
+type Route = Callable[["Admin", list[str], Query, Any], Any]
+
+PURCHASE_ACTIONS = {
+    "provision": "issue the licence now",
+    "amend": "entitlements, auto_renew, end",
+    "upgrade": "the same as amend",
+    "renew": "entitlements, end",
+    "replace": "entitlements, end, new_license",
+    "cancel": "the buyer cancels",
+    "expire": "the agreement ends without renewal",
+    "terminate": "AWS ends the agreement",
+    "fail": "reason; before the licence is issued",
+    "suspend": "suspend the buyer's account",
+    "unsuspend": "lift the suspension",
+    "advisory": "outcome Issued or Resolved, reason",
+    "request_cancellation": "the seller asks for a cancellation",
+    "answer_cancellation": "outcome Approved, Rejected, Cancelled or Validation Failed",
+    "token": "lifetime; a registration token and the form the browser posts",
+}
+
+
+class Admin:
+    """The admin API of one running emulator."""
+
+    def __init__(self, marketplace: Marketplace, version: str) -> None:
+        self.marketplace = marketplace
+        self.version = version
+        self.couriers: list[Courier] = []
+
+    def handle(self, method: str, path: list[str], query: Query, body: bytes) -> tuple[int, Any]:
+        """Status and JSON answer of one request; `path` is what follows /admin."""
+        try:
+            return 200, self._route(method, path, query, _parse(body))
+        except AdminError as error:
+            return error.status, {"error": error.message, "hint": error.hint}
+        except (ValueError, TypeError) as error:
+            return 400, {"error": str(error), "hint": "see the admin API in the README"}
+
+    def add_target(self, target: Target) -> None:
+        """Start taking notifications to a queue."""
+        self.couriers.append(Courier(self.marketplace, target))
+
+    def clear_targets(self) -> None:
+        """Stop all deliveries to queues."""
+        couriers, self.couriers = self.couriers, []
+        for courier in couriers:
+            courier.stop()
+
+    def _route(self, method: str, path: list[str], query: Query, data: Any) -> Any:
+        name = path[0] if path else "health"
+        routes = _ROUTES.get(name)
+        if routes is None:
+            raise AdminError(404, f"there is no /admin/{name}", f"try: {', '.join(f'/admin/{key}' for key in _ROUTES)}")
+        route = routes.get(method)
+        if route is None:
+            raise AdminError(405, f"/admin/{name} does not take {method}", f"it takes {', '.join(routes)}")
+        return route(self, path[1:], query, data)
+
+    # -- clock, settings, health --------------------------------------------------------------------------
+
+    def health(self, *_: Any) -> Any:
+        """Alive, and what there is."""
+        return {"status": "ok", "version": self.version, "routes": [f"/admin/{name}" for name in _ROUTES]}
+
+    def clock(self, *_: Any) -> Any:
+        """The system's time."""
+        clock = self.marketplace.clock
+        now = clock.timestamp()
+        mode = "frozen" if clock.is_frozen else "real"
+        return {"now": iso_millis(now), "timestamp": now, "mode": mode, "offset_seconds": clock.offset}
+
+    def move_clock(self, _path: list[str], _query: Query, data: Any) -> Any:
+        """advance (seconds or ISO duration), set (ISO time), to "next_hour", freeze, run; force to go back."""
+        clock = self.marketplace.clock
+        order = _object(data, {"advance", "set", "to", "freeze", "run", "force"})
+        force = bool(order.get("force", False))
+        if not set(order) - {"force"}:
+            raise AdminError(400, "nothing to do", 'for example {"advance": "PT1H"} or {"to": "next_hour"}')
+        if order.get("freeze"):
+            clock.freeze()
+        if "set" in order:
+            clock.set(order["set"], force=force)
+        if "advance" in order:
+            clock.advance(order["advance"], force=force)
+        if "to" in order:
+            if order["to"] != "next_hour":
+                raise AdminError(400, f"the clock cannot move to {order['to']!r}", 'it can move to "next_hour"')
+            clock.to_next_hour()
+        if order.get("run"):
+            clock.run()
+        self.marketplace.settle()
+        return self.clock()
+
+    def settings(self, *_: Any) -> Any:
+        """All settings."""
+        return self.marketplace.settings.as_dict()
+
+    def change_settings(self, _path: list[str], _query: Query, data: Any) -> Any:
+        """Change some settings."""
+        with self.marketplace.lock:
+            self.marketplace.settings.update(_object(data))
+        return self.settings()
+
+    def reset(self, _path: list[str], _query: Query, data: Any) -> Any:
+        """Forget purchases, bill, notifications, faults and calls."""
+        _object(data, set())
+        self.marketplace.reset()
+        return {"status": "reset"}
+
+    # -- products and purchases ---------------------------------------------------------------------------
+
+    def products(self, *_: Any) -> Any:
+        """The products listed."""
+        return {"products": [item.as_dict() for item in self.marketplace.products()]}
+
+    def add_product(self, _path: list[str], _query: Query, data: Any) -> Any:
+        """List a product, or change the one with the same code."""
+        return self.marketplace.add_product(_object(data)).as_dict()
+
+    def purchases(self, path: list[str], query: Query, _data: Any) -> Any:
+        """All purchases (product=, account=, state=), or one."""
+        marketplace = self.marketplace
+        if path:
+            return marketplace.describe(path[0])
+        _known(query, {"product", "account", "state"})
+        found = []
+        for purchase in marketplace.purchases():
+            shown = purchase_dict(marketplace.registry, purchase, marketplace.clock.timestamp())
+            if (
+                query.get("product") in (None, shown["product_code"])
+                and query.get("account") in (None, shown["account_id"])
+                and query.get("state") in (None, shown["state"])
+            ):
+                found.append(shown)
+        return {"purchases": found}
+
+    def act(self, path: list[str], _query: Query, data: Any) -> Any:
+        """POST /admin/purchases buys; POST /admin/purchases/<id>/<action> does something with a purchase."""
+        order = _object(data)
+        if not path:
+            return self.marketplace.describe(self.marketplace.subscribe(**order).id)
+        if len(path) != 2 or path[1] not in PURCHASE_ACTIONS:
+            raise AdminError(
+                404, "there is no such action", f"POST /admin/purchases/<id>/ and {', '.join(PURCHASE_ACTIONS)}"
+            )
+        return self._act(path[0], path[1], order)
+
+    def _act(self, purchase_id: str, action: str, order: dict[str, Any]) -> Any:
+        marketplace = self.marketplace
+        if action == "token":
+            return self._token(purchase_id, order)
+        if action in ("suspend", "unsuspend"):
+            getattr(marketplace, action)(marketplace.purchase(purchase_id).account_id)
+            return marketplace.describe(purchase_id)
+        name = "amend" if action == "upgrade" else action
+        result = getattr(marketplace, name)(purchase_id, **order)
+        return marketplace.describe(result.id if action == "replace" else purchase_id)
+
+    def _token(self, purchase_id: str, order: dict[str, Any]) -> Any:
+        token = self.marketplace.registration_token(purchase_id, **order)
+        purchase = self.marketplace.purchase(purchase_id)
+        form = {"x-amzn-marketplace-token": token}
+        if purchase.free_trial_until is not None:
+            form["x-amzn-marketplace-offer-type"] = "free-trial"
+        return {"token": token, "fulfilment_url": self.marketplace.settings.fulfilment_url, "form": form}
+
+    def tokens(self, _path: list[str], _query: Query, data: Any) -> Any:
+        """A registration token: purchase_id, lifetime."""
+        order = dict(_object(data, {"purchase_id", "lifetime"}))
+        return self._token(str(order.pop("purchase_id", "")), order)
+
+    def accounts(self, *_: Any) -> Any:
+        """The suspended accounts."""
+        return {"suspended": sorted(self.marketplace.registry.suspended)}
+
+    def change_account(self, path: list[str], _query: Query, data: Any) -> Any:
+        """POST /admin/accounts/<id>/suspend or /unsuspend."""
+        _object(data, set())
+        if len(path) != 2 or path[1] not in ("suspend", "unsuspend"):
+            raise AdminError(404, "there is no such action", "POST /admin/accounts/<id>/suspend or /unsuspend")
+        getattr(self.marketplace, path[1])(path[0])
+        return self.accounts()
+
+    # -- faults -------------------------------------------------------------------------------------------
+
+    def faults(self, *_: Any) -> Any:
+        """What is planned, and what there is."""
+        return {"planned": [item.as_dict() for item in self.marketplace.faults.planned()], "faults": FAULTS}
+
+    def plan_faults(self, _path: list[str], _query: Query, data: Any) -> Any:
+        """Add one fault or a list of them to the plan."""
+        with self.marketplace.lock:
+            self.marketplace.faults.plan(data if isinstance(data, list) else [data])
+        return self.faults()
+
+    def clear_faults(self, *_: Any) -> Any:
+        """Forget the plan."""
+        with self.marketplace.lock:
+            self.marketplace.faults.clear()
+        return self.faults()
+
+    # -- the bill -----------------------------------------------------------------------------------------
+
+    def ledger(self, _path: list[str], query: Query, _data: Any) -> Any:
+        """Accepted records: license=, dimension=, hour=."""
+        _known(query, {"license", "dimension", "hour"})
+        return {"records": [item.as_dict() for item in self.marketplace.ledger(**query)]}
+
+    def bill(self, _path: list[str], query: Query, _data: Any) -> Any:
+        """The bill by purchase, hour and dimension: license=."""
+        _known(query, {"license"})
+        found = self.marketplace.bill(**query)
+        return {"lines": [item.as_dict() for item in found], "total": str(sum(item.amount for item in found))}
+
+    def calls(self, *_: Any) -> Any:
+        """The last calls of the AWS APIs."""
+        return {"calls": [item.as_dict() for item in self.marketplace.calls()]}
+
+    # -- notifications ------------------------------------------------------------------------------------
+
+    def notifications(self, _path: list[str], query: Query, _data: Any) -> Any:
+        """What was announced, in order: after=."""
+        _known(query, {"after"})
+        return {"notifications": self.marketplace.notifications(int(query.get("after", 0)))}
+
+    def announce(self, _path: list[str], _query: Query, data: Any) -> Any:
+        """Send anything: {"detail_type", "purchase_id"?, "detail"?} or {"action", "purchase_id", "members"?}."""
+        order = _object(data, {"detail_type", "purchase_id", "detail", "action", "members"})
+        if "action" in order:
+            members = {str(key): str(value) for key, value in order.get("members", {}).items()}
+            return self.marketplace.announce_sns(str(order.get("purchase_id")), str(order["action"]), **members)
+        if "detail_type" not in order:
+            raise AdminError(400, "an event needs a detail_type", 'or an SNS message an "action" and a "purchase_id"')
+        return self.marketplace.announce(
+            str(order["detail_type"]), purchase_id=order.get("purchase_id"), detail=order.get("detail")
+        )
+
+    def deliveries(self, _path: list[str], query: Query, _data: Any) -> Any:
+        """What the targets get: after=."""
+        _known(query, {"after"})
+        return {"deliveries": self.marketplace.deliveries(int(query.get("after", 0)))}
+
+    def delivery(self, *_: Any) -> Any:
+        """The delivery rules, and what there is."""
+        return {"rules": [item.as_dict() for item in self.marketplace.outbox.rules], "actions": ACTIONS}
+
+    def change_delivery(self, path: list[str], _query: Query, data: Any) -> Any:
+        """Add one rule or a list of them; POST /admin/delivery/release delivers what rules keep."""
+        if path == ["release"]:
+            return {"released": self.marketplace.release()}
+        self.marketplace.delivery_rules(data if isinstance(data, list) else [data])
+        return self.delivery()
+
+    def clear_delivery(self, *_: Any) -> Any:
+        """Drop all rules and deliver what they kept."""
+        self.marketplace.clear_delivery_rules()
+        return self.delivery()
+
+    def targets(self, *_: Any) -> Any:
+        """The queues that get notifications."""
+        return {"targets": [courier.target.as_dict() for courier in self.couriers]}
+
+    def new_target(self, _path: list[str], _query: Query, data: Any) -> Any:
+        """Add a queue: queue_url, endpoint?, kinds?, after? (0 = everything announced so far too)."""
+        self.add_target(parse_target(_object(data, {"queue_url", "endpoint", "kinds", "after"})))
+        return self.targets()
+
+    def drop_targets(self, *_: Any) -> Any:
+        """Remove all queues."""
+        self.clear_targets()
+        return self.targets()
+
+
+_ROUTES: dict[str, dict[str, Route]] = {
+    "health": {"GET": Admin.health},
+    "clock": {"GET": Admin.clock, "POST": Admin.move_clock},
+    "settings": {"GET": Admin.settings, "POST": Admin.change_settings},
+    "products": {"GET": Admin.products, "POST": Admin.add_product},
+    "purchases": {"GET": Admin.purchases, "POST": Admin.act},
+    "tokens": {"POST": Admin.tokens},
+    "accounts": {"GET": Admin.accounts, "POST": Admin.change_account},
+    "faults": {"GET": Admin.faults, "POST": Admin.plan_faults, "DELETE": Admin.clear_faults},
+    "ledger": {"GET": Admin.ledger},
+    "bill": {"GET": Admin.bill},
+    "calls": {"GET": Admin.calls},
+    "notifications": {"GET": Admin.notifications, "POST": Admin.announce},
+    "deliveries": {"GET": Admin.deliveries},
+    "delivery": {"GET": Admin.delivery, "POST": Admin.change_delivery, "DELETE": Admin.clear_delivery},
+    "targets": {"GET": Admin.targets, "POST": Admin.new_target, "DELETE": Admin.drop_targets},
+    "reset": {"POST": Admin.reset},
+}
+
+
+def _parse(body: bytes) -> Any:
+    if not body:
+        return {}
+    try:
+        return json.loads(body)
+    except ValueError:
+        raise AdminError(400, "the body is not JSON", "send a JSON object") from None
+
+
+def _object(data: Any, allowed: set[str] | None = None) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise AdminError(400, "the body is not a JSON object", "send a JSON object")
+    if allowed is not None:
+        _known(data, allowed)
+    return data
+
+
+def _known(given: dict[str, Any], allowed: set[str]) -> None:
+    unknown = sorted(set(given) - allowed)
+    if unknown:
+        raise AdminError(400, f"unknown: {', '.join(unknown)}", f"known are: {', '.join(sorted(allowed)) or 'none'}")

@@ -1,0 +1,134 @@
+"""The emulator's clock: real time plus an offset, or frozen; it moves forward only unless forced."""
+
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from threading import Lock
+
+HOUR = 3600
+DAY = 24 * HOUR
+
+_DURATION = re.compile(r"^P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?$")
+
+
+def to_datetime(timestamp: float) -> datetime:
+    """An aware UTC datetime for seconds since the epoch."""
+    return datetime.fromtimestamp(timestamp, UTC)
+
+
+def iso_seconds(timestamp: float) -> str:
+    """`2026-08-20T14:23:22Z`: whole seconds, the way EventBridge prints `time`."""
+    return f"{to_datetime(int(timestamp)).replace(tzinfo=None).isoformat(timespec='seconds')}Z"
+
+
+def iso_millis(timestamp: float) -> str:
+    """`2026-08-20T14:23:11.013Z`: milliseconds, the way agreement times are printed."""
+    return f"{to_datetime(timestamp).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+
+
+def parse_time(text: str) -> float:
+    """Seconds since the epoch for an ISO 8601 time; without an offset it is taken as UTC."""
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def parse_duration(value: float | str | timedelta) -> float:
+    """Seconds for a number, a timedelta or an ISO 8601 duration such as `PT1H` or `P1D`."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, int | float):
+        return float(value)
+    match = _DURATION.match(value)
+    if not match or not any(match.groups()):
+        raise ValueError(f"{value!r} is neither seconds nor an ISO 8601 duration such as PT1H or P1D")
+    days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return days * DAY + hours * HOUR + minutes * 60 + seconds
+
+
+class Clock:
+    """A settable clock. `Clock()` follows real time; `Clock.frozen(...)` moves only when told to."""
+
+    def __init__(
+        self,
+        source: Callable[[], float] = time.time,  # noqa: TID251  the one place real time comes from
+    ) -> None:
+        self._source = source
+        self._offset = 0.0
+        self._frozen: float | None = None
+        self._lock = Lock()
+
+    @classmethod
+    def frozen(cls, at: str | float | datetime) -> "Clock":
+        """A clock that stands still at `at` (ISO text, seconds or datetime) until advanced."""
+        clock = cls()
+        clock._frozen = _seconds(at)
+        return clock
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the clock stands still between calls to `advance` and `set`."""
+        return self._frozen is not None
+
+    @property
+    def offset(self) -> float:
+        """Seconds ahead of real time (0 while frozen)."""
+        return 0.0 if self._frozen is not None else self._offset
+
+    def timestamp(self) -> float:
+        """Now, in seconds since the epoch."""
+        return self._frozen if self._frozen is not None else self._source() + self._offset
+
+    def now(self) -> datetime:
+        """Now, as an aware UTC datetime."""
+        return to_datetime(self.timestamp())
+
+    def advance(self, by: float | str | timedelta, *, force: bool = False) -> datetime:
+        """Move by seconds, a timedelta or an ISO 8601 duration; backwards only with `force`."""
+        with self._lock:
+            return self._move_to(self.timestamp() + parse_duration(by), force)
+
+    def set(self, to: str | float | datetime, *, force: bool = False) -> datetime:
+        """Move to a moment; backwards only with `force`."""
+        with self._lock:
+            return self._move_to(_seconds(to), force)
+
+    def to_next_hour(self) -> datetime:
+        """Move to the start of the next hour."""
+        with self._lock:
+            return self._move_to((self.timestamp() // HOUR + 1) * HOUR, False)
+
+    def freeze(self) -> datetime:
+        """Stand still at the present moment."""
+        with self._lock:
+            self._frozen = self.timestamp()
+            return to_datetime(self._frozen)
+
+    def run(self) -> datetime:
+        """Run on at the speed of real time from the present moment."""
+        with self._lock:
+            if self._frozen is not None:
+                self._offset = self._frozen - self._source()
+                self._frozen = None
+            return to_datetime(self.timestamp())
+
+    def _move_to(self, moment: float, force: bool) -> datetime:
+        now = self.timestamp()
+        if moment < now and not force:
+            raise ValueError(
+                f"{iso_millis(moment)} is before the clock's {iso_millis(now)}; the clock moves forward only,"
+                " unless force is given"
+            )
+        if self._frozen is not None:
+            self._frozen = moment
+        else:
+            self._offset += moment - now
+        return to_datetime(moment)
+
+
+def _seconds(moment: str | float | datetime) -> float:
+    if isinstance(moment, str):
+        return parse_time(moment)
+    if isinstance(moment, datetime):
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return float(moment)

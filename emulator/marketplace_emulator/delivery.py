@@ -1,0 +1,137 @@
+"""Takes deliveries to SQS queues over plain HTTP, in the background, and keeps trying while a queue is not there."""
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from threading import Event, Thread
+from typing import Any
+from urllib.parse import urlsplit
+
+from marketplace_emulator.errors import AdminError
+from marketplace_emulator.marketplace import Marketplace
+from marketplace_emulator.outbox import KINDS, Delivery
+
+IDLE_SECONDS = 0.25
+RETRY_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.0)
+HTTP_TIMEOUT = 10
+
+_HEADERS = {
+    "Content-Type": "application/x-amz-json-1.0",
+    "X-Amz-Target": "AmazonSQS.SendMessage",
+    "X-Amz-Date": "20260101T000000Z",
+    "Authorization": (
+        "AWS4-HMAC-SHA256 Credential=EMULATOR/20260101/us-east-1/sqs/aws4_request,"
+        " SignedHeaders=host;x-amz-date;x-amz-target, Signature=00"
+    ),
+}
+
+
+@dataclass(slots=True)
+class Target:
+    """A queue that gets the notifications of the given kinds."""
+
+    queue_url: str
+    endpoint: str = ""
+    kinds: tuple[str, ...] = KINDS
+    delivered: int = 0
+    last_error: str = ""
+    after: int = field(default=0, repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The form of `GET /admin/targets`."""
+        return {
+            "queue_url": self.queue_url,
+            "endpoint": self.endpoint,
+            "kinds": list(self.kinds),
+            "delivered": self.delivered,
+            "last_error": self.last_error,
+        }
+
+
+def parse_target(data: Any) -> Target:
+    """A target from its JSON form."""
+    hint = 'for example {"queue_url": "http://127.0.0.1:5000/123456789012/events", "kinds": ["eventbridge"]}'
+    if not isinstance(data, dict) or not isinstance(data.get("queue_url"), str):
+        raise AdminError(400, "a target needs a queue_url", hint)
+    kinds = data.get("kinds", list(KINDS))
+    if not isinstance(kinds, list) or not kinds or not set(kinds) <= set(KINDS):
+        raise AdminError(400, f"kinds of a target are of {', '.join(KINDS)}", hint)
+    endpoint = str(data.get("endpoint") or "")
+    for url in (data["queue_url"], endpoint or data["queue_url"]):
+        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+            raise AdminError(400, f"{url!r} is not an http address", hint)
+    return Target(data["queue_url"], endpoint, tuple(kinds), after=int(data.get("after", 0)))
+
+
+class Courier:
+    """One background thread for one target; stops at once when told to."""
+
+    def __init__(self, marketplace: Marketplace, target: Target) -> None:
+        self.target = target
+        self._marketplace = marketplace
+        self._generation = marketplace.generation
+        self._stopping = Event()
+        self._connection: HTTPConnection | None = None
+        self._thread = Thread(target=self._run, name=f"courier {target.queue_url}", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; undelivered messages stay in the outbox."""
+        self._stopping.set()
+        with self._marketplace.changed:
+            self._marketplace.changed.notify_all()
+        self._thread.join(timeout=HTTP_TIMEOUT)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            for delivery in self._waiting():
+                if delivery.notification.kind in self.target.kinds and not self._send_until_done(delivery):
+                    break
+                self.target.after = delivery.seq
+        self._disconnect()
+
+    def _waiting(self) -> list[Delivery]:
+        with self._marketplace.changed:
+            if self._generation != self._marketplace.generation:
+                self._generation = self._marketplace.generation
+                self.target.after = 0
+            found = self._marketplace.take_deliveries(self.target.after)
+            if not found and not self._stopping.is_set():
+                self._marketplace.changed.wait(IDLE_SECONDS)
+            return found
+
+    def _send_until_done(self, delivery: Delivery) -> bool:
+        attempt = 0
+        while not self._stopping.is_set() and self._generation == self._marketplace.generation:
+            self.target.last_error = self._send(delivery)
+            if not self.target.last_error:
+                self.target.delivered += 1
+                return True
+            self._stopping.wait(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
+            attempt += 1
+        return False
+
+    def _send(self, delivery: Delivery) -> str:
+        """Empty when the queue has taken the message, else why it has not."""
+        message = {"QueueUrl": self.target.queue_url, "MessageBody": json.dumps(delivery.notification.body)}
+        try:
+            connection = self._connection = self._connection or self._connect()
+            connection.request("POST", "/", json.dumps(message), _HEADERS)
+            response = connection.getresponse()
+            text = response.read().decode(errors="replace")
+        except (OSError, HTTPException) as error:
+            self._disconnect()
+            return f"{type(error).__name__}: {error}"
+        return "" if response.status == 200 else f"HTTP {response.status}: {text[:200]}"
+
+    def _connect(self) -> HTTPConnection:
+        url = urlsplit(self.target.endpoint or self.target.queue_url)
+        kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
+        return kind(url.hostname or "", url.port, timeout=HTTP_TIMEOUT)
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            with suppress(OSError):
+                self._connection.close()
+            self._connection = None

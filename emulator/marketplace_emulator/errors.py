@@ -1,0 +1,38 @@
+"""Errors as values of the wire: what a caller of the AWS APIs or of the admin API gets to see.
+
+ServiceError  an AWS error: code, HTTP status, message
+AdminError    an admin request that cannot be carried out, and what to do about it
+"""
+
+from typing import Any
+
+
+class ServiceError(Exception):
+    """An AWS error in JSON form; `status` follows the service model (400 unless it says otherwise)."""
+
+    def __init__(self, code: str, message: str, status: int = 400, **members: Any) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.status = status
+        self.members = members
+
+
+def validation(message: str, **members: Any) -> ServiceError:
+    """Input that does not fit the service model."""
+    return ServiceError("ValidationException", message, **members)
+
+
+def serialization(message: str) -> ServiceError:
+    """A body that is not JSON, or a member of the wrong JSON type."""
+    return ServiceError("SerializationException", message)
+
+
+class AdminError(Exception):
+    """An admin request that cannot be carried out; `hint` says what to do."""
+
+    def __init__(self, status: int, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.hint = hint

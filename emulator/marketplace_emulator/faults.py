@@ -1,0 +1,198 @@
+"""Faults on demand: what a call is answered instead of, or after, being carried out."""
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+from marketplace_emulator.errors import AdminError, ServiceError
+from marketplace_emulator.wire import OPERATIONS
+
+WHOLE_CALL = {
+    "throttle": "ThrottlingException before the call is carried out",
+    "internal_error": "InternalServiceErrorException (500) before the call is carried out",
+    "internal_error_after": "the call is carried out, then answered 500",
+    "unavailable": "503 with an HTML body, as a load balancer sends it",
+    "drop_before": "the connection closes, the call is not carried out",
+    "drop_after": "the call is carried out, then the connection closes",
+    "truncate": "the call is carried out, then the connection closes in the middle of the answer",
+    "timeout_before": "no answer for `seconds`, the call is not carried out",
+    "timeout_after": "the call is carried out, no answer for `seconds`",
+    "slow": "the call is carried out and answered after `seconds`",
+    "disabled_api": "DisabledApiException",
+    "access_denied": "AccessDeniedException",
+    "expired_token_credentials": "ExpiredTokenException for the caller's credentials",
+    "unrecognized_credentials": "UnrecognizedClientException",
+    "malformed": "200 with a body that is not JSON; the call is carried out",
+}
+PER_RECORD = {
+    "unprocessed": "the records at `indexes` are listed in UnprocessedRecords and not metered",
+    "unprocessed_after": "the records at `indexes` are metered, yet listed in UnprocessedRecords",
+    "omit": "the records at `indexes` are in neither list and not metered",
+    "omit_after": "the records at `indexes` are metered, yet in neither list",
+    "unknown_status": "the records at `indexes` get a Status outside the model and are not metered",
+    "not_subscribed": "the records at `indexes` get CustomerNotSubscribed and are not metered",
+    "duplicate": "the records at `indexes` get DuplicateRecord and are not metered",
+}
+FAULTS = WHOLE_CALL | PER_RECORD
+AFTERWARDS = frozenset({"internal_error_after", "drop_after", "truncate", "timeout_after", "slow", "malformed"})
+
+
+@dataclass(slots=True)
+class Fault:
+    """A planned fault: `times` calls of `operation`, after `skip` others, each with `probability`."""
+
+    fault: str
+    operation: str = "*"
+    times: int | None = 1
+    skip: int = 0
+    region: str | None = None
+    seconds: float | None = None
+    indexes: tuple[int, ...] | None = None
+    probability: float = 1.0
+    seed: int | None = None
+    hits: int = 0
+    dice: random.Random = field(default_factory=random.Random, repr=False)
+
+    def applies(self, operation: str, region: str) -> bool:
+        """Whether the fault strikes this call; counts the call if it is meant."""
+        if self.operation not in ("*", operation) or self.region not in (None, region):
+            return False
+        if self.fault in PER_RECORD and operation != "BatchMeterUsage":
+            return False
+        if self.skip:
+            self.skip -= 1
+            return False
+        if self.probability < 1 and self.dice.random() >= self.probability:
+            return False
+        self.hits += 1
+        if self.times is not None:
+            self.times -= 1
+        return True
+
+    def strikes(self, index: int) -> bool:
+        """Whether a per-record fault strikes the record at `index`; without `indexes` it strikes all."""
+        return self.fault in PER_RECORD and (self.indexes is None or index in self.indexes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The form of `GET /admin/faults`."""
+        return {
+            "fault": self.fault,
+            "operation": self.operation,
+            "times": self.times,
+            "skip": self.skip,
+            "region": self.region,
+            "seconds": self.seconds,
+            "indexes": list(self.indexes) if self.indexes is not None else None,
+            "probability": self.probability,
+            "seed": self.seed,
+            "hits": self.hits,
+        }
+
+
+class Faults:
+    """The plan: per call, the first planned fault that applies strikes."""
+
+    def __init__(self) -> None:
+        self._plan: list[Fault] = []
+
+    def plan(self, items: list[dict[str, Any]]) -> list[Fault]:
+        """Add faults to the plan, for example `[{"operation": "BatchMeterUsage", "fault": "throttle", "times": 2}]`.
+
+        Per-record faults take `indexes`, or are written `{"unprocessed": [0, 2]}`. `times: None` lasts until cleared.
+        """
+        parsed = [_parse(item) for item in items]
+        self._plan.extend(parsed)
+        return parsed
+
+    def clear(self) -> None:
+        """Forget the plan."""
+        self._plan.clear()
+
+    def planned(self) -> list[Fault]:
+        """What is still to come."""
+        return list(self._plan)
+
+    def next(self, operation: str, region: str) -> Fault | None:
+        """The fault that strikes this call, if any."""
+        for index, fault in enumerate(self._plan):
+            if fault.applies(operation, region):
+                if fault.times == 0:
+                    del self._plan[index]
+                return fault
+        return None
+
+
+def refusal(fault: Fault, operation: str) -> ServiceError | None:
+    """The error a fault answers instead of the result, if it is of that kind."""
+    match fault.fault:
+        case "throttle":
+            return throttled(operation)
+        case "internal_error" | "internal_error_after":
+            code = "InternalServiceErrorException" if _in_old_services(operation) else "InternalServerException"
+            return ServiceError(code, "An internal error has occurred. Retry your request.", 500)
+        case "access_denied":
+            return denied(operation)
+    known = _ERRORS.get(fault.fault)
+    return ServiceError(*known) if known else None
+
+
+_ERRORS = {
+    "disabled_api": ("DisabledApiException", "The API is disabled in this Region.", 400),
+    "expired_token_credentials": (
+        "ExpiredTokenException",
+        "The security token included in the request is expired",
+        403,
+    ),
+    "unrecognized_credentials": (
+        "UnrecognizedClientException",
+        "The security token included in the request is invalid.",
+        403,
+    ),
+}
+
+
+def _in_old_services(operation: str) -> bool:
+    return operation in ("ResolveCustomer", "BatchMeterUsage", "GetEntitlements")
+
+
+def throttled(operation: str) -> ServiceError:
+    """429 for the agreement service, 400 for the others, as their models say."""
+    return ServiceError("ThrottlingException", "Rate exceeded", 400 if _in_old_services(operation) else 429)
+
+
+def denied(operation: str) -> ServiceError:
+    """403 for the agreement service as its model says, 400 for the others."""
+    return ServiceError(
+        "AccessDeniedException",
+        f"User is not authorized to perform: aws-marketplace:{operation}",
+        400 if _in_old_services(operation) else 403,
+    )
+
+
+def _parse(data: Any) -> Fault:
+    hint = f"faults are: {', '.join(FAULTS)}"
+    if not isinstance(data, dict):
+        raise AdminError(400, "a fault is a JSON object", hint)
+    members = dict(data)
+    nested = members.get("fault")
+    if isinstance(nested, dict):
+        del members["fault"]
+        members.update(nested)
+    for name in PER_RECORD:
+        if name in members:
+            members["fault"], members["indexes"] = name, members.pop(name)
+    if members.get("fault") not in FAULTS:
+        raise AdminError(400, f"{members.get('fault')!r} is no fault", hint)
+    allowed = {"fault", "operation", "times", "skip", "region", "seconds", "indexes", "probability", "seed"}
+    if set(members) - allowed:
+        raise AdminError(400, f"a fault has no {', '.join(sorted(set(members) - allowed))}", hint)
+    operation = members.get("operation", "*")
+    if operation not in ("*", *OPERATIONS):
+        raise AdminError(400, f"there is no operation {operation!r}", f"operations are: *, {', '.join(OPERATIONS)}")
+    indexes = members.get("indexes")
+    if indexes is not None:
+        if not isinstance(indexes, list | tuple) or not all(isinstance(item, int) for item in indexes):
+            raise AdminError(400, "indexes is a list of record numbers, from 0", hint)
+        members["indexes"] = tuple(indexes)
+    members["dice"] = random.Random(members.get("seed"))  # noqa: S311  repeatable faults, not secrets
+    return Fault(**members)

@@ -1,0 +1,204 @@
+"""Notifications on their way out: the log of what was announced, and the deliveries made of it.
+
+The log holds every notification once, in order. Deliveries are what the targets get: one per notification
+unless a rule delays, repeats, reorders, holds or drops it. EventBridge and SNS both deliver at least once
+and in no promised order, so every rule is something a real seller sees.
+"""
+
+import random
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from threading import Condition
+from typing import Any
+
+from marketplace_emulator.agenda import Agenda
+from marketplace_emulator.clock import iso_millis
+from marketplace_emulator.errors import AdminError
+
+KINDS = ("eventbridge", "sns")
+ACTIONS = {
+    "delay": "deliver `seconds` later, by the settable clock",
+    "repeat": "deliver `times` more copies of the same message",
+    "drop": "never deliver",
+    "hold": "keep until released",
+    "reorder": "collect `window` notifications, then deliver them shuffled by `seed`",
+    "after_registration": "keep until the buyer's token was resolved",
+    "before_registration": "keep until the buyer is sent to register, and deliver just before that",
+}
+
+
+@dataclass(slots=True)
+class Notification:
+    """One announced message: an EventBridge event or an SNS envelope."""
+
+    seq: int
+    kind: str
+    name: str
+    body: dict[str, Any]
+    purchase_id: str
+    emitted_at: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """The form of `GET /admin/notifications`."""
+        return {
+            "seq": self.seq,
+            "kind": self.kind,
+            "name": self.name,
+            "purchase_id": self.purchase_id,
+            "emitted_at": iso_millis(self.emitted_at),
+            "body": self.body,
+        }
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One copy of a notification, ready for the targets."""
+
+    seq: int
+    notification: Notification
+
+    def as_dict(self) -> dict[str, Any]:
+        """The form of `GET /admin/deliveries`."""
+        return {**self.notification.as_dict(), "seq": self.seq, "notification_seq": self.notification.seq}
+
+
+@dataclass(slots=True)
+class Rule:
+    """What is to be done with the notifications whose name fits `match`; `limit` wears it off."""
+
+    do: str
+    match: str = "*"
+    seconds: float = 0
+    times: int = 1
+    window: int = 2
+    seed: int = 0
+    limit: int | None = None
+    waiting: list[Notification] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The form of `GET /admin/delivery`."""
+        shown: dict[str, Any] = {"do": self.do, "match": self.match, "limit": self.limit}
+        names = {"delay": ("seconds",), "repeat": ("times",), "reorder": ("window", "seed")}.get(self.do, ())
+        return shown | {name: getattr(self, name) for name in names} | {"waiting": len(self.waiting)}
+
+
+def parse_rule(data: Any) -> Rule:
+    """A rule from its JSON form."""
+    hint = f"do is one of {', '.join(ACTIONS)}; match is a pattern such as 'License Updated*'"
+    if not isinstance(data, dict) or data.get("do") not in ACTIONS:
+        raise AdminError(400, "a delivery rule needs a known `do`", hint)
+    unknown = set(data) - {"do", "match", "seconds", "times", "window", "seed", "limit"}
+    if unknown:
+        raise AdminError(400, f"a delivery rule has no {', '.join(sorted(unknown))}", hint)
+    for name in ("seconds", "times", "window", "seed", "limit"):
+        value = data.get(name, 0)
+        if value is not None and (not isinstance(value, int | float) or isinstance(value, bool) or value < 0):
+            raise AdminError(400, f"{name} of a delivery rule is a number >= 0", hint)
+    return Rule(**data)
+
+
+class Outbox:
+    """The log and the deliveries; woken waiters take new deliveries to the targets."""
+
+    def __init__(self, agenda: Agenda, changed: Condition) -> None:
+        self._agenda = agenda
+        self._changed = changed
+        self.log: list[Notification] = []
+        self.deliveries: list[Delivery] = []
+        self.rules: list[Rule] = []
+        self._registered: set[str] = set()
+        self._sent_to_register: set[str] = set()
+
+    def emit(self, kind: str, name: str, body: dict[str, Any], purchase_id: str, at: float) -> Notification:
+        """Announce a message and pass it through the delivery rules."""
+        notification = Notification(len(self.log) + 1, kind, name, body, purchase_id, at)
+        self.log.append(notification)
+        self._pass_on(notification, 0)
+        return notification
+
+    def registered(self, purchase_id: str) -> None:
+        """The buyer's token was resolved: release what waited for that."""
+        self._registered.add(purchase_id)
+        self._release_for("after_registration", purchase_id)
+
+    def sent_to_register(self, purchase_id: str) -> None:
+        """The buyer is about to be sent to the seller: deliver what must arrive before."""
+        self._sent_to_register.add(purchase_id)
+        self._release_for("before_registration", purchase_id)
+
+    def add_rules(self, rules: list[Rule]) -> None:
+        """Put rules at the end of the chain; every notification passes them in order."""
+        self.rules.extend(rules)
+
+    def clear_rules(self) -> None:
+        """Drop all rules and deliver what they kept, in the order it was announced."""
+        kept = sorted((item for rule in self.rules for item in rule.waiting), key=lambda item: item.seq)
+        self.rules = []
+        for notification in kept:
+            self._deliver(notification)
+
+    def release(self) -> int:
+        """Deliver everything that rules keep (reordered ones shuffled); the rules stay."""
+        released = 0
+        for index, rule in enumerate(self.rules):
+            waiting, rule.waiting = rule.waiting, []
+            if rule.do == "reorder":
+                self._shuffle(rule, waiting)
+            for notification in waiting:
+                self._pass_on(notification, index + 1)
+            released += len(waiting)
+        return released
+
+    def _release_for(self, action: str, purchase_id: str) -> None:
+        for index, rule in enumerate(self.rules):
+            if rule.do != action:
+                continue
+            free = [item for item in rule.waiting if item.purchase_id == purchase_id]
+            rule.waiting = [item for item in rule.waiting if item.purchase_id != purchase_id]
+            for notification in free:
+                self._pass_on(notification, index + 1)
+
+    def _pass_on(self, notification: Notification, first_rule: int) -> None:
+        for index in range(first_rule, len(self.rules)):
+            rule = self.rules[index]
+            if rule.limit == 0 or not fnmatchcase(notification.name, rule.match):
+                continue
+            if rule.limit is not None:
+                rule.limit -= 1
+            if self._apply(rule, index, notification):
+                return
+        self._deliver(notification)
+
+    def _apply(self, rule: Rule, index: int, notification: Notification) -> bool:
+        """Whether the rule has taken the notification out of the chain."""
+        match rule.do:
+            case "drop":
+                return True
+            case "repeat":
+                for _ in range(int(rule.times)):
+                    self._pass_on(notification, index + 1)
+                return False
+            case "delay":
+                self._agenda.at(
+                    notification.emitted_at + rule.seconds, lambda _: self._pass_on(notification, index + 1)
+                )
+                return True
+            case "after_registration" if notification.purchase_id in self._registered:
+                return False
+            case "before_registration" if notification.purchase_id in self._sent_to_register:
+                return False
+        rule.waiting.append(notification)
+        if rule.do == "reorder" and len(rule.waiting) >= rule.window:
+            waiting, rule.waiting = rule.waiting, []
+            self._shuffle(rule, waiting)
+            for item in waiting:
+                self._pass_on(item, index + 1)
+        return True
+
+    @staticmethod
+    def _shuffle(rule: Rule, waiting: list[Notification]) -> None:
+        random.Random(rule.seed).shuffle(waiting)  # noqa: S311  a repeatable order, not a secret
+
+    def _deliver(self, notification: Notification) -> None:
+        self.deliveries.append(Delivery(len(self.deliveries) + 1, notification))
+        self._changed.notify_all()

@@ -1,0 +1,42 @@
+"""Registration tokens: issued to the buyer's browser, resolved by the seller.
+
+Sources: Seller Guide "saas-product-customer-setup" (four hours, repeatable), ResolveCustomer API reference
+(ExpiredTokenException, InvalidTokenException), agreement model (30 minutes for GetAgreementEntitlements tokens).
+"""
+
+from dataclasses import dataclass
+
+from marketplace_emulator.errors import ServiceError
+
+
+@dataclass(slots=True)
+class Token:
+    """One token and when it stops being good."""
+
+    value: str
+    purchase_id: str
+    expires_at: float
+    uses: int = 0
+
+
+class Tokens:
+    """All tokens by value."""
+
+    def __init__(self) -> None:
+        self._tokens: dict[str, Token] = {}
+
+    def add(self, value: str, purchase_id: str, expires_at: float) -> Token:
+        """Keep a new token."""
+        token = Token(value, purchase_id, expires_at)
+        self._tokens[value] = token
+        return token
+
+    def redeem(self, value: str, now: float, *, single_use: bool) -> Token:
+        """The token, if it is known and still good; it stays good unless `single_use`."""
+        token = self._tokens.get(value)
+        if token is None:
+            raise ServiceError("InvalidTokenException", "Registration token is invalid.")
+        if now >= token.expires_at or (single_use and token.uses):
+            raise ServiceError("ExpiredTokenException", "The submitted registration token has expired.")
+        token.uses += 1
+        return token

@@ -1,0 +1,100 @@
+"""The wire: AWS JSON 1.0 and 1.1 by X-Amz-Target, answers, errors, and calls that get no answer.
+
+Source: service models of meteringmarketplace, marketplace-entitlement and marketplace-agreement (botocore):
+target prefix, JSON version, `__type` errors, HTTP status per exception.
+"""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from marketplace_emulator.errors import ServiceError, serialization
+
+METERING = "AWSMPMeteringService"
+ENTITLEMENT = "AWSMPEntitlementService"
+AGREEMENT = "AWSMPCommerceService_v20200301"
+
+TARGETS = {
+    f"{METERING}.ResolveCustomer": "ResolveCustomer",
+    f"{METERING}.BatchMeterUsage": "BatchMeterUsage",
+    f"{ENTITLEMENT}.GetEntitlements": "GetEntitlements",
+    f"{AGREEMENT}.SearchAgreements": "SearchAgreements",
+    f"{AGREEMENT}.DescribeAgreement": "DescribeAgreement",
+    f"{AGREEMENT}.GetAgreementTerms": "GetAgreementTerms",
+    f"{AGREEMENT}.GetAgreementEntitlements": "GetAgreementEntitlements",
+}
+OPERATIONS = tuple(TARGETS.values())
+AGREEMENT_OPERATIONS = OPERATIONS[3:]
+
+_HEADERS = {
+    "1.0": {"Content-Type": "application/x-amz-json-1.0"},
+    "1.1": {"Content-Type": "application/x-amz-json-1.1"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP answer."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    delay_seconds: float = field(default=0.0, kw_only=True)
+    truncated: bool = field(default=False, kw_only=True)
+
+    def json(self) -> Any:
+        """The body, parsed."""
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> str:
+        """The error code, empty for a success."""
+        return "" if self.status < 400 else self.headers.get("x-amzn-errortype", str(self.status))
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """No answer: the connection closes at once (`closed`) or after `seconds` of silence (`timeout`).
+
+    `accepted` says whether the call was carried out before the answer was lost.
+    """
+
+    accepted: bool
+    kind: Literal["closed", "timeout"] = "closed"
+    seconds: float = 0.0
+
+
+type Answer = Reply | Drop
+
+
+def json_version(target: str) -> str:
+    """JSON 1.0 for the agreement service, 1.1 for the others."""
+    return "1.0" if target.startswith(AGREEMENT) else "1.1"
+
+
+def success(target: str, request_id: str, body: dict[str, Any]) -> Reply:
+    """HTTP 200 with a JSON body."""
+    headers = {**_HEADERS[json_version(target)], "x-amzn-RequestId": request_id}
+    return Reply(200, headers, json.dumps(body, separators=(",", ":")).encode())
+
+
+def failure(target: str, request_id: str, error: ServiceError) -> Reply:
+    """An AWS error: `__type` and `message` in the body, the code in x-amzn-errortype too."""
+    headers = {
+        **_HEADERS[json_version(target)],
+        "x-amzn-RequestId": request_id,
+        "x-amzn-errortype": error.code,
+    }
+    body = {"__type": error.code, "message": error.message, **error.members}
+    return Reply(error.status, headers, json.dumps(body).encode())
+
+
+def parse_body(body: bytes) -> dict[str, Any]:
+    """The JSON object of a request."""
+    try:
+        data = json.loads(body or b"{}")
+    except ValueError:
+        raise serialization("the body is not JSON") from None
+    if not isinstance(data, dict):
+        raise serialization("the body is not a JSON object")
+    return data
