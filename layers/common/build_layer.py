@@ -1,0 +1,129 @@
+"""Makes the content of the common layer: the locked packages, slimmed, and the marketplace package, compiled.
+
+One layer serves both architectures, since SAM tells a makefile build nothing of the one that was chosen: the compiled
+modules of both stand side by side under names that say which is whose. What only costs start-up time or size goes:
+the data of AWS services that are not called, documentation and type stubs. The bytecode is never checked against its
+source at run time, which saves a file look-up for every module, and the same input gives the same bytes.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parent
+ARCHITECTURES = ("x86_64", "aarch64")
+SERVICES = {
+    "dynamodb",
+    "events",
+    "marketplace-agreement",
+    "marketplace-entitlement",
+    "meteringmarketplace",
+    "sqs",
+    "sts",
+}
+NEEDLESS_FOLDERS = ("bin", "pydantic/v1", "boto3/data", "boto3/examples", "botocore/data/dynamodb/2011-12-05")
+NEEDLESS_FILES = ("*.pyi", "py.typed", "examples-1.json", "swagger-ui*", "direct_url.json", "REQUESTED", "INSTALLER")
+MODIFIED = 1577836800  # 2020-01-01: one moment for every file, so that archives of the same content are the same
+
+
+class LayerError(Exception):
+    """The layer cannot be built on this machine, or would not be right."""
+
+
+def install(architecture: str, target: Path) -> None:
+    """Install the locked packages for one architecture, whatever machine this is."""
+    platforms = (f"manylinux_2_28_{architecture}", f"manylinux_2_17_{architecture}", f"manylinux2014_{architecture}")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-compile"),
+            *("--require-hashes", "--no-deps", "--only-binary=:all:", "--implementation", "cp"),
+            *("--python-version", "3.13", *(word for name in platforms for word in ("--platform", name))),
+            *("--target", str(target), "-r", str(SOURCE / "requirements.txt")),
+        ],
+        check=False,
+    )
+    if done.returncode != 0:
+        raise LayerError(f"pip could not install the layer's packages for {architecture}; see above")
+
+
+def merge(first: Path, second: Path) -> None:
+    """Add to one installation the compiled modules of the other; everything else must be the same in both."""
+    for path in sorted(second.rglob("*")):
+        place = first / path.relative_to(second)
+        if path.is_dir() or ".dist-info" in str(place):
+            continue
+        if path.suffix == ".so":
+            if place.exists():
+                raise LayerError(f"{path.name} does not say which architecture it is for")
+            shutil.copy2(path, place)
+        elif not place.exists() or place.read_bytes() != path.read_bytes():
+            raise LayerError(f"{place.relative_to(first)} differs between architectures")
+    modules = [str(path.relative_to(first)) for path in first.rglob("*.so")]
+    per_architecture = {name: sorted(m.replace(name, "") for m in modules if name in m) for name in ARCHITECTURES}
+    if len({tuple(names) for names in per_architecture.values()}) != 1:
+        raise LayerError(f"compiled modules differ between architectures: {per_architecture}")
+
+
+def prune(root: Path) -> None:
+    """Remove what no function reads."""
+    for folder in NEEDLESS_FOLDERS:
+        shutil.rmtree(root / folder, ignore_errors=True)
+    for folder in root.glob("botocore/data/*/"):
+        if folder.name not in SERVICES:
+            shutil.rmtree(folder)
+    for pattern in NEEDLESS_FILES:
+        for path in root.rglob(pattern):
+            path.unlink()
+    for dist_info in root.glob("*.dist-info"):
+        for path in sorted(dist_info.rglob("*"), reverse=True):
+            if path.is_dir():
+                path.rmdir()
+            elif not re.match(r"METADATA|entry_points|(?i:licen[cs]e|notice|copying)", path.name):
+                path.unlink()
+            elif path.parent != dist_info:
+                path.rename(dist_info / path.name)
+
+
+def compile_to_bytecode(root: Path) -> None:
+    """Compile every module; a fixed hash seed keeps the bytes the same from one build to the next."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-P", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"),
+            *("-s", str(root), "-p", "/opt/python", str(root)),
+        ],
+        check=False,
+        env={**os.environ, "PYTHONHASHSEED": "0"},
+    )
+    if done.returncode != 0:
+        raise LayerError("a module could not be compiled; see above")
+
+
+def build(artifacts: Path) -> None:
+    """Make the layer's content in `artifacts`, as Lambda unpacks it under /opt."""
+    if sys.version_info[:2] != (3, 13):
+        raise LayerError(f"the layer's bytecode must be Python 3.13's; this is {sys.version.split()[0]}")
+    with tempfile.TemporaryDirectory() as scratch:
+        installed = [Path(scratch) / architecture for architecture in ARCHITECTURES]
+        for architecture, target in zip(ARCHITECTURES, installed, strict=True):
+            install(architecture, target)
+        merge(*installed)
+        root = artifacts / "python"
+        shutil.rmtree(root, ignore_errors=True)
+        shutil.copytree(installed[0], root)
+    prune(root)
+    shutil.copytree(SOURCE / "marketplace", root / "marketplace", ignore=shutil.ignore_patterns("__pycache__"))
+    compile_to_bytecode(root)
+    for path in (artifacts, *artifacts.rglob("*")):
+        path.chmod(0o755 if path.is_dir() or path.suffix == ".so" else 0o644)
+        os.utime(path, (MODIFIED, MODIFIED))
+
+
+if __name__ == "__main__":
+    try:
+        build(Path(sys.argv[1]).resolve())
+    except LayerError as error:
+        sys.exit(f"layer: {error}")
