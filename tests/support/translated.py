@@ -1,0 +1,47 @@
+"""template.yaml as CloudFormation gets it: after SAM's own translation, offline."""
+
+from copy import deepcopy
+from functools import cache
+from typing import Any
+
+from samtranslator.translator.transform import transform
+
+from tools import template
+
+PARAMETERS = {"ProductCodes": "examplecode00000000000000", "SupportContact": "help@seller.example"}
+
+
+class _NoManagedPolicies:
+    def load(self) -> dict[str, str]:
+        return {}
+
+
+@cache
+def resources() -> dict[str, dict[str, Any]]:
+    """Answer every resource of the translated template, by logical id."""
+    fragment = deepcopy(template.load())
+    for resource in fragment["Resources"].values():
+        for local_path in ("CodeUri", "ContentUri"):
+            if local_path in resource.get("Properties", {}):
+                resource["Properties"][local_path] = "s3://bucket/key"
+    translated: dict[str, dict[str, Any]] = transform(fragment, PARAMETERS, _NoManagedPolicies())["Resources"]
+    return translated
+
+
+def of_type(kind: str) -> dict[str, dict[str, Any]]:
+    """Answer the properties of the resources of one type, by logical id."""
+    return {name: body["Properties"] for name, body in resources().items() if body["Type"] == kind}
+
+
+def statements(role: str) -> list[dict[str, Any]]:
+    """Answer the statements of one role's policies, with actions and resources always in lists."""
+    policies = of_type("AWS::IAM::Role")[role]["Policies"]
+    return [
+        {**statement, "Action": _listed(statement["Action"]), "Resource": _listed(statement["Resource"])}
+        for policy in policies
+        for statement in policy["PolicyDocument"]["Statement"]
+    ]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

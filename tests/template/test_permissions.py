@@ -1,0 +1,142 @@
+"""Least privilege: what each function may do, and nothing more."""
+
+from typing import Any
+
+import pytest
+
+from tests.support.translated import of_type, statements
+
+ROLES = ["ResolveCustomerRole", "MeterUsageRole", "EntitlementCheckRole", "SellerApiRole"]
+
+ALLOWED: dict[str, dict[str, set[str]]] = {
+    "ResolveCustomerRole": {
+        "SubscriptionsTable": {"GetItem", "PutItem", "UpdateItem", "Query", "ConditionCheckItem"},
+        "NotificationQueue": {"SendMessage"},
+    },
+    "MeterUsageRole": {
+        "UsageTable": {
+            *("GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem", "BatchWriteItem"),
+            "PartiQLUpdate",
+        },
+        "UsageTable/index/due": {"Query"},
+        "SubscriptionsTable": {"GetItem", "BatchGetItem", "Query"},
+        "SubscriptionsTable/index/by_status": {"Query"},
+        "EventBus": {"PutEvents"},
+        "NotificationQueue": {"SendMessage"},
+    },
+    "EntitlementCheckRole": {
+        "SubscriptionsTable": {
+            *("GetItem", "BatchGetItem", "PutItem", "UpdateItem", "DeleteItem", "Query", "BatchWriteItem"),
+            "ConditionCheckItem",
+        },
+        "SubscriptionsTable/index/by_account": {"Query"},
+        "SubscriptionsTable/index/by_status": {"Query"},
+        "UsageTable": {"GetItem", "Query", "UpdateItem"},
+        "UsageTable/index/due": {"Query"},
+        "EventBus": {"PutEvents"},
+        "NotificationQueue": {
+            *("ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility", "GetQueueAttributes"),
+            "SendMessage",
+        },
+    },
+    "SellerApiRole": {
+        "SubscriptionsTable": {
+            *("GetItem", "BatchGetItem", "PutItem", "UpdateItem", "DeleteItem", "Query", "BatchWriteItem"),
+            "ConditionCheckItem",
+        },
+        "SubscriptionsTable/index/by_account": {"Query"},
+        "SubscriptionsTable/index/by_status": {"Query"},
+        "UsageTable": {"GetItem", "BatchGetItem", "PutItem", "UpdateItem", "Query"},
+        "EventBus": {"PutEvents"},
+        "NotificationQueue": {"SendMessage"},
+    },
+}
+
+WITHOUT_RESOURCE_TYPES = {
+    "ResolveCustomerRole": {"aws-marketplace:ResolveCustomer"},
+    "MeterUsageRole": {"aws-marketplace:BatchMeterUsage"},
+    "EntitlementCheckRole": {
+        "aws-marketplace:GetEntitlements",
+        "aws-marketplace:SearchAgreements",
+        "aws-marketplace:DescribeAgreement",
+        "aws-marketplace:GetAgreementTerms",
+        "aws-marketplace:GetAgreementEntitlements",
+    },
+    "SellerApiRole": {"aws-marketplace:GetEntitlements"},
+}
+
+
+def _name(resource: Any) -> str:
+    """Answer a policy's resource as `LogicalId` or `LogicalId/index/name`."""
+    match resource:
+        case {"Fn::GetAtt": [logical_id, "Arn"]}:
+            return str(logical_id)
+        case {"Fn::Sub": str(text)}:
+            return text.replace("${", "").replace(".Arn}", "")
+        case _:
+            return str(resource)
+
+
+def test_sam_adds_no_role_to_the_four_written_ones() -> None:
+    assert sorted(of_type("AWS::IAM::Role")) == sorted(ROLES)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_role_takes_a_policy_from_elsewhere(role: str) -> None:
+    assert "ManagedPolicyArns" not in of_type("AWS::IAM::Role")[role]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_is_for_lambda_alone(role: str) -> None:
+    trusted = of_type("AWS::IAM::Role")[role]["AssumeRolePolicyDocument"]["Statement"]
+    assert [statement["Principal"] for statement in trusted] == [{"Service": "lambda.amazonaws.com"}]
+
+
+def test_every_function_has_the_role_of_its_own() -> None:
+    roles = {name: body["Role"]["Fn::GetAtt"][0] for name, body in of_type("AWS::Lambda::Function").items()}
+    assert roles == {f"{role.removesuffix('Role')}Function": role for role in ROLES}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_only_marketplace_actions_without_resource_types_are_on_everything(role: str) -> None:
+    on_everything = {
+        action for statement in statements(role) if "*" in statement["Resource"] for action in statement["Action"]
+    }
+    assert on_everything == WITHOUT_RESOURCE_TYPES[role]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_other_action_is_on_one_named_resource(role: str) -> None:
+    granted: dict[str, set[str]] = {}
+    for statement in statements(role):
+        for resource in statement["Resource"]:
+            actions = {action.split(":")[1] for action in statement["Action"]}
+            granted.setdefault(_name(resource), set()).update(actions)
+    del granted["*"]
+    log_group = f"{role.removesuffix('Role')}LogGroup"
+    assert granted == ALLOWED[role] | {log_group: {"CreateLogStream", "PutLogEvents"}}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_action_is_a_pattern_and_none_scans(role: str) -> None:
+    actions = {action for statement in statements(role) for action in statement["Action"]}
+    assert not [action for action in actions if "*" in action or action == "dynamodb:Scan"]
+
+
+@pytest.mark.parametrize("queue", ["NotificationQueue", "NotificationDeadLetterQueue"])
+def test_only_the_event_rule_and_the_legacy_topics_send_to_the_queues(queue: str) -> None:
+    events, legacy = of_type("AWS::SQS::QueuePolicy")[f"{queue}Policy"]["PolicyDocument"]["Statement"]
+    condition, topics, otherwise = legacy["Fn::If"]
+    assert events["Principal"] == {"Service": "events.amazonaws.com"}
+    assert events["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["AgreementEventsRule", "Arn"]}}}
+    assert (condition, otherwise) == ("HasLegacy", {"Ref": "AWS::NoValue"})
+    assert topics["Principal"] == {"Service": "sns.amazonaws.com"}
+    subscribed = [body["TopicArn"] for body in of_type("AWS::SNS::Subscription").values()]
+    assert [allowed["Fn::If"][1] for allowed in topics["Condition"]["ArnEquals"]["aws:SourceArn"]] == subscribed
+    assert {statement["Action"] for statement in (events, topics)} == {"sqs:SendMessage"}
+
+
+def test_only_api_gateway_the_schedule_and_the_queue_invoke_functions() -> None:
+    principals = {body["Principal"] for body in of_type("AWS::Lambda::Permission").values()}
+    assert principals == {"apigateway.amazonaws.com", "events.amazonaws.com"}
+    assert all("SourceArn" in body for body in of_type("AWS::Lambda::Permission").values())

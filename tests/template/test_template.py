@@ -1,0 +1,274 @@
+"""The wiring: routes and who may call them, queues, tables, logs, alarms, and what the functions are told."""
+
+import json
+import re
+import tomllib
+from typing import Any
+
+import pytest
+
+from marketplace.settings import Settings
+from tests.support.translated import of_type, resources
+from tools import template
+
+PUBLIC_ROUTES = {
+    ("post", "/register"),
+    ("get", "/register"),
+    ("get", "/register/{code}"),
+    ("post", "/register/{code}"),
+}
+SELLER_ROUTES = {
+    ("post", "/registrations/{code}/claim"),
+    ("get", "/subscriptions"),
+    ("get", "/subscriptions/{subscription_id}"),
+    ("get", "/subscriptions/{subscription_id}/entitlements"),
+    ("post", "/usage"),
+    ("get", "/subscriptions/{subscription_id}/usage"),
+    ("get", "/subscriptions/{subscription_id}/usage/{record_id+}"),
+}
+ENDPOINTS = {
+    "AWS_ENDPOINT_URL_DYNAMODB",
+    "AWS_ENDPOINT_URL_SQS",
+    "AWS_ENDPOINT_URL_EVENTBRIDGE",
+    "AWS_ENDPOINT_URL_MARKETPLACE_METERING",
+    "AWS_ENDPOINT_URL_MARKETPLACE_ENTITLEMENT_SERVICE",
+    "AWS_ENDPOINT_URL_MARKETPLACE_AGREEMENT",
+}
+POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL"}
+
+
+def _routes() -> dict[tuple[str, str], dict[str, Any]]:
+    (api,) = of_type("AWS::ApiGatewayV2::Api").values()
+    paths = api["Body"]["paths"]
+    return {(method, path): body for path, methods in paths.items() for method, body in methods.items()}
+
+
+def _target(route: dict[str, Any]) -> str:
+    found = re.search(r"(\w+Function)\.Arn", json.dumps(route["x-amazon-apigateway-integration"]["uri"]))
+    assert found
+    return found[1]
+
+
+def test_the_routes_are_the_contract() -> None:
+    assert {key: _target(route) for key, route in _routes().items()} == (
+        dict.fromkeys(PUBLIC_ROUTES, "ResolveCustomerFunction") | dict.fromkeys(SELLER_ROUTES, "SellerApiFunction")
+    )
+
+
+@pytest.mark.parametrize("route", sorted(SELLER_ROUTES), ids=" ".join)
+def test_a_seller_route_takes_signed_calls_only(route: tuple[str, str]) -> None:
+    (api,) = of_type("AWS::ApiGatewayV2::Api").values()
+    scheme = api["Body"]["components"]["securitySchemes"]["AWS_IAM"]
+    assert scheme["x-amazon-apigateway-authtype"] == "awsSigv4"
+    assert _routes()[route]["security"] == [{"AWS_IAM": []}]
+
+
+@pytest.mark.parametrize("route", sorted(PUBLIC_ROUTES), ids=" ".join)
+def test_a_public_route_is_open_and_throttled(route: tuple[str, str]) -> None:
+    (stage,) = of_type("AWS::ApiGatewayV2::Stage").values()
+    method, path = route
+    assert "security" not in _routes()[route]
+    assert stage["RouteSettings"][f"{method.upper()} {path}"]["ThrottlingRateLimit"] <= 20
+
+
+def test_the_access_log_never_holds_what_a_url_or_a_body_may_carry() -> None:
+    (stage,) = of_type("AWS::ApiGatewayV2::Stage").values()
+    variables = set(re.findall(r"\$context\.([\w.]+)", stage["AccessLogSettings"]["Format"]))
+    assert not variables & {"path", "rawPath", "queryString", "requestOverride", "authorizer.claims"}
+    assert {"routeKey", "status", "requestId", "identity.sourceIp"} <= variables
+    assert json.loads(stage["AccessLogSettings"]["Format"])["route"] == "$context.routeKey"
+
+
+@pytest.mark.parametrize("function", sorted(template.resources("AWS::Serverless::Function")))
+def test_the_environment_is_what_settings_reads(function: str) -> None:
+    variables = of_type("AWS::Lambda::Function")[function]["Environment"]["Variables"]
+    assert set(variables) == {name.upper() for name in Settings.model_fields} | POWERTOOLS | ENDPOINTS
+
+
+def test_a_deployed_function_has_no_endpoint_of_its_own() -> None:
+    variables = of_type("AWS::Lambda::Function")["MeterUsageFunction"]["Environment"]["Variables"]
+    declared = template.load()
+    for name in ENDPOINTS:
+        condition, _, otherwise = variables[name]["Fn::If"]
+        assert (condition, otherwise) == ("OnOneMachine", {"Ref": "AWS::NoValue"})
+    assert declared["Conditions"]["OnOneMachine"] == {"Fn::Equals": [{"Ref": "Stage"}, "local"]}
+    refused = declared["Rules"]["StageIsDeployable"]["Assertions"][0]["Assert"]
+    assert refused == {"Fn::Not": [{"Fn::Equals": [{"Ref": "Stage"}, "local"]}]}
+
+
+def test_the_defaults_of_the_template_are_those_of_the_settings() -> None:
+    parameters = template.load()["Parameters"]
+    globals_ = template.load()["Globals"]["Function"]["Environment"]["Variables"]
+    for name, field in Settings.model_fields.items():
+        parameter = parameters.get(globals_[name.upper()].get("Ref"), {})
+        if isinstance(parameter.get("Default"), int) or name == "metering_region":
+            assert field.default == parameter["Default"], name
+
+
+def test_settings_take_every_value_that_a_parameter_allows() -> None:
+    parameters = template.load()["Parameters"]
+    globals_ = template.load()["Globals"]["Function"]["Environment"]["Variables"]
+    for bound in ("MinValue", "MaxValue"):
+        environ = {
+            name: str(parameters.get(value["Ref"], {}).get(bound, "something"))
+            for name, value in globals_.items()
+            if isinstance(value, dict) and "Ref" in value
+        }
+        Settings.from_env(environ)
+
+
+def test_timeouts_and_memory() -> None:
+    functions = of_type("AWS::Lambda::Function")
+    assert {name: (body["Timeout"], body["MemorySize"]) for name, body in functions.items()} == {
+        "ResolveCustomerFunction": (15, 512),
+        "MeterUsageFunction": (840, 1024),
+        "EntitlementCheckFunction": (60, 512),
+        "SellerApiFunction": (29, 1024),
+    }
+
+
+def test_a_batch_fails_message_by_message_and_is_invisible_long_enough() -> None:
+    (mapping,) = of_type("AWS::Lambda::EventSourceMapping").values()
+    queue = of_type("AWS::SQS::Queue")["NotificationQueue"]
+    function = of_type("AWS::Lambda::Function")["EntitlementCheckFunction"]
+    assert mapping["EventSourceArn"] == {"Fn::GetAtt": ["NotificationQueue", "Arn"]}
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert mapping["BatchSize"] == 10
+    assert queue["VisibilityTimeout"] == 6 * function["Timeout"]
+
+
+def test_what_cannot_be_applied_or_delivered_is_kept() -> None:
+    queue = of_type("AWS::SQS::Queue")["NotificationQueue"]
+    dead_letters = {"Fn::GetAtt": ["NotificationDeadLetterQueue", "Arn"]}
+    assert queue["RedrivePolicy"] == {"deadLetterTargetArn": dead_letters, "maxReceiveCount": 5}
+    assert of_type("AWS::SQS::Queue")["NotificationDeadLetterQueue"]["MessageRetentionPeriod"] == 14 * 86400
+    (target,) = of_type("AWS::Events::Rule")["AgreementEventsRule"]["Targets"]
+    assert target["DeadLetterConfig"] == {"Arn": dead_letters}
+    for subscription in of_type("AWS::SNS::Subscription").values():
+        assert subscription["RedrivePolicy"] == {"deadLetterTargetArn": dead_letters}
+        assert subscription["RawMessageDelivery"] is False
+
+
+def test_the_queues_are_encrypted() -> None:
+    assert all(body["SqsManagedSseEnabled"] is True for body in of_type("AWS::SQS::Queue").values())
+
+
+def test_agreement_events_are_matched_by_source_alone() -> None:
+    rule = of_type("AWS::Events::Rule")["AgreementEventsRule"]
+    assert rule["EventPattern"] == {"source": ["aws.agreement-marketplace"]}
+    assert "EventBusName" not in rule
+
+
+def test_the_schedule_runs_metering_and_nothing_repeats_a_run() -> None:
+    schedule = of_type("AWS::Events::Rule")["MeterUsageSchedule"]
+    assert schedule["ScheduleExpression"] == {"Ref": "MeteringSchedule"}
+    assert [target["Arn"] for target in schedule["Targets"]] == [{"Fn::GetAtt": ["MeterUsageFunction", "Arn"]}]
+    (config,) = of_type("AWS::Lambda::EventInvokeConfig").values()
+    assert config["FunctionName"] == {"Ref": "MeterUsageFunction"}
+    assert config["MaximumRetryAttempts"] == 0
+
+
+@pytest.mark.parametrize("table", ["SubscriptionsTable", "UsageTable"])
+def test_a_table_outlives_mistakes(table: str) -> None:
+    whole, body = resources()[table], of_type("AWS::DynamoDB::Table")[table]
+    assert (whole["DeletionPolicy"], whole["UpdateReplacePolicy"]) == ("Retain", "Retain")
+    assert body["DeletionProtectionEnabled"] is True
+    assert body["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+    assert body["SSESpecification"] == {"SSEEnabled": True}
+    assert body["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
+    assert body["BillingMode"] == "PAY_PER_REQUEST"
+
+
+def test_every_log_is_kept_as_long_as_was_asked() -> None:
+    groups = of_type("AWS::Logs::LogGroup")
+    assert all(body["RetentionInDays"] == {"Ref": "LogRetentionDays"} for body in groups.values())
+    used = {body["LoggingConfig"]["LogGroup"]["Ref"] for body in of_type("AWS::Lambda::Function").values()}
+    assert used | {"HttpApiLogGroup"} == set(groups)
+    assert template.load()["Parameters"]["LogRetentionDays"]["Default"] >= 365
+
+
+def test_every_alarm_tells_whoever_is_to_be_told() -> None:
+    for name, body in of_type("AWS::CloudWatch::Alarm").items():
+        condition, actions, otherwise = body["AlarmActions"]["Fn::If"]
+        assert (condition, otherwise) == ("Notifies", {"Ref": "AWS::NoValue"}), name
+        assert actions == [{"Fn::If": ["HasAlarmTopic", {"Ref": "AlarmTopicArn"}, {"Ref": "AlarmTopic"}]}], name
+        assert body["AlarmDescription"], name
+
+
+def test_the_alarms_cover_what_can_be_lost() -> None:
+    alarms = of_type("AWS::CloudWatch::Alarm")
+    metrics = {body["MetricName"] for body in alarms.values() if body["Namespace"] == "MarketplaceSaaS"}
+    assert metrics == {
+        *("UsageUnbillable", "UsageRejected", "UsageConflict", "UsageHeld", "UnitsAtRisk"),
+        *("OldestUnsettledAgeSeconds", "BreakerOpened", "UnknownNotification"),
+    }
+    for function in of_type("AWS::Lambda::Function"):
+        stem = function.removesuffix("Function")
+        for metric in ("Errors", "Throttles"):
+            assert alarms[f"{stem}{metric}Alarm"]["Dimensions"] == [
+                {"Name": "FunctionName", "Value": {"Ref": function}}
+            ]
+
+
+def test_metering_that_does_not_run_alarms_by_its_silence() -> None:
+    alarm = of_type("AWS::CloudWatch::Alarm")["MeteringDidNotRunAlarm"]
+    assert (alarm["MetricName"], alarm["TreatMissingData"]) == ("Invocations", "breaching")
+
+
+def test_a_business_alarm_counts_this_stage_alone() -> None:
+    services = {
+        name: body["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"]
+        for name, body in of_type("AWS::Lambda::Function").items()
+    }
+    assert len({json.dumps(service) for service in services.values()}) == len(services)
+    for body in of_type("AWS::CloudWatch::Alarm").values():
+        if body["Namespace"] == "MarketplaceSaaS":
+            ((dimension),) = body["Dimensions"]
+            assert dimension["Name"] == "service"
+            assert dimension["Value"] in services.values()
+
+
+def test_every_parameter_is_described_and_constrained() -> None:
+    for name, parameter in template.load()["Parameters"].items():
+        assert parameter["Description"], name
+        assert {"AllowedPattern", "AllowedValues", "MinValue"} & set(parameter), name
+
+
+@pytest.mark.parametrize(
+    ("parameter", "good", "bad"),
+    [
+        ("ProductCodes", ["examplecode00000000000000", "a1,b-2"], ["", "a, b", "a,,b", ","]),
+        (
+            "SignUpUrl",
+            ["", "https://app.example/sign-up?plan=1"],
+            ["http://app.example", "https://a b", "javascript:x"],
+        ),
+        ("LoginUrl", ["", "https://app.example/login"], ["app.example", "http://app.example"]),
+        ("SupportContact", ["help@seller.example", "https://seller.example/help"], ["", "help", "http://x"]),
+        ("LegacyProductCodes", ["", "a", "a,b,c,d"], ["a,b,c,d,e", "a b", ","]),
+        ("MeteringSchedule", ["cron(5/15 * * * ? *)", "rate(15 minutes)"], ["", "5/15 * * * *"]),
+        ("Stage", ["prod", "dev-2"], ["", "Prod", "-a"]),
+        ("AlarmEmail", ["", "ops@seller.example"], ["ops"]),
+        ("AlarmTopicArn", ["", "arn:aws:sns:us-east-1:123456789012:alarms"], ["alarms"]),
+        ("MeteringRegion", ["us-east-1", "ap-southeast-2"], ["", "useast1"]),
+    ],
+)
+def test_a_parameter_refuses_what_would_fail_later(parameter: str, good: list[str], bad: list[str]) -> None:
+    pattern = template.load()["Parameters"][parameter]["AllowedPattern"]
+    assert [value for value in good if not re.search(pattern, value)] == []
+    assert [value for value in bad if re.search(pattern, value)] == []
+
+
+def test_nothing_that_looks_like_a_secret_is_in_the_template() -> None:
+    text = template.TEMPLATE.read_text()
+    assert not re.search(r"AKIA[0-9A-Z]{16}|SecretString|[Pp]assword|-----BEGIN", text)
+
+
+def test_sam_local_is_given_this_machine_and_every_stage_its_own_name() -> None:
+    config = tomllib.loads((template.ROOT / "samconfig.toml").read_text())
+    local = config["default"]["local_invoke"]["parameters"]
+    assert local["env_vars"] == "events/env.json"
+    assert local["add_host"] == ["host.docker.internal:host-gateway"]
+    assert config["default"]["validate"]["parameters"]["lint"] is True
+    names = [config[stage]["deploy"]["parameters"]["stack_name"] for stage in ("default", "dev", "prod")]
+    assert len(set(names)) == 3
