@@ -70,7 +70,6 @@ class Fact:
     at_ms: int
     kind: Kind
     agreement_id: str | None = None
-    previous_agreement_id: str | None = None
     agreement_status: str | None = None
     intent: str | None = None
     starts_at_ms: int | None = None
@@ -103,7 +102,6 @@ _NAMES = {
     "at_ms": "t",
     "kind": "k",
     "agreement_id": "a",
-    "previous_agreement_id": "p",
     "agreement_status": "s",
     "intent": "i",
     "starts_at_ms": "b",

@@ -107,7 +107,6 @@ class Notification:
     message: QueueMessage
     license_arn: str | None = None
     agreement_id: str | None = None
-    previous_agreement_id: str | None = None
     agreement_status: str | None = None
     intent: str | None = None
     starts_at_ms: int | None = None
@@ -116,6 +115,7 @@ class Notification:
     account_id: str | None = None
     offer_id: str | None = None
     free_trial: bool | None = None
+    advisory: Mapping[str, Any] | None = None
 
     @property
     def time(self) -> str:
@@ -137,6 +137,7 @@ class LookAgain:
     subscription_id: str
     reason: str
     since: int | None = None
+    agreement_id: str | None = None
     attempt: int = 0
 
 
@@ -210,13 +211,13 @@ def _from_event(event: Mapping[str, Any], message: QueueMessage, event_id: str, 
         message=message,
         license_arn=license_arn,
         agreement_id=agreement_id,
-        previous_agreement_id=_text(agreement.get("previousAgreementId")),
         agreement_status=_text(agreement.get("status")),
         intent=_text(agreement.get("intent")),
         starts_at_ms=_milliseconds(agreement.get("startTime")),
         product_code=product_code,
         account_id=_text(_mapping(detail.get("acceptor")).get("accountId")),
         offer_id=_text(_mapping(detail.get("offer")).get("id")),
+        advisory=_mapping(detail.get("advisory")) if kind == "advisory_issued" else None,
     )
 
 
@@ -228,6 +229,7 @@ def _request(content: Mapping[str, Any]) -> LookAgain | Reconcile:
             subscription_id=subscription_id,
             reason=_text(content.get("reason")) or "",
             since=since if isinstance(since, int) else None,
+            agreement_id=_text(content.get("agreement_id")),
             attempt=attempt if isinstance(attempt, int) else 0,
         )
     if content[REQUEST] == RECONCILE:

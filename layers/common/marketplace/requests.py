@@ -34,20 +34,30 @@ class Requests:
         self._queue_url = queue_url
 
     def look_again(
-        self, subscription_id: str, reason: str, *, since: int | None = None, delay_seconds: int = 0, attempt: int = 0
+        self,
+        subscription_id: str,
+        reason: str,
+        *,
+        since: int | None = None,
+        agreement_id: str | None = None,
+        delay_seconds: int = 0,
+        attempt: int = 0,
     ) -> None:
         """Has the subscription looked at: waiting events joined, entitlements read back, held usage released when it
         may be, an overdue end written down, unpublished events published. Asking twice is harmless.
 
         reason: one of this module's words. since: with NOT_SUBSCRIBED, when the refused attempt was sent (seconds
-        since the epoch). delay_seconds: how long the message waits; cut to what SQS holds back. attempt: how often
-        this was asked before, for requests that repeat themselves.
+        since the epoch). agreement_id: with REGISTERED, the agreement that ResolveCustomer named. delay_seconds: how
+        long the message waits; cut to what SQS holds back. attempt: how often this was asked before, for requests that
+        repeat themselves.
 
         Raises AwsError when the queue didn't take it.
         """
         message: dict[str, Any] = {REQUEST: LOOK_AGAIN, "subscription_id": subscription_id, "reason": reason}
         if since is not None:
             message["since"] = since
+        if agreement_id is not None:
+            message["agreement_id"] = agreement_id
         if attempt:
             message["attempt"] = attempt
         self._send(message, delay_seconds)

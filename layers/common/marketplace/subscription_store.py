@@ -5,24 +5,24 @@ A subscription's item has several writers: registration and claiming set attribu
 read.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from botocore.exceptions import ClientError
-
 from marketplace import keys
 from marketplace.clock import DAY
-from marketplace.errors import classified, classified_errors
+from marketplace.errors import classified_errors
 from marketplace.items import from_item, to_attribute, to_item
 from marketplace.lifecycle_rules import Fact
 from marketplace.notifications import Notification, QueueMessage, parsed
 from marketplace.seller_events import SellerEvent, from_outbox, outbox_item
 from marketplace.subscription import Status, Subscription
+from marketplace.transactions import Write, write_together
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
 
 INBOX_DAYS = 400
 """Audit logs are kept for a year and more (Seller Guide: SaaS product guidelines)."""
@@ -49,9 +49,18 @@ class Stored:
 class SubscriptionStore:
     """The lifecycle's view of the subscriptions table. Every method raises AwsError when DynamoDB can't answer."""
 
-    def __init__(self, client: "DynamoDBClient", table: str) -> None:
+    def __init__(
+        self,
+        client: "DynamoDBClient",
+        table: str,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
         self._client = client
         self._table = table
+        self._sleep = sleep
+        self._jitter = jitter
 
     # The inbox
 
@@ -86,7 +95,9 @@ class SubscriptionStore:
         an agreement's event keeps it and reads `joined` afterwards: whichever is second sees the other."""
         key = keys.agreement_subscription(agreement_id, subscription_id)
         with classified_errors():
-            self._client.put_item(TableName=self._table, Item=to_item(key._asdict()))
+            self._client.put_item(
+                TableName=self._table, Item=to_item({**key._asdict(), "subscription_id": subscription_id})
+            )
 
     def joined(self, agreement_id: str) -> list[str]:
         """The subscriptions that the agreement is known to belong to."""
@@ -126,7 +137,7 @@ class SubscriptionStore:
         else:
             condition = _SAME_VERSION
             values[":read"] = to_attribute(read.subscription.version)
-        writes: list[TransactWriteItemTypeDef] = [
+        writes: list[Write] = [
             {
                 "Update": {
                     "TableName": self._table,
@@ -139,13 +150,7 @@ class SubscriptionStore:
             }
         ]
         writes += [{"Put": {"TableName": self._table, "Item": outbox_item(subscription_id, event)}} for event in events]
-        try:
-            self._client.transact_write_items(TransactItems=writes)
-        except ClientError as error:
-            if lost_a_race(error):
-                return False
-            raise classified(error) from error
-        return True
+        return write_together(self._client, writes, self._sleep, self._jitter) is None
 
     # The outbox
 
@@ -214,15 +219,6 @@ class SubscriptionStore:
                 ConsistentRead=True,
             )
             return [from_item(item) for page in pages for item in page["Items"]]
-
-
-def lost_a_race(error: ClientError) -> bool:
-    """Whether a transaction was cancelled because another writer got in between, and for no other reason."""
-    if error.response.get("Error", {}).get("Code") == "TransactionConflictException":
-        return True
-    reasons: Any = error.response.get("CancellationReasons", ())
-    codes = {reason.get("Code", "None") for reason in reasons} - {"None"}
-    return bool(codes) and codes <= {"ConditionalCheckFailed", "TransactionConflict"}
 
 
 def _update(changes: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[str, dict[str, str], dict[str, Any]]:

@@ -1,0 +1,365 @@
+"""What is done with a notification: kept, joined to its subscription, applied, and everything that follows from it.
+
+Each step may be repeated: a crash after any of them is finished by SQS's next delivery of the message, or by the next
+message about the same subscription. The order is money first: the state with its event for the seller, then open usage,
+then the timer, then what is told and read back.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from marketplace import keys, requests
+from marketplace.clock import Clock, epoch, iso
+from marketplace.entitlements import Entitlements
+from marketplace.errors import RefusedError, ThrottledError
+from marketplace.identity import Identity, LegacyIdentity, LicenseIdentity
+from marketplace.lifecycle_rules import (
+    ACTIVATING,
+    CHANGES_ENTITLEMENTS,
+    ENDING_STATUSES,
+    KNOWN_STATUSES,
+    Fact,
+    State,
+    compacted,
+    folded,
+    merged,
+)
+from marketplace.notifications import LookAgain, Notification
+from marketplace.outbox import Outbox
+from marketplace.requests import Requests
+from marketplace.seller_events import Kind as SellerEventKind
+from marketplace.seller_events import SellerBus, SellerEvent, stable_id
+from marketplace.subscription import Status
+from marketplace.subscription_store import Stored, SubscriptionStore
+
+type Outcome = Literal[
+    "applied",
+    "waiting",  # of an agreement whose licence isn't known yet
+    "ambiguous",  # as waiting, but an agreement has ended and its buyer holds licences: a person may have to look
+    "noted",
+    "unknown",
+    "other_product",
+    "unknown_subscription",
+    "entitlements_refused",  # AWS won't say for this product; the rest is done
+]
+
+_FIRST_TIMER = 60
+"""Catches usage that was booked by a request which had read the state from before the closing."""
+_PENDING_DELAYS = (60, 120, 300, 600, 900, 900, 900)
+_CLOCK_SKEW = 60
+"""How far the clocks of two functions, and AWS's, may be apart."""
+_ROUNDS = 10
+_JOINING = frozenset({requests.REGISTERED, requests.CLAIMED, requests.NOT_SUBSCRIBED})
+_READING_BACK = frozenset({requests.REGISTERED, requests.NOT_SUBSCRIBED, requests.ENTITLEMENTS_PENDING})
+_CHANGED: dict[Status, SellerEventKind] = {
+    "active": "Subscription Activated",
+    "closing": "Subscription Closing",
+    "ended": "Subscription Ended",
+    "failed": "Subscription Failed",
+}
+
+
+class OpenUsage(Protocol):
+    """The usage of a subscription that isn't settled yet. Both calls may be repeated at any time; both raise AwsError.
+
+    `deadline` and `now` are seconds since the epoch.
+    """
+
+    def close(self, subscription_id: str, *, deadline: int, now: int) -> None:
+        """Makes it due at once, to be sent before the deadline."""
+
+    def release(self, subscription_id: str, *, now: int) -> None:
+        """Makes held usage due again and gives all of it its regular deadlines back."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """A subscription after the facts were applied."""
+
+    stored: Stored
+    state: State
+
+
+class Lifecycle:
+    """The use case. `product_codes`: the products that are the seller's; empty takes every product."""
+
+    def __init__(
+        self,
+        *,
+        store: SubscriptionStore,
+        entitlements: Entitlements,
+        usage: OpenUsage,
+        bus: SellerBus,
+        outbox: Outbox,
+        queue: Requests,
+        clock: Clock,
+        product_codes: frozenset[str] = frozenset(),
+    ) -> None:
+        self._store = store
+        self._entitlements = entitlements
+        self._usage = usage
+        self._bus = bus
+        self._outbox = outbox
+        self._queue = queue
+        self._clock = clock
+        self._product_codes = product_codes
+
+    def receive(self, notification: Notification) -> Outcome:
+        """Keeps the notification and does all that follows from it. Raises AwsError: it has to be received again."""
+        identity = notification.identity
+        if identity is not None and self._sells(notification.product_code):
+            return self._of_subscription(notification, identity)
+        if identity is None and notification.agreement_id is not None:
+            return self._of_agreement(notification, notification.agreement_id)
+        self._store.keep(keys.unassigned_event(notification.time, notification.id), notification)
+        if notification.kind == "advisory_issued":
+            self._announce_advisory(notification, [])
+            return "noted"
+        return "unknown" if identity is None else "other_product"
+
+    def look_again(self, request: LookAgain) -> Outcome:
+        """Does what is due for the subscription by now. Raises AwsError: it has to be asked again."""
+        stored = self._store.read(request.subscription_id)
+        if stored is None:
+            return "unknown_subscription"
+        facts: list[Fact] = []
+        if request.reason in _JOINING:
+            agreements = dict.fromkeys([*stored.subscription.agreement_ids, request.agreement_id])
+            facts = self._joined_facts(request.subscription_id, filter(None, agreements))
+        standing = self._apply(request.subscription_id, None, facts)
+        if standing is None:
+            return "unknown_subscription"
+        self._look_after_usage(standing, release=self._refused_before_activation(request, standing))
+        self._outbox.publish(request.subscription_id)
+        if request.reason not in _READING_BACK:
+            return "applied"
+        expected = request.reason == requests.ENTITLEMENTS_PENDING and standing.state.status == "active"
+        return self._read_back(request.subscription_id, attempt=request.attempt if expected else None)
+
+    def _of_subscription(self, notification: Notification, identity: Identity) -> Outcome:
+        subscription_id = identity.subscription_id
+        self._store.keep(keys.event(subscription_id, notification.time, notification.id), notification)
+        fact = Fact.of(notification)
+        if fact is None:
+            return self._without_effect(notification, [subscription_id])
+        facts = [fact]
+        if notification.agreement_id is not None:
+            self._store.join(notification.agreement_id, subscription_id)
+            facts += self._joined_facts(subscription_id, [notification.agreement_id])
+        return self._apply_and_follow_up(subscription_id, notification, facts)
+
+    def _of_agreement(self, notification: Notification, agreement_id: str) -> Outcome:
+        self._store.keep(keys.agreement_event(agreement_id, notification.time, notification.id), notification)
+        subscription_ids = self._store.joined(agreement_id)
+        for subscription_id in subscription_ids:
+            self._store.keep(keys.event(subscription_id, notification.time, notification.id), notification)
+        fact = Fact.of(notification)
+        if fact is None:
+            return self._without_effect(notification, subscription_ids)
+        for subscription_id in subscription_ids:
+            self._apply_and_follow_up(subscription_id, notification, [fact])
+        if notification.kind == "agreement_ended" and notification.agreement_status not in KNOWN_STATUSES:
+            return "unknown"
+        if subscription_ids:
+            return "applied"
+        return "ambiguous" if self._may_concern_a_licence(notification) else "waiting"
+
+    def _without_effect(self, notification: Notification, subscription_ids: Sequence[str]) -> Outcome:
+        if notification.kind == "advisory_issued":
+            self._announce_advisory(notification, subscription_ids)
+        return "unknown" if notification.kind == "unknown" else "noted"
+
+    def _sells(self, product_code: str | None) -> bool:
+        return not self._product_codes or product_code in self._product_codes
+
+    def _may_concern_a_licence(self, notification: Notification) -> bool:
+        """An agreement ended and only its buyer's account is known. Nothing may be closed on that: the account may have
+        other licences, and agreements of the seller's other products arrive here too."""
+        if notification.agreement_status not in ENDING_STATUSES or notification.account_id is None:
+            return False
+        return any(
+            self._is_open(subscription_id) for subscription_id in self._store.of_account(notification.account_id)
+        )
+
+    def _is_open(self, subscription_id: str) -> bool:
+        stored = self._store.read(subscription_id)
+        return stored is not None and stored.subscription.status in {"pending", "active"}
+
+    def _joined_facts(self, subscription_id: str, agreement_ids: Iterable[str]) -> list[Fact]:
+        """The facts that wait under these agreements, their notifications copied to the subscription's own inbox."""
+        facts: list[Fact] = []
+        for agreement_id in agreement_ids:
+            self._store.join(agreement_id, subscription_id)
+            for notification in self._store.waiting(agreement_id):
+                self._store.keep(keys.event(subscription_id, notification.time, notification.id), notification)
+                fact = Fact.of(notification)
+                facts += [] if fact is None else [fact]
+        return facts
+
+    def _apply_and_follow_up(self, subscription_id: str, notification: Notification, facts: Sequence[Fact]) -> Outcome:
+        standing = self._apply(subscription_id, notification, facts)
+        if standing is None:
+            return "waiting"  # whoever makes the join reads this notification, which is kept by now
+        may_activate = notification.kind in ACTIVATING or notification.kind == "agreement_created"
+        self._look_after_usage(standing, release=may_activate)
+        self._outbox.publish(subscription_id)
+        if notification.kind not in CHANGES_ENTITLEMENTS:
+            return "applied"
+        activated = notification.kind in ACTIVATING and standing.state.status == "active"
+        return self._read_back(subscription_id, attempt=0 if activated else None)
+
+    def _apply(
+        self, subscription_id: str, notification: Notification | None, facts: Sequence[Fact]
+    ) -> _Standing | None:
+        """Adds the facts to the subscription and writes down the state that follows, with the event that tells of it.
+
+        None when there is no such subscription and the notification doesn't say who it would be.
+        """
+        for _ in range(_ROUNDS):
+            read = self._store.read(subscription_id)
+            identity = None if notification is None else notification.identity
+            if read is None and identity is None:
+                return None
+            now = epoch(self._clock())
+            known = () if read is None else read.facts
+            whole = merged(known, facts)
+            state, history = folded(whole, now), compacted(whole, now)
+            defaults = _who(subscription_id, identity, notification)
+            changes = _changes(state, history, read)
+            if _any_activation(history, known):
+                changes["activation_seen_at"] = now
+            if read is not None and _is_settled(read, changes, defaults):
+                return _Standing(read, state)
+            before = read.subscription.status if read is not None else "pending"
+            events = _events(subscription_id, before, state, read, defaults)
+            self._store.write(subscription_id, read=read, changes=changes, defaults=defaults, events=events)
+        raise ThrottledError("SubscriptionInUse", "others kept changing it at the same time")
+
+    def _look_after_usage(self, standing: _Standing, *, release: bool) -> None:
+        subscription_id, state = standing.stored.subscription.id, standing.state
+        now = epoch(self._clock())
+        match state.status:
+            case "active" if release:
+                self._usage.release(subscription_id, now=now)
+            case "closing" | "ended" if state.closing_deadline is not None:
+                self._usage.close(subscription_id, deadline=state.closing_deadline, now=now)
+                if state.status == "closing":
+                    self._set_timer(subscription_id, state, now)
+            case _:
+                pass
+
+    def _set_timer(self, subscription_id: str, state: State, now: int) -> None:
+        """The next look at a closing subscription: soon after it began, then until its deadline."""
+        until_deadline = (state.closing_deadline or now) - now + 1
+        begun = now - (state.changed_at or now) >= _FIRST_TIMER
+        delay = requests.MAX_DELAY_SECONDS if begun else _FIRST_TIMER
+        self._queue.look_again(subscription_id, requests.CLOSING_TIMER, delay_seconds=min(delay, until_deadline))
+
+    def _refused_before_activation(self, request: LookAgain, standing: _Standing) -> bool:
+        """Whether usage that AWS refused with CustomerNotSubscribed was sent before the activation was heard of. What
+        was refused after it stays held: making it due again would only have it refused again."""
+        if request.reason != requests.NOT_SUBSCRIBED or request.since is None:
+            return False
+        seen_at: int = standing.stored.values.get("activation_seen_at", 0)
+        return request.since <= max(seen_at, standing.state.last_activating_at or 0) + _CLOCK_SKEW
+
+    def _read_back(self, subscription_id: str, *, attempt: int | None) -> Outcome:
+        """Reads the entitlements back. Nothing yet, right after an activation, is asked again later; `attempt` counts
+        that, None doesn't expect anything."""
+        try:
+            granted = self._entitlements.sync(subscription_id).entitlements
+        except RefusedError:
+            return "entitlements_refused"
+        if not granted and attempt is not None and attempt < len(_PENDING_DELAYS):
+            self._queue.look_again(
+                subscription_id,
+                requests.ENTITLEMENTS_PENDING,
+                delay_seconds=_PENDING_DELAYS[attempt],
+                attempt=attempt + 1,
+            )
+        return "applied"
+
+    def _announce_advisory(self, notification: Notification, subscription_ids: Sequence[str]) -> None:
+        """AWS warns of a closed, compromised or abusive account. People decide what follows (Seller Guide); it is only
+        passed on. Published before the message is done with, so nothing has to be remembered."""
+        event = SellerEvent(
+            "Advisory Issued",
+            stable_id("Advisory Issued", notification.id),
+            notification.at_ms // 1000,
+            {
+                "subscription_ids": list(subscription_ids),
+                "agreement_id": notification.agreement_id,
+                "advisory": dict(notification.advisory or {}),
+            },
+        )
+        self._bus.publish([event])
+
+
+def _who(subscription_id: str, identity: Identity | None, notification: Notification | None) -> dict[str, Any]:
+    """What a notification says of whose subscription it is; set only where nothing is known yet."""
+    if identity is None or notification is None:
+        return {}
+    who = {"id": subscription_id, "product_code": notification.product_code, "account_id": notification.account_id}
+    match identity:
+        case LicenseIdentity(license_arn):
+            return {**who, "integration": "license", "license_arn": license_arn}
+        case LegacyIdentity(_, customer_identifier):
+            return {**who, "integration": "legacy", "customer_identifier": customer_identifier}
+
+
+def _changes(state: State, history: Sequence[Fact], read: Stored | None) -> dict[str, Any]:
+    """The attributes that the state decides, None for one that it leaves empty."""
+    listed = read.subscription.agreement_ids if read is not None else ()
+    changes: dict[str, Any] = {
+        "status": state.status,
+        "activated_at": state.activated_at,
+        "closing_deadline": state.closing_deadline,
+        "current_agreement_id": state.current_agreement_id,
+        "agreement_ids": list(dict.fromkeys([*state.agreement_ids, *listed])),
+        "offer_id": state.offer_id,
+        "last_event_at": state.last_event_at,
+        "last_activating_at": state.last_activating_at,
+        "history": [fact.as_stored() for fact in history],
+    }
+    if state.free_trial is not None:
+        changes["free_trial"] = state.free_trial
+    return changes
+
+
+def _any_activation(history: Sequence[Fact], known: Sequence[Fact]) -> bool:
+    ids = {fact.id for fact in known}
+    return any(fact.kind in ACTIVATING and fact.id not in ids for fact in history)
+
+
+def _is_settled(read: Stored, changes: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:
+    """Whether all of it is stored already."""
+    unset: dict[str, list[Any]] = {"agreement_ids": [], "history": []}
+    return all(read.values.get(name, unset.get(name)) == value for name, value in changes.items()) and all(
+        name in read.values for name, value in defaults.items() if value is not None
+    )
+
+
+def _events(
+    subscription_id: str, before: Status, state: State, read: Stored | None, defaults: Mapping[str, Any]
+) -> list[SellerEvent]:
+    """What the seller is told of a change of the status: where the subscription has got to. The id is made of the fact
+    that brought it there, so it doesn't depend on the order of arrival."""
+    if state.status in {before, "pending"}:
+        return []
+    values = {**defaults, **(read.values if read is not None else {})}
+    kind = _CHANGED[state.status]
+    at = state.changed_at or 0
+    times = {"activated_at": state.activated_at, "closing_deadline": state.closing_deadline}
+    detail: dict[str, Any] = {
+        "subscription_id": subscription_id,
+        "status": state.status,
+        **{name: values.get(name) for name in _TOLD},
+        "agreement_id": state.current_agreement_id,
+        "offer_id": state.offer_id,
+        **{name: None if time is None else iso(time) for name, time in times.items()},
+    }
+    return [SellerEvent(kind, stable_id(kind, subscription_id, state.cause), at, detail)]
+
+
+_TOLD = ("tenant_id", "product_code", "integration", "license_arn", "customer_identifier")
