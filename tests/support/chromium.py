@@ -150,8 +150,10 @@ def page(executable: str) -> Iterator[Page]:
         # The browser reads file descriptor 3 and writes 4.
         plumbing = 'exec 3<&"$1" 4>&"$2"; shift 2; exec "$@"'
         process = subprocess.Popen(
-            ["bash", "-c", plumbing, "bash", str(to_browser), str(from_browser)]
-            + [executable, *_FLAGS, f"--user-data-dir={profile}"],
+            [
+                *("bash", "-c", plumbing, "bash", str(to_browser), str(from_browser)),
+                *(executable, *_FLAGS, f"--user-data-dir={profile}"),
+            ],
             pass_fds=(to_browser, from_browser),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -86,8 +86,8 @@ def serving(handler: Handler, routes: list[str]) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = _answer
-        do_POST = _answer
+        do_GET = _answer  # noqa: N815 - http.server's name
+        do_POST = _answer  # noqa: N815
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is the base class's
             pass

@@ -1,13 +1,12 @@
 """What a buyer's browser can ask for, and what it is answered."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
 from marketplace import pages, problems
 from marketplace.contacts import Contact, Contacts, checked
 from marketplace.errors import AwsError, ExpiredTokenError, InvalidTokenError, ThrottledError
-from marketplace.http import BodyTooLargeError, Request, RequestError, Response, json_response
+from marketplace.http import Answer, BodyTooLargeError, Request, RequestError, Response, json_response
 from marketplace.pages import SellerLinks
 from marketplace.problems import Problem
 from marketplace.registration import ProductNotOfferedError, Registration
@@ -20,17 +19,6 @@ BODY_LIMIT = 16_384
 """Bytes; tokens are a few hundred."""
 
 SAVED = "saved"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer and what may be told of it in logs and metrics: the outcome's name, the subscription, and the class and
-    code of the error behind it; never what the buyer sent."""
-
-    response: Response
-    outcome: str
-    subscription_id: str | None = None
-    error: str | None = None
 
 
 class BuyerRoutes:

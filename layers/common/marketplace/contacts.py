@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 from marketplace import keys
 from marketplace.clock import Clock, epoch
@@ -48,6 +48,11 @@ class Contact:
     company: str = ""
     name: str = ""
     phone: str = ""
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Self:
+        """From the values of a stored item, of which other attributes are left aside."""
+        return cls(**{field.name: values.get(field.name, "") for field in FIELDS})
 
     @property
     def values(self) -> dict[str, str]:
@@ -102,4 +107,4 @@ class Contacts:
         values = from_item(answer["Item"])
         if code is not None and values.get("registration") != keys.registration(code).pk:
             return None
-        return Contact(**{field.name: values.get(field.name, "") for field in FIELDS})
+        return Contact.from_values(values)

@@ -130,6 +130,18 @@ class Response:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer and what may be told of it in logs and metrics: the outcome's name, further counts by name, the
+    subscription, and the class and code of the error behind it; never what was sent."""
+
+    response: Response
+    outcome: str
+    subscription_id: str | None = None
+    error: str | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
 def json_response(status: int, content: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
     body = json.dumps(content, separators=(",", ":"))
     return Response(status, body, {"content-type": "application/json", **(headers or {})})

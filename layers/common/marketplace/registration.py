@@ -142,7 +142,7 @@ class Registration:
         code = self._new_code()
         writes = self._writes(customer, subscription_id, code, epoch(self._clock()))
         write_together(self._client, writes, self._sleep, self._jitter)
-        self._queue.look_again(subscription_id, requests.REGISTERED)
+        self._queue.look_again(subscription_id, requests.REGISTERED, agreement_id=customer.agreement_id)
         return Registered(code, subscription_id)
 
     def _writes(self, customer: ResolvedCustomer, subscription_id: str, code: str, now: int) -> list[Write]:
