@@ -48,7 +48,8 @@ class Filter:
     def fits(self, subscription: Subscription, now: int) -> bool:
         if self.attribute == "status":
             return subscription.status_at(now) == self.value
-        return getattr(subscription, self.attribute) == self.value
+        held: str | None = getattr(subscription, self.attribute)
+        return held == self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,7 @@ class SubscriptionQueries:
 
 
 def _partitions(wanted: Filter) -> list[str]:
-    """Where to look. A closing subscription whose deadline has passed has ended, whether or not that is written down."""
+    """Where to look. A closing subscription has ended once its deadline passes, whether or not that is written down."""
     ended: Status = "ended"
     closing: Status = "closing"
     return [ended, closing] if wanted == Filter("status", ended) else [wanted.value]
