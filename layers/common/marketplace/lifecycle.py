@@ -66,10 +66,10 @@ class OpenUsage(Protocol):
     `deadline` and `now` are seconds since the epoch.
     """
 
-    def close(self, subscription_id: str, *, deadline: int, now: int) -> None:
+    def close(self, subscription_id: str, *, deadline: int, now: int) -> object:
         """Makes it due at once, to be sent before the deadline."""
 
-    def release(self, subscription_id: str, *, now: int) -> None:
+    def release(self, subscription_id: str, *, now: int) -> object:
         """Makes held usage due again and gives all of it its regular deadlines back."""
 
 

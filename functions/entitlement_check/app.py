@@ -1,0 +1,116 @@
+"""SQS: what AWS Marketplace says about subscriptions and entitlements, and our own requests to look again."""
+
+from functools import cache
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from marketplace import aws
+from marketplace.clock import utc_now
+from marketplace.entitlements import Entitlements, MarketplaceEntitlements
+from marketplace.lifecycle import Lifecycle, Outcome
+from marketplace.logs import whereabouts
+from marketplace.notifications import LookAgain, Notification, QueueMessage, Reconcile, parsed
+from marketplace.outbox import Outbox
+from marketplace.queue_batch import Failure, handle_each, response
+from marketplace.requests import Requests
+from marketplace.seller_events import SellerBus
+from marketplace.settings import Settings
+from marketplace.subscription_store import SubscriptionStore
+from marketplace.usage_deadlines import UsageDeadlines
+
+logger = Logger()
+metrics = Metrics(namespace="MarketplaceSaaS")
+
+
+@cache
+def settings() -> Settings:
+    return Settings.from_env()
+
+
+@cache
+def lifecycle() -> Lifecycle:
+    given, dynamodb = settings(), aws.dynamodb()
+    store, bus = SubscriptionStore(dynamodb, given.subscriptions_table), SellerBus(aws.events(), given.event_bus_name)
+    outbox = Outbox(store, bus)
+    entitlements = Entitlements(
+        client=dynamodb,
+        table=given.subscriptions_table,
+        source=MarketplaceEntitlements(aws.entitlement()),
+        clock=utc_now,
+        max_age_minutes=given.entitlement_max_age_minutes,
+        stale_limit_minutes=given.entitlement_stale_limit_minutes,
+        announce=outbox.publish,
+    )
+    return Lifecycle(
+        store=store,
+        entitlements=entitlements,
+        usage=UsageDeadlines(dynamodb, given.usage_table, given.seal_delay_minutes * 60),
+        bus=bus,
+        outbox=outbox,
+        queue=Requests(aws.sqs(), given.notification_queue_url),
+        clock=utc_now,
+        product_codes=given.product_codes,
+    )
+
+
+@logger.inject_lambda_context
+@metrics.log_metrics
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    return handled(event, context)
+
+
+def handled(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Every message of the batch by itself; the answer names those that have to come again."""
+    failures = handle_each(
+        event["Records"],
+        handle,
+        sqs=aws.sqs(),
+        queue_url=settings().notification_queue_url,
+        time_left=lambda: context.get_remaining_time_in_millis() / 1000,
+    )
+    for failure in failures:
+        report(failure)
+    return response(failures)
+
+
+def handle(message: QueueMessage) -> None:
+    """One message. Raises what stands in its way; it comes again then."""
+    content = parsed(message)
+    match content:
+        case Notification():
+            outcome, about = lifecycle().receive(content), {"title": content.title, "event_id": content.id}
+        case LookAgain():
+            outcome = lifecycle().look_again(content)
+            about = {"subscription_id": content.subscription_id, "reason": content.reason}
+        case Reconcile():
+            raise NotImplementedError
+    metrics.add_metric(METRIC_OF_OUTCOME[outcome], MetricUnit.Count, 1)
+    log = logger.warning if outcome in REPORTED else logger.info
+    log("message handled", extra={"outcome": outcome, "message_id": message.message_id, **about})
+
+
+def report(failure: Failure) -> None:
+    error = failure.error
+    metrics.add_metric("NotificationFailed" if error else "NotificationPostponed", MetricUnit.Count, 1)
+    where = {} if error is None else {"error": type(error).__name__, "at": whereabouts(error)}
+    logger.warning(
+        "message given back",
+        extra={"message_id": failure.message_id, "receive_count": failure.receive_count, **where},
+    )
+
+
+METRIC_OF_OUTCOME: dict[Outcome, str] = {
+    "applied": "NotificationApplied",
+    "waiting": "NotificationWaiting",
+    "ambiguous": "AmbiguousAgreement",
+    "noted": "NotificationNoted",
+    "unknown": "UnknownNotification",
+    "other_product": "OtherProductNotification",
+    "unknown_subscription": "RequestWithoutSubscription",
+    "entitlements_refused": "EntitlementsRefused",
+}
+"""Every outcome of a message, and its metric (docs/operations.md names their alarms)."""
+REPORTED: frozenset[Outcome] = frozenset({"ambiguous", "unknown", "unknown_subscription", "entitlements_refused"})

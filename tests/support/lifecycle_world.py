@@ -1,0 +1,224 @@
+"""The lifecycle's use cases on a DynamoDB of choice, with everything around them remembered."""
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from marketplace import keys
+from marketplace.entitlement_rules import Entitlement
+from marketplace.entitlements import Entitlements
+from marketplace.errors import AwsError
+from marketplace.identity import LegacyIdentity, LicenseIdentity
+from marketplace.items import from_item
+from marketplace.lifecycle import Lifecycle, Outcome
+from marketplace.notifications import LookAgain, Notification, QueueMessage, parsed
+from marketplace.outbox import Outbox
+from marketplace.requests import Requests
+from marketplace.seller_events import SellerBus
+from marketplace.subscription import Subscription
+from marketplace.subscription_store import SubscriptionStore
+from tests.support.tables import Tables
+
+EVENTS = Path(__file__).resolve().parents[2] / "events"
+
+LICENSE_ARN = "arn:aws:license-manager::294406891311:license:l-0123456789abcdef0123456789abcdef"
+AGREEMENT = "agmt-0a1b2c3d4e5f6g7h8i9j0k1l2"
+PRODUCT = "examplecode00000000000000"
+LICENSED = LicenseIdentity(LICENSE_ARN).subscription_id
+LEGACY = LegacyIdentity("n0123EXAMPLEXXXXXXXXXXXX", "X01EXAMPLEX").subscription_id
+
+
+def at(text: str) -> int:
+    """Seconds since the epoch of a time in ISO 8601."""
+    return int(datetime.fromisoformat(text).timestamp())
+
+
+def sample(name: str) -> list[dict[str, Any]]:
+    """The records of a sample event."""
+    records: list[dict[str, Any]] = json.loads((EVENTS / f"{name}.json").read_text())["Records"]
+    return records
+
+
+def notification(name: str) -> Notification:
+    """The one notification of a sample event."""
+    (record,) = sample(name)
+    found = parsed(QueueMessage.from_record(record))
+    assert isinstance(found, Notification)
+    return found
+
+
+@dataclass
+class Timeline:
+    seconds: int = at("2026-08-20T14:30:00Z")
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.seconds, UTC)
+
+
+@dataclass
+class EventsClient:
+    """EventBridge's PutEvents with a memory; `failing` entries of the next calls are failed singly."""
+
+    put: list[dict[str, Any]] = field(default_factory=list)
+    failing: int = 0
+    down: bool = False
+
+    def put_events(self, *, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - AWS's name
+        if self.down:
+            raise AwsError("InternalFailure")
+        results: list[dict[str, str]] = []
+        for entry in Entries:
+            if self.failing:
+                self.failing -= 1
+                results.append({"ErrorCode": "InternalFailure"})
+                continue
+            self.put.append(entry)
+            results.append({"EventId": str(len(self.put))})
+        return {"FailedEntryCount": sum("ErrorCode" in result for result in results), "Entries": results}
+
+    def kinds(self) -> list[str]:
+        return [entry["DetailType"] for entry in self.put]
+
+    def details(self, kind: str) -> list[dict[str, Any]]:
+        return [json.loads(entry["Detail"]) for entry in self.put if entry["DetailType"] == kind]
+
+
+@dataclass
+class QueueClient:
+    """SQS's SendMessage and ChangeMessageVisibility with a memory."""
+
+    sent: list[tuple[dict[str, Any], int]] = field(default_factory=list)
+    hidden: list[tuple[str, int]] = field(default_factory=list)
+
+    def send_message(self, *, QueueUrl: str, MessageBody: str, DelaySeconds: int) -> None:  # noqa: N803 - AWS's names
+        self.sent.append((json.loads(MessageBody), DelaySeconds))
+
+    def change_message_visibility(
+        self,
+        *,
+        QueueUrl: str,
+        ReceiptHandle: str,
+        VisibilityTimeout: int,  # noqa: N803 - AWS's names
+    ) -> None:
+        self.hidden.append((ReceiptHandle, VisibilityTimeout))
+
+    def reasons(self) -> list[str]:
+        return [message["reason"] for message, _ in self.sent]
+
+
+@dataclass
+class Usage:
+    """The open usage of subscriptions, as the lifecycle sees it: which calls were made."""
+
+    closed: list[tuple[str, int]] = field(default_factory=list)
+    released: list[str] = field(default_factory=list)
+
+    def close(self, subscription_id: str, *, deadline: int, now: int) -> None:
+        self.closed.append((subscription_id, deadline))
+
+    def release(self, subscription_id: str, *, now: int) -> None:
+        self.released.append(subscription_id)
+
+
+@dataclass
+class Source:
+    """What AWS grants, by subscription id; `errors` are raised first, one a call."""
+
+    granted: dict[str, list[Entitlement]] = field(default_factory=dict)
+    errors: list[AwsError] = field(default_factory=list)
+    calls: int = 0
+
+    def entitlements(self, subscription: Subscription) -> list[Entitlement]:
+        self.calls += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return list(self.granted.get(subscription.id, ()))
+
+
+class LifecycleWorld:
+    """`receive` and `look_again` drive it; everything around it is remembered."""
+
+    def __init__(self, dynamodb: Any, tables: Tables, **given: Any) -> None:
+        self.dynamodb, self.tables = dynamodb, tables
+        self.time, self.bus, self.sqs, self.usage, self.source = (
+            Timeline(),
+            EventsClient(),
+            QueueClient(),
+            given.pop("usage", None) or Usage(),
+            given.pop("source", None) or Source(),
+        )
+        self.store = SubscriptionStore(dynamodb, tables.subscriptions, sleep=lambda _: None)
+        seller_bus = SellerBus(self.bus, "seller")  # type: ignore[arg-type]
+        self.outbox = Outbox(self.store, seller_bus)
+        self.entitlements = Entitlements(
+            client=dynamodb,
+            table=tables.subscriptions,
+            source=self.source,
+            clock=self.time.now,
+            max_age_minutes=15,
+            stale_limit_minutes=1440,
+            sleep=lambda _: None,
+            announce=self.outbox.publish,
+        )
+        self.queue = Requests(self.sqs, "queue")  # type: ignore[arg-type]
+        self.lifecycle = Lifecycle(
+            store=self.store,
+            entitlements=self.entitlements,
+            usage=self.usage,
+            bus=seller_bus,
+            outbox=self.outbox,
+            queue=self.queue,
+            clock=self.time.now,
+            **given,
+        )
+
+    def receive(self, *names: str) -> list[Outcome]:
+        """Receive samples, in this order."""
+        return [self.lifecycle.receive(notification(name)) for name in names]
+
+    def look_again(self, subscription_id: str, reason: str, **given: Any) -> Outcome:
+        return self.lifecycle.look_again(LookAgain(subscription_id=subscription_id, reason=reason, **given))
+
+    def subscription(self, subscription_id: str = LICENSED) -> Subscription:
+        stored = self.store.read(subscription_id)
+        assert stored is not None
+        return stored.subscription
+
+    def attributes(self, subscription_id: str = LICENSED) -> dict[str, Any]:
+        """The stored item but for how often it was written."""
+        stored = self.store.read(subscription_id)
+        assert stored is not None
+        return {name: value for name, value in stored.values.items() if name != "version"}
+
+    def items(self, pk: str) -> list[dict[str, Any]]:
+        answer = self.dynamodb.query(
+            TableName=self.tables.subscriptions,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues={":pk": {"S": pk}},
+        )
+        return [from_item(item) for item in answer["Items"]]
+
+    def register(self, subscription_id: str = LICENSED, agreement_id: str | None = AGREEMENT, **values: str) -> None:
+        """What a registration writes, before it asks for a look."""
+        given = {"id": subscription_id, "integration": "license", "product_code": PRODUCT, **values}
+        if "license_arn" not in given and given["integration"] == "license":
+            given["license_arn"] = LICENSE_ARN
+        sets = ", ".join(f"#{name} = :{name}" for name in given)
+        attributes = {f":{name}": {"S": value} for name, value in given.items()}
+        expression = f"SET {sets}, #status = if_not_exists(#status, :pending)"
+        if agreement_id is not None:
+            expression += ", agreement_ids = if_not_exists(agreement_ids, :agreements)"
+            attributes[":agreements"] = {"L": [{"S": agreement_id}]}  # type: ignore[dict-item]
+            self.dynamodb.put_item(
+                TableName=self.tables.subscriptions,
+                Item=keys.agreement_subscription(agreement_id, subscription_id).item(),
+            )
+        self.dynamodb.update_item(
+            TableName=self.tables.subscriptions,
+            Key=keys.subscription(subscription_id).item(),
+            UpdateExpression=f"{expression} ADD version :one",
+            ExpressionAttributeNames={"#status": "status", **{f"#{name}": name for name in given}},
+            ExpressionAttributeValues={":pending": {"S": "pending"}, ":one": {"N": "1"}, **attributes},
+        )

@@ -1,0 +1,257 @@
+"""What follows from a notification, step by step: the state, the usage, the events, the requests to look again."""
+
+import itertools
+from typing import Any
+
+import pytest
+
+from marketplace import keys, requests
+from marketplace.clock import HOUR
+from marketplace.entitlement_rules import Entitlement
+from marketplace.errors import RefusedError, ThrottledError
+from marketplace.seller_events import stable_id
+from tests.support.lifecycle_world import AGREEMENT, LEGACY, LICENSED, LifecycleWorld, at, notification
+from tests.support.tables import Tables
+
+CREATED, UPDATED, ENDED, DEPROVISIONED = (
+    "eventbridge_purchase_agreement_created",
+    "eventbridge_license_updated",
+    "eventbridge_purchase_agreement_ended",
+    "eventbridge_license_deprovisioned",
+)
+SEATS = Entitlement(dimension="seats", value_type="integer", value=25)
+
+
+@pytest.fixture
+def world(moto_dynamodb: Any, moto_tables: Tables) -> LifecycleWorld:
+    return LifecycleWorld(moto_dynamodb, moto_tables)
+
+
+def test_license_updated_activates_from_its_own_time(world: LifecycleWorld) -> None:
+    assert world.receive(UPDATED) == ["applied"]
+    found = world.subscription()
+    assert (found.status, found.activated_at) == ("active", at("2026-08-20T14:24:23Z"))
+    assert found.agreement_ids == (AGREEMENT,)
+    assert world.usage.released == [LICENSED]
+    assert world.bus.kinds() == ["Subscription Activated"]
+
+
+def test_an_agreement_alone_makes_no_subscription(world: LifecycleWorld) -> None:
+    assert world.receive(CREATED) == ["waiting"]
+    assert world.store.read(LICENSED) is None
+    assert [found.kind for found in world.store.waiting(AGREEMENT)] == ["agreement_created"]
+
+
+def test_the_end_of_an_agreement_closes_its_licence_and_opens_the_final_hour(world: LifecycleWorld) -> None:
+    world.receive(UPDATED, ENDED)
+    deadline = at("2026-08-20T14:24:57Z") + HOUR
+    found = world.subscription()
+    assert (found.status, found.closing_deadline) == ("closing", deadline)
+    assert world.usage.closed == [(LICENSED, deadline)]
+    assert world.sqs.sent[-1] == (
+        {"marketplace_request": "look_again", "subscription_id": LICENSED, "reason": "closing_timer"},
+        900,
+    )
+
+
+def test_the_final_hour_counts_from_the_later_event(world: LifecycleWorld) -> None:
+    world.receive(UPDATED, DEPROVISIONED, ENDED)
+    assert world.subscription().closing_deadline == at("2026-08-20T14:25:28Z") + HOUR
+
+
+def test_timers_follow_a_closing_subscription_to_its_end(world: LifecycleWorld) -> None:
+    world.time.seconds = at("2026-08-20T14:25:00Z")
+    world.receive(UPDATED, ENDED)
+    delays = []
+    while world.subscription().status == "closing":
+        message, delay = world.sqs.sent[-1]
+        delays.append(delay)
+        world.time.seconds += delay
+        world.look_again(message["subscription_id"], message["reason"])
+    assert delays == [60, 900, 900, 900, 838]
+    assert world.bus.kinds() == ["Subscription Activated", "Subscription Closing", "Subscription Ended"]
+    assert len(world.usage.closed) == 6
+
+
+def test_every_order_of_the_captured_history_ends_in_the_same_state(moto_dynamodb: Any, moto_tables: Tables) -> None:
+    expected: dict[str, Any] | None = None
+    for order in itertools.permutations([CREATED, UPDATED, ENDED, DEPROVISIONED]):
+        world = LifecycleWorld(moto_dynamodb, moto_tables)
+        world.receive(*order, *order[:2])
+        found = world.attributes()
+        for volatile in ("activation_seen_at", "entitlements_version"):
+            found.pop(volatile)
+        expected = expected or found
+        assert found == expected, order
+        _clear(world)
+    assert expected is not None
+    assert (expected["status"], expected["activated_at"]) == ("closing", at("2026-08-20T14:24:23Z"))
+
+
+def test_an_event_that_waits_is_joined_when_the_licence_becomes_known(world: LifecycleWorld) -> None:
+    assert world.receive(ENDED) == ["waiting"]
+    world.receive(UPDATED)
+    assert world.subscription().status == "closing"
+
+
+def test_a_registration_pulls_in_what_waits_for_its_agreement(world: LifecycleWorld) -> None:
+    world.receive(CREATED)
+    world.register()
+    assert world.look_again(LICENSED, requests.REGISTERED) == "applied"
+    found = world.subscription()
+    assert found.last_event_at == at("2026-08-20T14:23:22Z")
+    assert found.status == "pending"
+    assert world.source.calls == 1
+
+
+def test_a_later_agreement_of_a_registration_is_named_by_the_request(world: LifecycleWorld) -> None:
+    world.receive(CREATED)
+    world.register(agreement_id=None)
+    world.look_again(LICENSED, requests.REGISTERED, agreement_id=AGREEMENT)
+    assert world.subscription().agreement_ids == (AGREEMENT,)
+
+
+def test_repeating_a_message_writes_and_announces_nothing_new(world: LifecycleWorld) -> None:
+    world.receive(CREATED, UPDATED)
+    version, announced = world.subscription().version, world.bus.kinds()
+    world.receive(CREATED, UPDATED, CREATED)
+    assert world.subscription().version == version
+    assert world.bus.kinds() == announced
+
+
+def test_legacy_messages_lead_through_the_same_states(world: LifecycleWorld) -> None:
+    world.receive("sns_subscribe_success")
+    found = world.subscription(LEGACY)
+    assert (found.status, found.activated_at) == ("active", at("2026-08-20T14:24:24Z"))
+    assert (found.free_trial, found.offer_id) == (True, "offer-abcexample123")
+    world.receive("sns_unsubscribe_pending")
+    assert world.subscription(LEGACY).status_at(at("2026-08-20T15:30:00Z")) == "closing"
+    world.receive("sns_unsubscribe_success")
+    assert world.subscription(LEGACY).status == "ended"
+    assert world.bus.kinds() == ["Subscription Activated", "Subscription Closing", "Subscription Ended"]
+
+
+def test_a_failed_subscription_is_told(world: LifecycleWorld) -> None:
+    world.receive("sns_subscribe_fail")
+    assert world.subscription(LEGACY).status == "failed"
+    assert world.bus.kinds() == ["Subscription Failed"]
+
+
+def test_an_unknown_type_is_kept_and_counted(world: LifecycleWorld) -> None:
+    assert world.receive("eventbridge_unknown_type") == ["unknown"]
+    assert [found.title for found in world.store.waiting(AGREEMENT)] == ["Purchase Agreement Transferred"]
+
+
+def test_an_advisory_is_passed_on_and_revokes_nothing(world: LifecycleWorld) -> None:
+    world.receive(UPDATED)
+    assert world.receive("eventbridge_purchase_agreement_advisory_issued") == ["noted"]
+    assert world.subscription().status == "active"
+    (detail,) = world.bus.details("Advisory Issued")
+    assert detail["subscription_ids"] == [LICENSED]
+    assert detail["advisory"] == {"reason": "ACCOUNT_COMPROMISED"}
+
+
+def test_another_sellers_product_is_kept_and_not_followed(moto_dynamodb: Any, moto_tables: Tables) -> None:
+    world = LifecycleWorld(moto_dynamodb, moto_tables, product_codes=frozenset({"another"}))
+    assert world.receive(UPDATED) == ["other_product"]
+    assert world.store.read(LICENSED) is None
+    assert len(world.items("UNASSIGNED#2026-08-20")) == 1
+
+
+def test_an_end_that_only_the_account_matches_closes_nothing_and_is_reported(world: LifecycleWorld) -> None:
+    world.receive(UPDATED)
+    stranger = notification(ENDED)
+    other = type(stranger)(
+        **{
+            **{name: getattr(stranger, name) for name in type(stranger).__dataclass_fields__},
+            "agreement_id": "agmt-other",
+            "id": "other",
+        }
+    )
+    assert world.lifecycle.receive(other) == "ambiguous"
+    assert world.subscription().status == "active"
+
+
+def test_events_left_unpublished_are_published_by_the_next_message(world: LifecycleWorld) -> None:
+    world.bus.failing = 99
+    with pytest.raises(Exception, match="InternalFailure"):
+        world.receive(UPDATED)
+    world.bus.failing = 0
+    assert world.bus.kinds() == []
+    world.receive(UPDATED)
+    assert world.bus.kinds() == ["Subscription Activated"]
+    assert world.store.unpublished(LICENSED) == []
+    (detail,) = world.bus.details("Subscription Activated")
+    assert detail["id"] == stable_id("Subscription Activated", LICENSED, notification(UPDATED).id)
+
+
+def test_throttled_entitlements_give_the_message_back_with_all_else_done(world: LifecycleWorld) -> None:
+    world.source.errors = [ThrottledError("ThrottlingException")]
+    with pytest.raises(ThrottledError):
+        world.receive(UPDATED)
+    assert world.subscription().status == "active"
+    assert world.usage.released == [LICENSED]
+    world.source.granted[LICENSED] = [SEATS]
+    assert world.receive(UPDATED) == ["applied"]
+    assert world.bus.kinds() == ["Subscription Activated", "Entitlements Changed"]
+
+
+def test_a_refusal_to_name_entitlements_is_no_reason_to_try_forever(world: LifecycleWorld) -> None:
+    world.source.errors = [RefusedError("InvalidParameterException")]
+    assert world.receive(UPDATED) == ["entitlements_refused"]
+
+
+def test_no_entitlement_right_after_the_purchase_is_asked_again_later(world: LifecycleWorld) -> None:
+    world.receive(UPDATED)
+    message, delay = world.sqs.sent[-1]
+    assert (message["reason"], message["attempt"], delay) == ("entitlements_pending", 1, 60)
+    world.look_again(LICENSED, message["reason"], attempt=message["attempt"])
+    message, delay = world.sqs.sent[-1]
+    assert (message["attempt"], delay) == (2, 120)
+    world.source.granted[LICENSED] = [SEATS]
+    sent = len(world.sqs.sent)
+    world.look_again(LICENSED, message["reason"], attempt=message["attempt"])
+    assert len(world.sqs.sent) == sent
+    assert world.bus.details("Entitlements Changed")[0]["after"] == {"seats": {"value": 25, "value_type": "integer"}}
+
+
+def test_asking_for_missing_entitlements_ends(world: LifecycleWorld) -> None:
+    world.receive(UPDATED)
+    sent = len(world.sqs.sent)
+    world.look_again(LICENSED, requests.ENTITLEMENTS_PENDING, attempt=7)
+    assert len(world.sqs.sent) == sent
+
+
+def test_usage_refused_before_the_activation_was_heard_of_is_released(world: LifecycleWorld) -> None:
+    world.receive(UPDATED)
+    world.look_again(LICENSED, requests.NOT_SUBSCRIBED, since=world.time.seconds - 600)
+    assert world.usage.released == [LICENSED, LICENSED]
+
+
+def test_usage_refused_after_the_activation_stays_held(world: LifecycleWorld) -> None:
+    world.receive(UPDATED)
+    world.look_again(LICENSED, requests.NOT_SUBSCRIBED, since=world.time.seconds + 600)
+    assert world.usage.released == [LICENSED]
+
+
+def test_a_request_about_nobody_is_answered(world: LifecycleWorld) -> None:
+    assert world.look_again("sub-aaaaaaaaaaaaaaaaaaaaaaaaaa", requests.CLAIMED) == "unknown_subscription"
+
+
+def test_a_closing_subscription_returns_with_a_new_subscription(world: LifecycleWorld) -> None:
+    world.receive("sns_subscribe_success", "sns_unsubscribe_pending")
+    again = notification("sns_subscribe_success")
+    values = {name: getattr(again, name) for name in type(again).__dataclass_fields__}
+    later = at("2026-08-20T15:30:00Z")
+    world.lifecycle.receive(type(again)(**{**values, "id": "again", "at_ms": later * 1000}))
+    found = world.subscription(LEGACY)
+    assert (found.status, found.activated_at, found.closing_deadline) == ("active", at("2026-08-20T14:24:24Z"), None)
+    assert world.usage.released == [LEGACY, LEGACY]
+
+
+def _clear(world: LifecycleWorld) -> None:
+    for pk in (keys.subscription_pk(LICENSED), keys.agreement_pk(AGREEMENT)):
+        for item in world.items(pk):
+            world.dynamodb.delete_item(
+                TableName=world.tables.subscriptions, Key=keys.Key(item["pk"], item["sk"]).item()
+            )
