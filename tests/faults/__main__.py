@@ -1,0 +1,88 @@
+"""`make faults SEEDS=10000`: plays that many fault schedules and prints what became of every unit.
+
+    python -m tests.faults [--seeds N] [--first N] [--store memory|moto] [--workers N]
+
+Ends with 1, the failing seed and the fewest steps that still fail, when a unit is lost or billed twice.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+from tests.faults.schedule import Outcome, minimised, run, steps_of
+
+STATES = ("recorded", "metered", "held", "rejected", "conflict", "unbillable", "open")
+
+
+def memory() -> Any:
+    from tests.support.memory_dynamodb import MemoryDynamoDB
+
+    return MemoryDynamoDB()
+
+
+def play(seed: int) -> tuple[int, Outcome | None, str]:
+    try:
+        return seed, run(seed, steps_of(seed), memory), ""
+    except Exception as error:  # noqa: BLE001 - whatever failed is reported with its seed
+        return seed, None, f"{type(error).__name__}: {error}"
+
+
+def played(seeds: Iterable[int], workers: int) -> Iterable[tuple[int, Outcome | None, str]]:
+    if workers == 1:
+        yield from map(play, seeds)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        yield from pool.map(play, seeds, chunksize=20)
+
+
+def report_failure(seed: int, message: str, make_dynamodb: Callable[[], Any]) -> None:
+    print(f"\nseed {seed} fails: {message}")
+    print("the fewest steps that still fail:")
+    for step in minimised(seed, steps_of(seed), make_dynamodb):
+        print(f"    {step}")
+    print(f"again: python -m tests.faults --first {seed} --seeds 1")
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(prog="python -m tests.faults", description=(__doc__ or "").splitlines()[0])
+    options.add_argument("--seeds", type=int, default=1000)
+    options.add_argument("--first", type=int, default=0)
+    options.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    given = options.parse_args()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        os.environ[name] = "testing"
+    began = time.monotonic()
+    units: Counter[str] = Counter()
+    crashes = calls = done = failures = 0
+    for seed, outcome, message in played(range(given.first, given.first + given.seeds), given.workers):
+        done += 1
+        if outcome is None:
+            failures += 1
+            if failures == 1:
+                report_failure(seed, message, memory)
+        else:
+            units += outcome.units
+            crashes += outcome.crashes
+            calls += outcome.aws_calls
+        if done % 250 == 0:
+            print(f"\r{done} of {given.seeds} schedules, {failures} failed", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    print(f"{'schedules':<24}{done:>20,}")
+    print(f"{'failed':<24}{failures:>20,}")
+    print(f"{'crashes injected':<24}{crashes:>20,}")
+    print(f"{'BatchMeterUsage calls':<24}{calls:>20,}")
+    for state in STATES:
+        print(f"{'units ' + state:<24}{units[state]:>20,}")
+    accounted = sum(units[state] for state in STATES[1:])
+    print(f"{'units lost':<24}{units['recorded'] - accounted:>20,}")
+    print(f"{'seconds':<24}{time.monotonic() - began:>20,.0f}")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""Several actors taking turns at every call they make, in an order that a seed decides, with crashes in between.
+
+Each actor is a thread, but only one ever runs: before and after each call to a client it hands over, and the scheduler
+picks who goes on, or whose process dies there. The same seed gives the same order.
+"""
+
+import random
+import threading
+from collections.abc import Callable
+from typing import Any
+
+
+class CrashError(BaseException):
+    """The process ends here: nothing after this point happens, and no `except Exception` sees it."""
+
+
+class Actor:
+    """One process: a reporter's request or a metering run."""
+
+    def __init__(self, scheduler: "Scheduler", work: Callable[[], None]) -> None:
+        self._scheduler = scheduler
+        self._work = work
+        self._turn = threading.Semaphore(0)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.crashing = False
+        self.finished = False
+        self.error: BaseException | None = None
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def _run(self) -> None:
+        self._turn.acquire()
+        try:
+            self._work()
+        except CrashError:
+            pass
+        except BaseException as error:  # noqa: BLE001 - whatever escaped is the test's to judge
+            self.error = error
+        self.finished = True
+        self._scheduler.handed_over.release()
+
+    def go_on(self) -> None:
+        self._turn.release()
+
+    def hand_over(self) -> None:
+        """A point where another process may run, or this one ends."""
+        self._scheduler.handed_over.release()
+        self._turn.acquire()
+        if self.crashing:
+            raise CrashError
+
+    def owns_this_thread(self) -> bool:
+        return threading.current_thread() is self._thread
+
+
+class Scheduler:
+    """Runs actors to their end, one call at a time. `crash` is the chance that an actor dies at a point."""
+
+    def __init__(self, seed: str, crash: float) -> None:
+        self._random = random.Random(seed)  # noqa: S311 - repeatable, not secret
+        self._crash = crash
+        self._actors: list[Actor] = []
+        self._current: Actor | None = None
+        self.handed_over = threading.Semaphore(0)
+        self.crashes = 0
+
+    def run(self, *work: Callable[[], None]) -> None:
+        """Returns when each has ended or crashed; raises what one of them raised."""
+        self._actors = [Actor(self, one) for one in work]
+        for actor in self._actors:
+            actor.start()
+        alive = list(self._actors)
+        while alive:
+            self._current = self._random.choice(alive)
+            if self._random.random() < self._crash:
+                self._current.crashing = True
+            self._current.go_on()
+            self.handed_over.acquire()
+            if self._current.finished:
+                self.crashes += self._current.crashing
+                alive.remove(self._current)
+        self._current = None
+        for actor in self._actors:
+            if actor.error is not None:
+                raise actor.error
+
+    def point(self, name: str, _: dict[str, Any]) -> None:
+        """The hook for an observed client."""
+        if self._current is not None and self._current.owns_this_thread():
+            self._current.hand_over()

@@ -1,0 +1,486 @@
+"""A seller's day made up from a seed: buyers, usage, metering, trouble; and what must hold when it has drained."""
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from marketplace.clock import DAY, HOUR, hour_of
+from marketplace.errors import UnavailableError
+from marketplace.items import from_item
+from marketplace.metering_record import in_doubt
+from marketplace.subscription import Subscription
+from marketplace_emulator import Purchase
+from marketplace_emulator import Settings as EmulatorSettings
+from tests.faults.interleaving import Scheduler
+from tests.support.observed_client import ObservedClient
+from tests.support.world import Timeline, World
+
+TAGS: tuple[dict[str, str] | None, ...] = (
+    None,
+    None,
+    {"user": "john"},
+    {"user": "jane", "feature": "storage"},
+    {"feature": "storage", "user": "jane"},
+    {"team": "a", "cost": "b", "env": "c", "zone": "d"},
+)
+AWS_FAULTS = (
+    "throttle", "internal_error", "internal_error_after", "unavailable", "drop_before", "drop_after", "truncate",
+    "timeout_before", "timeout_after", "disabled_api", "access_denied", "expired_token_credentials",
+    "unrecognized_credentials", "malformed", "unprocessed", "omit", "omit_after", "unknown_status",
+)  # fmt: skip
+STARTS = (
+    datetime(2026, 11, 18, 12, 3, tzinfo=UTC),
+    datetime(2026, 11, 30, 20, 47, tzinfo=UTC),
+    datetime(2026, 12, 31, 22, 58, tzinfo=UTC),
+    datetime(2028, 2, 28, 21, 1, tzinfo=UTC),
+    datetime(2028, 2, 29, 23, 59, tzinfo=UTC),
+    datetime(2026, 12, 1, 5, 40, tzinfo=UTC),
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that happens. `seed` decides its details, whatever steps stand around it."""
+
+    kind: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.kind}({self.seed})"
+
+
+KINDS = {
+    "report": 10,
+    "repeat": 4,
+    "meter": 5,
+    "together": 6,
+    "minutes": 5,
+    "hours": 4,
+    "aws_fault": 5,
+    "store_fault": 2,
+    "suspend": 1,
+    "unsuspend": 2,
+    "close": 1,
+    "reopen": 2,
+    "cancel": 1,
+    "poison": 1,
+    "skew": 1,
+    "foreign": 1,
+}
+
+
+def steps_of(seed: int) -> list[Step]:
+    dice = random.Random(f"steps-{seed}")  # noqa: S311 - repeatable, not secret
+    kinds, weights = list(KINDS), list(KINDS.values())
+    return [
+        Step(kind, dice.randrange(1_000_000)) for kind in dice.choices(kinds, weights, k=dice.randint(8, 30))
+    ]
+
+
+@dataclass
+class Outcome:
+    """What a schedule came to, for the table."""
+
+    units: Counter[str] = field(default_factory=Counter)
+    crashes: int = 0
+    aws_calls: int = 0
+    lines: list[str] = field(default_factory=list)
+
+
+class InvariantError(AssertionError):
+    """Units are lost, billed twice, or unaccounted for."""
+
+
+@dataclass
+class _Buyer:
+    purchase: Purchase
+    subscription: Subscription
+
+
+class Schedule:
+    """Plays steps in a world; `check` says whether every unit is where it must be."""
+
+    def __init__(self, seed: int, make_dynamodb: Callable[[], Any]) -> None:
+        dice = random.Random(f"world-{seed}")  # noqa: S311 - repeatable, not secret
+        self.crash = dice.choice((0.0, 0.01, 0.05))
+        self.scheduler: Scheduler | None = None
+        self.store_faults: list[tuple[str, str]] = []
+        settings = EmulatorSettings(seed=seed, identical_resend=dice.choice(("success", "duplicate")))
+        start = int(dice.choice(STARTS).timestamp())
+        self.world = World.on(make_dynamodb(), time=Timeline(start), settings=settings, wrap=self._observed)
+        self.acknowledged: dict[tuple[str, str], int] = {}
+        self.sent: list[dict[str, Any]] = []
+        self.foreign: set[tuple[str, str, int]] = set()
+        self.unsettling = False
+        self.outcome = Outcome()
+        products = [product.code for product in self.world.marketplace.products()]
+        self.buyers = [self._buyer(n, products[n % len(products)]) for n in range(dice.randint(1, 4))]
+
+    def _buyer(self, number: int, product: str) -> _Buyer:
+        purchase = self.world.marketplace.subscribe(product, f"{100000000000 + number}", provision=True)
+        return _Buyer(
+            purchase, self.world.store_subscription(purchase, activated_at=self.world.time.seconds())
+        )
+
+    # -- trouble in the store -----------------------------------------------------------------------------
+
+    def _observed(self, client: Any) -> Any:
+        return ObservedClient(client, before=self._before, after=self._after)
+
+    def _before(self, name: str, kwargs: dict[str, Any]) -> None:
+        if self.scheduler is not None:
+            self.scheduler.point(name, kwargs)
+        self._strike("before", name)
+
+    def _after(self, name: str, kwargs: dict[str, Any]) -> None:
+        self._strike("after", name)
+        if self.scheduler is not None:
+            self.scheduler.point(name, kwargs)
+
+    def _strike(self, when: str, name: str) -> None:
+        if (when, name) in self.store_faults:
+            self.store_faults.remove((when, name))
+            from botocore.exceptions import ClientError, ReadTimeoutError
+
+            if when == "after":
+                raise ReadTimeoutError(endpoint_url="dynamodb")
+            raise ClientError({"Error": {"Code": "ProvisionedThroughputExceededException", "Message": ""}}, name)
+
+    # -- the steps ----------------------------------------------------------------------------------------
+
+    def play(self, steps: Iterable[Step]) -> None:
+        for step in steps:
+            self.outcome.lines.append(f"{self.world.time.now():%m-%d %H:%M:%S} {step}")
+            getattr(self, f"_{step.kind}")(random.Random(step.seed))  # noqa: S311 - repeatable, not secret
+
+    def _act(self, dice: random.Random, *work: Callable[[], None]) -> None:
+        self.scheduler = Scheduler(str(dice.random()), self.crash)
+        try:
+            self.scheduler.run(*work)
+        finally:
+            self.outcome.crashes += self.scheduler.crashes
+            self.scheduler = None
+
+    def _records(self, dice: random.Random) -> list[dict[str, Any]]:
+        now = self.world.time.seconds()
+        records = []
+        for _ in range(dice.choice((1, 1, 3, 8))):
+            buyer = dice.choice(self.buyers)
+            dimension = dice.choice([d for d, known in buyer.purchase.product.dimensions.items() if known.type == "usage"])
+            age = dice.choice((0, 0, 60, HOUR, 3 * HOUR, 20 * HOUR, DAY - 600, DAY + 60, -200))
+            quantity = dice.choice((0, 1, 5, 1000, 2_147_483_647 if dice.random() < 0.1 else 7))
+            given: dict[str, Any] = {"dimension": dimension, "tags": dice.choice(TAGS)}
+            if dice.random() < 0.7:
+                given["at"] = now - age
+            records.append(self.world.usage(buyer.subscription, quantity, **given))
+        if dice.random() < 0.3:
+            records.append(dict(dice.choice(records)))
+        return records
+
+    def _submit(self, records: Sequence[dict[str, Any]]) -> None:
+        self.sent += [record for record in records if record not in self.sent]
+        try:
+            results = self.world.report_all(list(records))
+        except UnavailableError:
+            return
+        for record, result in zip(records, results, strict=True):
+            if result["status"] in {"recorded", "duplicate"}:
+                self.acknowledged[record["subscription_id"], record["id"]] = record["quantity"]
+
+    def _meter_once(self) -> None:
+        try:
+            report = self.world.meter()
+        except UnavailableError:
+            return
+        self.outcome.aws_calls += report.calls
+
+    def _report(self, dice: random.Random) -> None:
+        records = self._records(dice)
+        self._act(dice, lambda: self._submit(records))
+
+    def _repeat(self, dice: random.Random) -> None:
+        if self.sent:
+            records = dice.choices(self.sent, k=min(4, len(self.sent)))
+            self._act(dice, lambda: self._submit(records))
+
+    def _meter(self, dice: random.Random) -> None:
+        self._act(dice, self._meter_once)
+
+    def _together(self, dice: random.Random) -> None:
+        """Reporters and metering runs at once, some reporting the same records."""
+        batches = [self._records(dice) for _ in range(dice.randint(0, 3))]
+        if batches and dice.random() < 0.5:
+            batches.append(batches[0])
+        reporters = [lambda records=records: self._submit(records) for records in batches]
+        runs = [self._meter_once for _ in range(dice.randint(1, 3))]
+        self._act(dice, *reporters, *runs)
+
+    def _minutes(self, dice: random.Random) -> None:
+        self.world.time.advance(dice.choice((60, 300, 900)))
+
+    def _hours(self, dice: random.Random) -> None:
+        now = self.world.time.seconds()
+        target = hour_of(now) + HOUR + dice.choice((-1, 0, 1, 600, 601, 300))
+        self.world.time.to(max(now, target + dice.choice((0, 0, 0, HOUR, 5 * HOUR))))
+
+    def _aws_fault(self, dice: random.Random) -> None:
+        fault: dict[str, Any] = {"operation": "BatchMeterUsage", "fault": dice.choice(AWS_FAULTS)}
+        fault["times"] = dice.choice((1, 1, 2, 6))
+        if fault["fault"] in {"unprocessed", "omit", "omit_after", "unknown_status"}:
+            fault["indexes"] = dice.sample(range(8), dice.randint(1, 8))
+        self.world.marketplace.faults.plan([fault])
+
+    def _store_fault(self, dice: random.Random) -> None:
+        operations = (
+            "transact_write_items", "query", "batch_get_item", "batch_write_item", "batch_execute_statement",
+            "update_item",
+        )  # fmt: skip
+        self.store_faults.append((dice.choice(("before", "after")), dice.choice(operations)))
+
+    def _suspend(self, dice: random.Random) -> None:
+        self.unsettling = True
+        self.world.marketplace.suspend(dice.choice(self.buyers).purchase.account_id)
+
+    def _unsuspend(self, dice: random.Random) -> None:
+        buyer = dice.choice(self.buyers)
+        self.world.marketplace.unsuspend(buyer.purchase.account_id)
+        if buyer.subscription.status == "active":
+            self._quietly(
+                lambda: self.world.deadlines().release(buyer.subscription.id, now=self.world.time.seconds())
+            )
+
+    def _close(self, dice: random.Random) -> None:
+        """A closing event that a later one takes back."""
+        self._close_buyer(dice.choice(self.buyers))
+
+    def _close_buyer(self, buyer: _Buyer) -> None:
+        self.unsettling = True
+        deadline = self.world.time.seconds() + HOUR
+        buyer.subscription = replace(buyer.subscription, status="closing", closing_deadline=deadline)
+        self.world.put_subscription(buyer.subscription)
+        self._timer(buyer)
+
+    def _timer(self, buyer: _Buyer) -> None:
+        assert buyer.subscription.closing_deadline is not None
+        deadline = buyer.subscription.closing_deadline
+        self._quietly(
+            lambda: self.world.deadlines().close(
+                buyer.subscription.id, deadline=deadline, now=self.world.time.seconds()
+            )
+        )
+
+    def _reopen(self, dice: random.Random) -> None:
+        for buyer in self.buyers:
+            if buyer.subscription.status == "closing" and buyer.purchase.id not in self._cancelled:
+                buyer.subscription = replace(buyer.subscription, status="active", closing_deadline=None)
+                self.world.put_subscription(buyer.subscription)
+                self._quietly(
+                    lambda buyer=buyer: self.world.deadlines().release(
+                        buyer.subscription.id, now=self.world.time.seconds()
+                    )
+                )
+
+    _cancelled: set[str] = set()  # noqa: RUF012 - replaced on the instance by _cancel
+
+    def _cancel(self, dice: random.Random) -> None:
+        buyer = dice.choice(self.buyers)
+        if buyer.purchase.id not in self._cancelled:
+            self._cancelled = {*self._cancelled, buyer.purchase.id}
+            self.world.marketplace.cancel(buyer.purchase.id)
+            self._close_buyer(buyer)
+
+    def _poison(self, dice: random.Random) -> None:
+        records = [
+            self.world.usage(dice.choice(self.buyers).subscription, 3, dimension="no_such_dimension")
+        ]
+        self._act(dice, lambda: self._submit(records))
+
+    def _skew(self, dice: random.Random) -> None:
+        self.unsettling = True
+        self.world.time.skew = dice.choice((0, -90, 90))
+
+    def _foreign(self, dice: random.Random) -> None:
+        """Another sender of the same seller takes an hour with a quantity of its own."""
+        from tests.support.in_process import client
+
+        buyer = dice.choice(self.buyers)
+        dimension = dice.choice([d for d, known in buyer.purchase.product.dimensions.items() if known.type == "usage"])
+        if buyer.subscription.license_arn is None:
+            return
+        hour = hour_of(self.world.time.seconds())
+        record = {
+            "Timestamp": max(hour, buyer.subscription.activated_at or 0),
+            "Dimension": dimension,
+            "Quantity": 999_983,
+            "LicenseArn": buyer.subscription.license_arn,
+            "CustomerAWSAccountId": buyer.subscription.account_id,
+        }
+        try:
+            client("meteringmarketplace", self.world.marketplace).batch_meter_usage(UsageRecords=[record])
+        except Exception:  # noqa: BLE001 - a fault meant for the product may strike here
+            pass
+        self.foreign.add((buyer.subscription.id, dimension, hour))
+
+    def _quietly(self, work: Callable[[], Any]) -> None:
+        try:
+            work()
+        except UnavailableError:
+            self.unsettling = True
+
+    # -- the end ------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Every trouble ends, the schedule goes on as in production, and time passes until nothing can be open."""
+        self.world.marketplace.faults.clear()
+        self.store_faults.clear()
+        self.crash = 0.0
+        self.world.time.skew = 0
+        end = self.world.time.seconds() + 28 * HOUR
+        while self.world.time.seconds() < end:
+            for buyer in self.buyers:
+                if buyer.subscription.status == "closing":
+                    self._timer(buyer)
+            self._meter_once()
+            self.world.time.advance(900 if self._urgent() else 2 * HOUR)
+        self._meter_once()
+
+    def _urgent(self) -> bool:
+        return any(buyer.subscription.status_at(self.world.time.seconds()) == "closing" for buyer in self.buyers)
+
+    def check(self) -> None:
+        """Every unit that was acknowledged is billed once, or stands in a list with a reason; raises InvariantError."""
+        records, hours, allocations = self._usage_table()
+        self._check_acknowledged(records)
+        self._check_hours(records, hours, allocations)
+        self._check_bill(hours, allocations)
+        self._check_events(hours)
+        for hour in hours.values():
+            self.outcome.units[hour["state"]] += hour["quantity"]
+        recorded = sum(record["quantity"] for record in records.values())
+        _must(sum(self.outcome.units.values()) == recorded, "units are unaccounted for")
+        self.outcome.units["recorded"] = recorded
+
+    def _usage_table(self) -> tuple[dict[Any, Any], dict[Any, Any], dict[Any, Counter[Any]]]:
+        records: dict[Any, Any] = {}
+        hours: dict[Any, Any] = {}
+        allocations: dict[Any, Counter[Any]] = defaultdict(Counter)
+        for raw in self.world._all_items(self.world.tables.usage):  # noqa: SLF001
+            item = from_item(raw)
+            subscription_id = item["pk"].removeprefix("SUB#")
+            if "record_id" in item:
+                records[subscription_id, item["record_id"]] = item
+            elif "seal" in item:
+                hours[item["pk"], item["sk"]] = item
+            else:
+                hour_sk = item["sk"].partition("#TAGS#")[0]
+                allocations[item["pk"], hour_sk][tuple(sorted(item["tags"].items()))] += item["quantity"]
+        return records, hours, allocations
+
+    def _check_acknowledged(self, records: dict[Any, Any]) -> None:
+        reported = {(record["subscription_id"], record["id"]): record["quantity"] for record in self.sent}
+        for key, quantity in self.acknowledged.items():
+            _must(key in records, f"{key} was acknowledged and is not there")
+            _must(records[key]["quantity"] == quantity, f"{key} was recorded with another quantity")
+        for key, record in records.items():
+            _must(reported.get(key) == record["quantity"], f"{key} was never reported so")
+
+    def _check_hours(
+        self, records: dict[Any, Any], hours: dict[Any, Any], allocations: dict[Any, Counter[Any]]
+    ) -> None:
+        booked: Counter[Any] = Counter()
+        tagged: dict[Any, Counter[Any]] = defaultdict(Counter)
+        for (subscription_id, _), record in records.items():
+            key = (subscription_id, record["hour"], record["dimension"])
+            booked[key] += record["quantity"]
+            if record.get("tags") and not record.get("untagged"):
+                tagged[key][tuple(sorted(record["tags"].items()))] += record["quantity"]
+        for place, hour in hours.items():
+            key = (hour["pk"].removeprefix("SUB#"), hour["hour"], hour["dimension"])
+            _must(booked.pop(key, 0) == hour["quantity"], f"{key} doesn't hold what was booked to it")
+            _must(tagged.pop(key, Counter()) == allocations[place], f"{key} has other allocations than were booked")
+            _must(hour["state"] != "open" and hour["state"] != "held", f"{key} was never settled: {hour}")
+            _must("due_shard" not in hour, f"{key} is settled and still in the index")
+        _must(not booked, f"records are booked to hours that don't exist: {booked}")
+
+    def _check_bill(self, hours: dict[Any, Any], allocations: dict[Any, Counter[Any]]) -> None:
+        ours = {(h["pk"].removeprefix("SUB#"), h["dimension"], h["hour"]): (place, h) for place, h in hours.items()}
+        seen: set[Any] = set()
+        for entry in self.world.marketplace.ledger():
+            key = (self.world.subscription_id_of(entry), entry.dimension, entry.hour * HOUR)
+            _must(key not in seen, f"{key} is billed twice")
+            seen.add(key)
+            if key in self.foreign and entry.quantity == 999_983:
+                _must(key not in ours or ours[key][1]["state"] != "metered" or self._excused(ours[key][1]),
+                      f"{key} is marked metered but another sender's quantity is billed")  # fmt: skip
+                continue
+            _must(key in ours, f"{key} is billed and unknown to us")
+            place, hour = ours[key]
+            _must(entry.quantity == hour["quantity"], f"{key} is billed with another quantity")
+            billed_tags = {tags: quantity for tags, quantity in entry.allocations if tags}
+            _must(billed_tags == dict(allocations[place]), f"{key} is billed with other allocations")
+            _must(hour["state"] == "metered" or in_doubt(hour["seal"]), f"{key} is billed and marked {hour['state']}")
+        for key, (_, hour) in ours.items():
+            if hour["state"] == "metered":
+                _must(key in seen, f"{key} is marked metered and not billed")
+            if hour["state"] == "conflict":
+                _must(key in self.foreign, f"{key} is a conflict without another sender")
+            if hour["state"] == "rejected":
+                _must(hour["dimension"] == "no_such_dimension" or self.unsettling
+                      or hour["reason"] in {"TimestampOutOfBoundsException"}, f"{key} is rejected: {hour['reason']}")  # fmt: skip
+
+    def _excused(self, hour: dict[str, Any]) -> bool:
+        """AWS answers a doubtful attempt like another sender's: with DuplicateRecord. What was in doubt says so."""
+        return hour.get("reason") == "answered_as_duplicate"
+
+    def _check_events(self, hours: dict[Any, Any]) -> None:
+        told = {(event.detail["subscription_id"], event.detail["dimension"], event.detail["hour"], event.kind): event
+                for event in self.world.bus.events}  # fmt: skip
+        for hour in hours.values():
+            kind = {"conflict": "Usage Conflict", "unbillable": "Usage Not Billable"}.get(hour["state"])
+            if kind:
+                when = datetime.fromtimestamp(hour["hour"], UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+                event = told.get((hour["pk"].removeprefix("SUB#"), hour["dimension"], when, kind))
+                _must(event is not None, f"nobody was told of {hour}")
+                _must(event is not None and event.detail["quantity"] == hour["quantity"], "told another quantity")
+        _must(len(self.world.bus.distinct()) == len(told), "an event changed its id when it was repeated")
+
+
+def _must(condition: bool, message: str) -> None:
+    if not condition:
+        raise InvariantError(message)
+
+
+def run(seed: int, steps: Sequence[Step], make_dynamodb: Callable[[], Any]) -> Outcome:
+    """Plays the steps in the seed's world, drains and checks; raises InvariantError."""
+    schedule = Schedule(seed, make_dynamodb)
+    schedule.play(steps)
+    schedule.drain()
+    schedule.check()
+    return schedule.outcome
+
+
+def minimised(seed: int, steps: Sequence[Step], make_dynamodb: Callable[[], Any]) -> list[Step]:
+    """The fewest steps found that still fail, by leaving out ever smaller parts."""
+    current = list(steps)
+    size = max(1, len(current) // 2)
+    while size:
+        start = 0
+        while start < len(current):
+            without = current[:start] + current[start + size :]
+            if _fails(seed, without, make_dynamodb):
+                current = without
+            else:
+                start += size
+        size //= 2
+    return current
+
+
+def _fails(seed: int, steps: Sequence[Step], make_dynamodb: Callable[[], Any]) -> bool:
+    try:
+        run(seed, steps, make_dynamodb)
+    except Exception:  # noqa: BLE001 - any failure is one
+        return True
+    return False

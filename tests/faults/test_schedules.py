@@ -1,0 +1,63 @@
+"""Whatever goes wrong, every recorded unit is billed once or stands in a list with a reason."""
+
+import os
+from typing import Any
+
+import pytest
+
+from tests.faults.schedule import InvariantError, Schedule, Step, minimised, run, steps_of
+from tests.support.memory_dynamodb import MemoryDynamoDB
+
+SEEDS = int(os.environ.get("FAULT_SEEDS", "300"))
+CHUNK = 25
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+def test_no_schedule_loses_a_unit_or_bills_one_twice(first: int) -> None:
+    for seed in range(first, first + CHUNK):
+        try:
+            run(seed, steps_of(seed), MemoryDynamoDB)
+        except InvariantError as error:
+            steps = ", ".join(map(str, minimised(seed, steps_of(seed), MemoryDynamoDB)))
+            pytest.fail(f"seed {seed}: {error}; the fewest steps: {steps}")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_schedule_is_repeatable(seed: int) -> None:
+    first, second = (run(seed, steps_of(seed), MemoryDynamoDB) for _ in range(2))
+    assert first == second
+
+
+def test_the_suite_finds_a_unit_that_is_lost() -> None:
+    """The check can fail: a metering record that vanishes is noticed."""
+    schedule = Schedule(1, MemoryDynamoDB)
+    schedule.crash = 0.0
+    schedule.play([Step("report", 1), Step("hours", 1)])
+    hour = schedule.world.stored()[0]
+    key: dict[str, Any] = {"pk": {"S": hour["pk"]}, "sk": {"S": hour["sk"]}}
+    schedule.world.dynamodb.delete_item(TableName=schedule.world.tables.usage, Key=key)
+    schedule.drain()
+    with pytest.raises(InvariantError):
+        schedule.check()
+
+
+def test_the_suite_finds_a_unit_that_is_billed_twice() -> None:
+    """The check can fail: the same hour sent to a second region is billed again, and noticed."""
+    schedule = Schedule(1, MemoryDynamoDB)
+    schedule.crash = 0.0
+    schedule.play([Step("report", 1)])
+    schedule.drain()
+    from tests.support.in_process import client
+
+    entry = next(one for one in schedule.world.marketplace.ledger() if one.integration == "license")
+    again = {
+        "Timestamp": int(entry.timestamp),
+        "Dimension": entry.dimension,
+        "Quantity": int(entry.quantity),
+        "LicenseArn": entry.license_arn,
+        "CustomerAWSAccountId": entry.account_id,
+    }
+    schedule.world.time.emulator.set(entry.timestamp + 60, force=True)
+    client("meteringmarketplace", schedule.world.marketplace, "eu-west-1").batch_meter_usage(UsageRecords=[again])
+    with pytest.raises(InvariantError, match="billed twice"):
+        schedule.check()

@@ -1,0 +1,239 @@
+"""A seller's deployment in one process: the real use cases on a DynamoDB of choice, the emulator, and one clock."""
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from marketplace import keys
+from marketplace.clock import HOUR, hour_of
+from marketplace.items import from_item, to_item
+from marketplace.metering import MeteringRun
+from marketplace.metering_api import MeteringApi
+from marketplace.metering_report import MeteringReport
+from marketplace.metering_store import MeteringStore
+from marketplace.rate import CallRate
+from marketplace.recording import UsageRecorder
+from marketplace.seller_events import SellerEvent
+from marketplace.subscription import Subscription
+from marketplace.subscription_reader import SubscriptionReader
+from marketplace.usage_deadlines import UsageDeadlines
+from marketplace.usage_queries import UsageQueries
+from marketplace.usage_store import UsageStore
+from marketplace_emulator import Clock as EmulatorClock
+from marketplace_emulator import Marketplace, Purchase
+from marketplace_emulator import Settings as EmulatorSettings
+from tests.support.in_process import client as in_process_client
+from tests.support.tables import Tables, create_tables
+
+SEAL_DELAY = 600
+NOON = int(datetime(2026, 11, 18, 12, tzinfo=UTC).timestamp())
+
+
+class Bus:
+    """The seller's bus, remembered."""
+
+    def __init__(self) -> None:
+        self.events: list[SellerEvent] = []
+
+    def publish(self, events: Iterable[SellerEvent]) -> None:
+        self.events += events
+
+    def distinct(self) -> dict[str, SellerEvent]:
+        return {event.id: event for event in self.events}
+
+
+class LookAgain:
+    """Requests for another look, remembered."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, int | None]] = []
+
+    def look_again(
+        self, subscription_id: str, reason: str, *, since: int | None = None, delay_seconds: int = 0
+    ) -> None:
+        self.asked.append((subscription_id, reason, since))
+
+
+class Timeline:
+    """One clock for product and emulator; sleeping moves it."""
+
+    def __init__(self, start: int = NOON) -> None:
+        self.emulator = EmulatorClock.frozen(datetime.fromtimestamp(start, UTC))
+        self.skew = 0
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.emulator.timestamp() + self.skew, UTC)
+
+    def seconds(self) -> int:
+        return int(self.emulator.timestamp()) + self.skew
+
+    def monotonic(self) -> float:
+        return self.emulator.timestamp()
+
+    def sleep(self, seconds: float) -> None:
+        self.emulator.advance(seconds)
+
+    def to(self, moment: int) -> None:
+        self.emulator.advance(max(0, moment - self.emulator.timestamp()))
+
+    def advance(self, seconds: float) -> None:
+        self.emulator.advance(seconds)
+
+
+@dataclass
+class World:
+    """`report`, `meter` and the clock drive it; `billed` is AWS's side, `stored` ours. `wrap` may put something
+    between the use cases and a client of theirs."""
+
+    dynamodb: Any
+    tables: Tables
+    time: Timeline = field(default_factory=Timeline)
+    settings: EmulatorSettings = field(default_factory=EmulatorSettings)
+    wrap: Callable[[Any], Any] = staticmethod(lambda client: client)
+    bus: Bus = field(default_factory=Bus)
+    requests: LookAgain = field(default_factory=LookAgain)
+    calls_per_second: float = 1000.0
+    time_left: float = 900.0
+
+    def __post_init__(self) -> None:
+        self.marketplace = Marketplace(clock=self.time.emulator, settings=self.settings)
+        self._ids = itertools.count(1)
+        self._tokens = itertools.count(1)
+
+    @classmethod
+    def on(cls, dynamodb: Any, **given: Any) -> "World":
+        return cls(dynamodb, create_tables(dynamodb), **given)
+
+    # -- buyers -------------------------------------------------------------------------------------------
+
+    def subscribe(
+        self, account_id: str = "111122223333", product: str | None = None, *, active: bool = True
+    ) -> Subscription:
+        """A subscription that AWS and the tables know alike, activated now unless told otherwise."""
+        purchase = self.marketplace.subscribe(product, account_id, provision=active)
+        return self.store_subscription(purchase, activated_at=self.time.seconds() if active else None)
+
+    def store_subscription(self, purchase: Purchase, **given: Any) -> Subscription:
+        licensed = purchase.product.integration == "license"
+        values = {
+            "integration": purchase.product.integration,
+            "product_code": purchase.product.code,
+            "license_arn": purchase.license_arn if licensed else None,
+            "customer_identifier": None if licensed else purchase.customer_identifier,
+            "account_id": purchase.account_id,
+            "status": "active" if given.get("activated_at") is not None else "pending",
+            **given,
+        }
+        subscription = Subscription(id="", **values)
+        subscription = Subscription(id=subscription.identity.subscription_id, **values)
+        self.put_subscription(subscription)
+        return subscription
+
+    def put_subscription(self, subscription: Subscription) -> None:
+        values = {name: getattr(subscription, name) for name in Subscription.__dataclass_fields__}
+        key = keys.subscription(subscription.id)
+        self.dynamodb.put_item(TableName=self.tables.subscriptions, Item=to_item({**key._asdict(), **values}))
+
+    # -- the product --------------------------------------------------------------------------------------
+
+    def recorder(self) -> UsageRecorder:
+        client = self.wrap(self.dynamodb)
+        return UsageRecorder(
+            store=UsageStore(client, self.tables.usage, ttl_days=400),
+            subscriptions=SubscriptionReader(client, self.tables.subscriptions),
+            clock=self.time.now,
+            seal_delay=SEAL_DELAY,
+            sleep=self.time.sleep,
+            jitter=lambda: 0.5,
+            parallel=1,
+        )
+
+    def metering(self) -> MeteringRun:
+        return MeteringRun(
+            store=MeteringStore(self.wrap(self.dynamodb), self.tables.usage),
+            api=MeteringApi(self.wrap(in_process_client("meteringmarketplace", self.marketplace))),
+            rate=CallRate(self.calls_per_second, self.time.monotonic, self.time.sleep),
+            bus=self.bus,
+            requests=self.requests,
+            clock=self.time.now,
+            monotonic=self.time.monotonic,
+            sleep=self.time.sleep,
+            time_left=lambda: self.time_left,
+            new_token=lambda: f"t{next(self._tokens)}",
+            workers=1,
+            jitter=lambda: 0.5,
+        )
+
+    def deadlines(self) -> UsageDeadlines:
+        return UsageDeadlines(self.wrap(self.dynamodb), self.tables.usage, SEAL_DELAY)
+
+    def queries(self) -> UsageQueries:
+        return UsageQueries(self.dynamodb, self.tables.usage)
+
+    def report(self, subscription: Subscription, quantity: int, **given: Any) -> dict[str, Any]:
+        """One usage record; `id`, `dimension`, `at` (seconds) and `tags` can be given."""
+        return self.report_all([self.usage(subscription, quantity, **given)])[0]
+
+    def usage(self, subscription: Subscription, quantity: int, **given: Any) -> dict[str, Any]:
+        record = {
+            "id": given.get("id") or f"r{next(self._ids)}",
+            "subscription_id": subscription.id,
+            "dimension": given.get("dimension", "api_calls"),
+            "quantity": quantity,
+        }
+        if "at" in given:
+            record["timestamp"] = datetime.fromtimestamp(given["at"], UTC).isoformat()
+        if given.get("tags"):
+            record["tags"] = given["tags"]
+        return record
+
+    def report_all(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return self.recorder().record(records)
+
+    def meter(self) -> MeteringReport:
+        return self.metering().run()
+
+    def to_due(self, hour: int | None = None) -> None:
+        """Moves the clock to when this hour (the current one by default) is due."""
+        self.time.to((hour if hour is not None else hour_of(self.time.seconds())) + HOUR + SEAL_DELAY)
+
+    # -- both sides of the bill ---------------------------------------------------------------------------
+
+    def billed(self) -> Counter[tuple[str, str]]:
+        """AWS's ledger: units by subscription and dimension."""
+        units: Counter[tuple[str, str]] = Counter()
+        for record in self.marketplace.ledger():
+            units[self.subscription_id_of(record), record.dimension] += int(record.quantity)
+        return units
+
+    @staticmethod
+    def subscription_id_of(record: Any) -> str:
+        legacy = record.integration != "license"
+        return Subscription(
+            id="",
+            integration=record.integration,
+            product_code=record.product_code,
+            license_arn=None if legacy else record.license_arn,
+            customer_identifier=record.customer_identifier if legacy else None,
+        ).identity.subscription_id
+
+    def stored(self, state: str | None = None) -> list[dict[str, Any]]:
+        """Our metering records, in one state or all."""
+        items = [from_item(item) for item in self._all_items(self.tables.usage)]
+        return [item for item in items if "seal" in item and state in {None, item["state"]}]
+
+    def allocations(self) -> list[dict[str, Any]]:
+        return [from_item(item) for item in self._all_items(self.tables.usage) if keys.is_allocation(item["sk"]["S"])]
+
+    def _all_items(self, table: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        start: dict[str, Any] = {}
+        while True:
+            page = self.dynamodb.scan(TableName=table, **start)
+            found += page["Items"]
+            if not page.get("LastEvaluatedKey"):
+                return found
+            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}

@@ -1,0 +1,63 @@
+"""The outcome table: every answer of BatchMeterUsage, and nothing guessed."""
+
+import pytest
+
+from marketplace.errors import InvalidParameterError, RecordRefusedError, RefusedError
+from marketplace.keys import Key
+from marketplace.metering_api import Answer
+from marketplace.metering_outcomes import (
+    Conflict,
+    Held,
+    Metered,
+    Outcome,
+    Rejected,
+    StaysDue,
+    outcome_of,
+    outcome_of_refusal,
+)
+from marketplace.metering_record import Sendable
+
+
+def record(*, doubtful: bool = False) -> Sendable:
+    wire = {"Timestamp": 7200, "Dimension": "d", "Quantity": 1, "CustomerIdentifier": "c"}
+    return Sendable(Key("p", "s"), {}, wire, 100, doubtful=doubtful, refuse_at=0)
+
+
+def answered(status: str, metering_record_id: str | None = None) -> Answer:
+    return Answer({record().result_key: (status, metering_record_id)}, frozenset())
+
+
+UNPROCESSED = Answer({}, frozenset({record().result_key}))
+BOTH = Answer({record().result_key: ("Success", "m")}, frozenset({record().result_key}))
+
+
+@pytest.mark.parametrize(
+    ("doubtful", "answer", "outcome"),
+    [
+        (False, answered("Success", "m"), Metered("m")),
+        (True, answered("Success", "m"), Metered("m")),
+        (False, BOTH, Metered("m")),
+        (True, answered("DuplicateRecord", "m"), Metered("m", earlier=True)),
+        (False, answered("DuplicateRecord", "m"), Conflict()),
+        (False, answered("CustomerNotSubscribed"), Held()),
+        (True, answered("CustomerNotSubscribed"), Held()),
+        (False, UNPROCESSED, StaysDue("unprocessed", doubtful=False)),
+        (True, UNPROCESSED, StaysDue("unprocessed", doubtful=True)),
+        (False, Answer({}, frozenset()), StaysDue("unanswered", doubtful=True)),
+        (False, answered("Postponed"), StaysDue("unknown_status", doubtful=True)),
+    ],
+)
+def test_each_answer_has_one_outcome(doubtful: bool, answer: Answer, outcome: Outcome) -> None:
+    assert outcome_of(record(doubtful=doubtful), answer) == outcome
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (RecordRefusedError("InvalidTagException"), Rejected("InvalidTagException")),
+        (InvalidParameterError("ValidationException"), Rejected("ValidationException")),
+        (RefusedError("SomethingNewException"), StaysDue("unknown_refusal", doubtful=False)),
+    ],
+)
+def test_only_a_known_refusal_marks_the_record_bad(error: RefusedError, outcome: Outcome) -> None:
+    assert outcome_of_refusal(record(), error) == outcome
