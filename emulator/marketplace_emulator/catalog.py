@@ -25,7 +25,7 @@ class Dimension:
     key: str
     type: DimensionType
     price: Decimal = Decimal(0)
-    unit: str = "units"
+    unit: str = "unit"
     value_type: ValueType = "integer"
 
 
@@ -118,7 +118,7 @@ def _dimension(data: Any) -> Dimension:
         key=data["key"],
         type=cast(DimensionType, _one_of(data, "type", get_args(DimensionType), "usage")),
         price=price,
-        unit=str(data.get("unit") or "units"),
+        unit=str(data.get("unit") or "unit"),
         value_type=cast(ValueType, _one_of(data, "value_type", get_args(ValueType), "integer")),
     )
 
@@ -143,10 +143,10 @@ _DEFAULTS: list[dict[str, Any]] = [
         "integration": "license",
         "pricing": "contract_with_consumption",
         "dimensions": [
-            {"key": "seats", "type": "entitlement", "price": "120.00", "unit": "seats a year"},
-            {"key": "api_calls", "type": "usage", "price": "0.002", "unit": "calls"},
-            {"key": "storage_gb_hours", "type": "usage", "price": "0.0001", "unit": "GB-hours"},
-            {"key": "users", "type": "usage", "price": "0.05", "unit": "user-hours"},
+            {"key": "seats", "type": "entitlement", "price": "120.00", "unit": "seat a year"},
+            {"key": "api_calls", "type": "usage", "price": "0.002", "unit": "call"},
+            {"key": "storage_gb_hours", "type": "usage", "price": "0.0001", "unit": "GB-hour"},
+            {"key": "users", "type": "usage", "price": "0.05", "unit": "user-hour"},
         ],
     },
     {
@@ -156,8 +156,8 @@ _DEFAULTS: list[dict[str, Any]] = [
         "integration": "license",
         "pricing": "subscription",
         "dimensions": [
-            {"key": "api_calls", "type": "usage", "price": "0.001", "unit": "calls"},
-            {"key": "storage_gb_hours", "type": "usage", "price": "0.0001", "unit": "GB-hours"},
+            {"key": "api_calls", "type": "usage", "price": "0.001", "unit": "call"},
+            {"key": "storage_gb_hours", "type": "usage", "price": "0.0001", "unit": "GB-hour"},
         ],
     },
     {
@@ -167,8 +167,8 @@ _DEFAULTS: list[dict[str, Any]] = [
         "integration": "legacy",
         "pricing": "subscription",
         "dimensions": [
-            {"key": "emails", "type": "usage", "price": "0.0004", "unit": "e-mails"},
-            {"key": "users", "type": "usage", "price": "0.05", "unit": "user-hours"},
+            {"key": "emails", "type": "usage", "price": "0.0004", "unit": "e-mail"},
+            {"key": "users", "type": "usage", "price": "0.05", "unit": "user-hour"},
         ],
     },
 ]

@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import sys
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Lock, Thread
@@ -107,8 +108,9 @@ class _Http(ThreadingHTTPServer):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no error worth a trace."""
-        del request, client_address
+        """A client that went away is no error worth a trace; anything else is one of ours."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -158,7 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _same_origin(self) -> bool:
         origin = self.headers.get("Origin")
-        return origin in (None, "null") or urlsplit(origin).netloc == self.headers.get("Host")
+        return origin is None or urlsplit(origin).netloc == self.headers.get("Host")
 
     def _aws(self, target: str, body: bytes) -> Answer:
         """The region is the one the call was signed for; signatures are not verified."""
