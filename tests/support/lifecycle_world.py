@@ -92,17 +92,11 @@ class QueueClient:
     sent: list[tuple[dict[str, Any], int]] = field(default_factory=list)
     hidden: list[tuple[str, int]] = field(default_factory=list)
 
-    def send_message(self, *, QueueUrl: str, MessageBody: str, DelaySeconds: int) -> None:  # noqa: N803 - AWS's names
-        self.sent.append((json.loads(MessageBody), DelaySeconds))
+    def send_message(self, **call: Any) -> None:
+        self.sent.append((json.loads(call["MessageBody"]), call["DelaySeconds"]))
 
-    def change_message_visibility(
-        self,
-        *,
-        QueueUrl: str,
-        ReceiptHandle: str,
-        VisibilityTimeout: int,  # noqa: N803 - AWS's names
-    ) -> None:
-        self.hidden.append((ReceiptHandle, VisibilityTimeout))
+    def change_message_visibility(self, **call: Any) -> None:
+        self.hidden.append((call["ReceiptHandle"], call["VisibilityTimeout"]))
 
     def reasons(self) -> list[str]:
         return [message["reason"] for message, _ in self.sent]

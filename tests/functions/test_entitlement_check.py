@@ -1,0 +1,250 @@
+"""The function as Lambda calls it: real SQS event shapes, a real queue, table and bus (on moto), the emulator's
+GetEntitlements."""
+
+import io
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import pytest
+
+from functions.entitlement_check import app
+from marketplace import aws
+from marketplace.clock import HOUR
+from marketplace.subscription import Subscription
+from marketplace.subscription_store import SubscriptionStore
+from marketplace_emulator import Clock as EmulatorClock
+from marketplace_emulator import Marketplace
+from tests.support.in_process import client as in_process_client
+from tests.support.lifecycle_world import AGREEMENT, EVENTS, LEGACY, LICENSED, QueueClient, Timeline, at, sample
+from tests.support.tables import Tables
+
+HISTORY = [
+    "eventbridge_purchase_agreement_created",
+    "eventbridge_license_updated",
+    "eventbridge_purchase_agreement_ended",
+    "eventbridge_license_deprovisioned",
+]
+NOTIFICATIONS = sorted(path.stem for pattern in ("eventbridge_*", "sns_*") for path in EVENTS.glob(f"{pattern}.json"))
+
+
+class Context:
+    """What the handler asks of Lambda's context."""
+
+    function_name = memory_limit_in_mb = invoked_function_arn = aws_request_id = "test"
+
+    def __init__(self, seconds: float = 60.0) -> None:
+        self.seconds = seconds
+
+    def get_remaining_time_in_millis(self) -> float:
+        return self.seconds * 1000
+
+
+@dataclass
+class Deployment:
+    dynamodb: Any
+    sqs: Any
+    tables: Tables
+    queue_url: str
+    heard_url: str
+    time: Timeline
+    marketplace: Marketplace
+
+    def invoke(self, records: list[dict[str, Any]], seconds: float = 60.0) -> list[str]:
+        """The ids of the messages that are given back."""
+        answer = app.lambda_handler({"Records": records}, Context(seconds))  # type: ignore[arg-type]
+        return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
+
+    def subscription(self, subscription_id: str = LICENSED) -> Subscription | None:
+        stored = SubscriptionStore(self.dynamodb, self.tables.subscriptions).read(subscription_id)
+        return None if stored is None else stored.subscription
+
+    def heard(self) -> list[dict[str, Any]]:
+        """What reached the seller's queue behind the bus, and is taken from it."""
+        found: list[dict[str, Any]] = []
+        while messages := self.sqs.receive_message(QueueUrl=self.heard_url, MaxNumberOfMessages=10).get("Messages"):
+            for message in messages:
+                found.append(json.loads(message["Body"]))
+                self.sqs.delete_message(QueueUrl=self.heard_url, ReceiptHandle=message["ReceiptHandle"])
+        return found
+
+    def forget(self) -> None:
+        for item in self.dynamodb.scan(TableName=self.tables.subscriptions)["Items"]:
+            key = {"pk": item["pk"], "sk": item["sk"]}
+            self.dynamodb.delete_item(TableName=self.tables.subscriptions, Key=key)
+
+
+@pytest.fixture
+def deployment(moto_dynamodb: Any, moto_tables: Tables, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
+    sqs, events = boto3.client("sqs"), boto3.client("events")
+    queue_url = sqs.create_queue(QueueName="notifications")["QueueUrl"]
+    heard_url = sqs.create_queue(QueueName="heard")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=heard_url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    events.create_event_bus(Name="seller")
+    events.put_rule(Name="all", EventBusName="seller", EventPattern='{"source": ["marketplace.saas"]}')
+    events.put_targets(Rule="all", EventBusName="seller", Targets=[{"Id": "queue", "Arn": arn}])
+    for name, value in {
+        "SUBSCRIPTIONS_TABLE": moto_tables.subscriptions,
+        "USAGE_TABLE": moto_tables.usage,
+        "EVENT_BUS_NAME": "seller",
+        "NOTIFICATION_QUEUE_URL": queue_url,
+        "POWERTOOLS_METRICS_NAMESPACE": "MarketplaceSaaS",
+        "POWERTOOLS_SERVICE_NAME": "entitlement_check",
+    }.items():
+        monkeypatch.setenv(name, value)
+    time = Timeline()
+    marketplace = Marketplace(clock=EmulatorClock.frozen(time.now()))
+    monkeypatch.setattr(app, "utc_now", time.now)
+    monkeypatch.setattr(aws, "entitlement", lambda: in_process_client("marketplace-entitlement", marketplace))
+    monkeypatch.setattr(aws, "agreement", lambda: in_process_client("marketplace-agreement", marketplace))
+    yield Deployment(moto_dynamodb, sqs, moto_tables, queue_url, heard_url, time, marketplace)
+    for cached in (app.settings, app.lifecycle):
+        cached.cache_clear()
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What the function logs."""
+    written = io.StringIO()
+    monkeypatch.setattr(app.logger.registered_handler, "stream", written)
+    return written
+
+
+def metric_counts(output: str) -> dict[str, int]:
+    """Metrics as CloudWatch reads them from the function's output."""
+    found: dict[str, int] = {}
+    for line in output.splitlines():
+        content = json.loads(line) if line.startswith("{") else {}
+        for described in content.get("_aws", {}).get("CloudWatchMetrics", ()):
+            for metric in described["Metrics"]:
+                found[metric["Name"]] = found.get(metric["Name"], 0) + int(sum(content[metric["Name"]]))
+    return found
+
+
+@pytest.mark.parametrize("name", NOTIFICATIONS)
+def test_every_notification_is_handled(deployment: Deployment, name: str) -> None:
+    assert deployment.invoke(sample(name)) == []
+
+
+def test_the_captured_history_in_its_real_order(deployment: Deployment) -> None:
+    for name in HISTORY:
+        assert deployment.invoke(sample(name)) == []
+    found = deployment.subscription()
+    assert found is not None
+    assert (found.status, found.activated_at) == ("closing", at("2026-08-20T14:24:23Z"))
+    assert found.closing_deadline == at("2026-08-20T14:25:28Z") + HOUR
+    heard = deployment.heard()
+    assert [event["detail-type"] for event in heard] == ["Subscription Activated", "Subscription Closing"]
+    assert {event["source"] for event in heard} == {"marketplace.saas"}
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_the_captured_history_in_every_order(deployment: Deployment, repeated: bool) -> None:
+    reached = set()
+    for order in itertools.permutations(HISTORY):
+        for name in [*order, *reversed(order)] if repeated else order:
+            assert deployment.invoke(sample(name)) == []
+        found = deployment.subscription()
+        assert found is not None
+        reached.add((found.status, found.activated_at, found.closing_deadline, found.agreement_ids))
+        deployment.forget()
+    activated_at, deadline = at("2026-08-20T14:24:23Z"), at("2026-08-20T14:25:28Z") + HOUR
+    assert reached == {("closing", activated_at, deadline, (AGREEMENT,))}
+
+
+def test_a_batch_is_handled_message_by_message(deployment: Deployment) -> None:
+    assert deployment.invoke(sample("sqs_batch_eventbridge")) == []
+    assert deployment.invoke(sample("sqs_batch_sns")) == []
+    licensed, legacy = deployment.subscription(), deployment.subscription(LEGACY)
+    assert licensed is not None
+    assert legacy is not None
+    assert (licensed.status, legacy.status) == ("closing", "ended")
+
+
+def test_a_poison_message_is_given_back_alone(
+    deployment: Deployment, capsys: pytest.CaptureFixture[str], log: io.StringIO
+) -> None:
+    records = sample("sqs_batch_poison")
+    assert deployment.invoke(records) == [records[1]["messageId"]]
+    found = deployment.subscription()
+    assert found is not None
+    assert found.status == "active"
+    assert metric_counts(capsys.readouterr().out)["NotificationFailed"] == 1
+    assert "MalformedMessageError" in log.getvalue()
+    assert "this is not JSON" not in log.getvalue()
+
+
+def test_a_message_that_fails_waits_longer_each_time(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = QueueClient()
+    monkeypatch.setattr(aws, "sqs", lambda: queue)
+    record = sample("sqs_batch_poison")[1]
+    for receive_count in (1, 2, 3, 4, 5):
+        attributes = {**record["attributes"], "ApproximateReceiveCount": str(receive_count)}
+        deployment.invoke([{**record, "attributes": attributes}])
+    assert [seconds for _, seconds in queue.hidden] == [30, 120, 600, 1800, 1800]
+
+
+def test_messages_that_there_is_no_time_for_are_given_back_untouched(deployment: Deployment) -> None:
+    records = sample("sqs_batch_mixed")
+    assert deployment.invoke(records, seconds=5) == [record["messageId"] for record in records]
+    assert deployment.subscription() is None
+
+
+def test_a_throttled_get_entitlements_gives_the_message_back(deployment: Deployment) -> None:
+    purchase = deployment.marketplace.subscribe(provision=True)
+    record = _delivered(deployment.marketplace)[-1]
+    deployment.marketplace.faults.plan([{"fault": "throttle", "operation": "GetEntitlements"}])
+    assert deployment.invoke([record]) == [record["messageId"]]
+    assert deployment.invoke([record]) == []
+    heard = {event["detail-type"]: event["detail"] for event in deployment.heard()}
+    assert heard["Entitlements Changed"]["after"]["seats"]["value"] == purchase.entitlements["seats"]
+
+
+def test_a_buyers_life_as_the_emulator_tells_it(deployment: Deployment) -> None:
+    market = deployment.marketplace
+    purchase = market.subscribe(provision=True, entitlements={"seats": 5})
+    market.amend(purchase.id, entitlements={"seats": 9})
+    market.clock.advance(100)
+    market.renew(purchase.id)
+    market.clock.advance(100)
+    market.cancel(purchase.id)
+    market.clock.advance(100)
+    records = _delivered(market)
+    deployment.time.seconds = int(market.clock.timestamp())
+    assert deployment.invoke(records) == []
+    (subscription_id,) = {event["detail"]["subscription_id"] for event in deployment.heard()}
+    found = deployment.subscription(subscription_id)
+    assert found is not None
+    assert found.status == "closing"
+    assert len(found.agreement_ids) == 2
+
+
+def test_the_log_names_no_account(deployment: Deployment, log: io.StringIO) -> None:
+    for name in NOTIFICATIONS:
+        deployment.invoke(sample(name))
+    assert "message handled" in log.getvalue()
+    for secret in ("111122223333", "222233334444", "X01EXAMPLEX"):
+        assert secret not in log.getvalue()
+
+
+def test_unknown_types_are_counted(deployment: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
+    deployment.invoke(sample("sqs_batch_mixed"))
+    counts = metric_counts(capsys.readouterr().out)
+    # The emulator sells none of the samples' products, so it refuses to name their entitlements.
+    assert (counts["UnknownNotification"], counts["EntitlementsRefused"]) == (1, 3)
+
+
+def test_the_handler_can_be_imported_without_any_environment() -> None:
+    assert callable(app.lambda_handler)
+
+
+def _delivered(marketplace: Marketplace) -> list[dict[str, Any]]:
+    """The emulator's notifications so far, as records of an SQS event."""
+    shape = sample("eventbridge_license_updated")[0]
+    return [
+        {**shape, "messageId": f"message-{delivery.seq}", "body": json.dumps(delivery.notification.body)}
+        for delivery in marketplace.outbox.deliveries
+    ]
