@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_meteringmarketplace import MarketplaceMeteringClient
 
+_MALFORMED = {"ParamValidationError", "ValidationException"}
+
 
 class ProductNotOfferedError(Exception):
     """The token is genuine but for a product that this deployment doesn't sell."""
@@ -83,7 +85,9 @@ class MarketplaceResolver:
             with classified_errors():
                 answer: dict[str, Any] = dict(self._client.resolve_customer(RegistrationToken=token))
         except InvalidParameterError as error:
-            raise InvalidTokenError(error.code) from error  # the token is the only parameter
+            if error.code in _MALFORMED:
+                raise InvalidTokenError(error.code) from error  # the token is the only parameter
+            raise
         product_code, license_arn = answer.get("ProductCode"), answer.get("LicenseArn")
         customer_identifier = answer.get("CustomerIdentifier")
         identity: Identity

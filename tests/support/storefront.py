@@ -1,0 +1,143 @@
+"""A seller's front desk in one process: registration, claims and the routes on a DynamoDB of choice and the emulator."""
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from marketplace import keys
+from marketplace.buyer_routes import BuyerRoutes
+from marketplace.claims import Claim, Claims
+from marketplace.contacts import Contacts
+from marketplace.errors import NoAnswerError
+from marketplace.items import from_item, to_item
+from marketplace.pages import SellerLinks
+from marketplace.registration import MarketplaceResolver, Registered, Registration, Resolver
+from marketplace.registration_codes import RegistrationCodes
+from marketplace.requests import Requests
+from marketplace.subscription import Subscription
+from marketplace.subscription_queries import SubscriptionQueries
+from marketplace_emulator import Clock as EmulatorClock
+from marketplace_emulator import Marketplace, Purchase
+from tests.support.in_process import client as in_process_client
+from tests.support.tables import Tables
+
+START = datetime(2026, 11, 22, 14, 5, tzinfo=UTC)
+CODES = frozenset({"ca1contractandconsumption", "ca2payasyougoproduct00000", "legacysubscriptionproduct"})
+
+
+class RememberedRequests(Requests):
+    """The sender's side of the queue, remembered; with `down` the queue takes nothing."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, str, str | None]] = []
+        self.down = False
+
+    def look_again(self, subscription_id: str, reason: str, *, agreement_id: str | None = None, **_: Any) -> None:
+        if self.down:
+            raise NoAnswerError("ConnectTimeoutError")
+        self.sent.append((subscription_id, reason, agreement_id))
+
+
+@dataclass
+class Storefront:
+    """`subscribe` and `token` are the buyer's side; `now` moves with `later`."""
+
+    dynamodb: Any
+    tables: Tables
+    queue: RememberedRequests = field(default_factory=RememberedRequests)
+    product_codes: frozenset[str] = CODES
+    resolver: Resolver | None = None
+
+    def __post_init__(self) -> None:
+        self.emulator_clock = EmulatorClock.frozen(START)
+        self.marketplace = Marketplace(clock=self.emulator_clock)
+        self._codes = itertools.count(1)
+        self.codes = RegistrationCodes(self.dynamodb, self.table, self.now)
+        self.contacts = Contacts(self.dynamodb, self.table, self.now)
+        self.queries = SubscriptionQueries(self.dynamodb, self.table, self.now)
+
+    @property
+    def table(self) -> str:
+        return self.tables.subscriptions
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.emulator_clock.timestamp(), UTC)
+
+    def seconds(self) -> int:
+        return int(self.emulator_clock.timestamp())
+
+    def later(self, **span: float) -> None:
+        self.emulator_clock.advance(timedelta(**span).total_seconds())
+
+    def new_code(self) -> str:
+        return f"code-{next(self._codes):04d}-abcdefghijklmnop"
+
+    def subscribe(self, account_id: str = "111122223333", product: str | None = None) -> Purchase:
+        return self.marketplace.subscribe(product, account_id)
+
+    def token(self, purchase: Purchase) -> str:
+        return self.marketplace.registration_token(purchase.id)
+
+    def registration(self) -> Registration:
+        return Registration(
+            resolver=self.resolver or MarketplaceResolver(in_process_client("meteringmarketplace", self.marketplace)),
+            client=self.dynamodb,
+            table=self.table,
+            queue=self.queue,
+            product_codes=self.product_codes,
+            clock=self.now,
+            new_code=self.new_code,
+            sleep=lambda _: None,
+        )
+
+    def register(self, purchase: Purchase | None = None) -> Registered:
+        return self.registration().register(self.token(purchase or self.subscribe()))
+
+    def claims(self) -> Claims:
+        return Claims(
+            client=self.dynamodb,
+            table=self.table,
+            codes=self.codes,
+            queue=self.queue,
+            clock=self.now,
+            sleep=lambda _: None,
+        )
+
+    def claim(self, code: str, tenant_id: str, *, share_account: bool = False) -> str:
+        claim = Claim(tenant_id=tenant_id, share_account=share_account)
+        return self.claims().claim(code, claim).subscription_id
+
+    def buyer_routes(self, sign_up_url: str = "", **links: str) -> BuyerRoutes:
+        seller = SellerLinks(**{"support_contact": "help@seller.example", **links})
+        return BuyerRoutes(self.registration(), self.codes, self.contacts, seller, sign_up_url)
+
+    # What is stored
+
+    def put(self, key: keys.Key, values: Mapping[str, Any]) -> None:
+        self.dynamodb.put_item(TableName=self.table, Item=to_item({**key._asdict(), **values}))
+
+    def stored(self, key: keys.Key) -> dict[str, Any] | None:
+        item = self.dynamodb.get_item(TableName=self.table, Key=key.item(), ConsistentRead=True).get("Item")
+        return None if item is None else from_item(item)
+
+    def subscription(self, subscription_id: str) -> Subscription:
+        values = self.stored(keys.subscription(subscription_id))
+        assert values is not None
+        return Subscription.from_values(values)
+
+    def update(self, subscription_id: str, **values: Any) -> None:
+        """What the lifecycle would write."""
+        stored = self.stored(keys.subscription(subscription_id)) or {}
+        self.put(keys.subscription(subscription_id), {**stored, **values})
+
+    def everything(self) -> list[dict[str, Any]]:
+        """The whole table, raw."""
+        items: list[dict[str, Any]] = self.dynamodb.scan(TableName=self.table)["Items"]
+        return items
+
+
+def counted(client: Any, count: Callable[[str], None]) -> None:
+    """Calls `count` with the operation's name for every request that a boto3 client sends."""
+    client.meta.events.register("before-call", lambda model, **_: count(model.name))

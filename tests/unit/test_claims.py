@@ -1,0 +1,195 @@
+"""Claiming: one tenant per subscription, one tenant per buyer's account unless shared, safe to repeat."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from marketplace import keys
+from marketplace.claims import (
+    AccountLinkedToAnotherTenantError,
+    Claim,
+    ClaimedByAnotherTenantError,
+    UnknownRegistrationError,
+)
+from marketplace.errors import NoAnswerError
+from marketplace.seller_events import from_outbox
+from tests.support.storefront import Storefront
+from tests.support.tables import Tables
+
+
+@pytest.fixture
+def shop(moto_dynamodb: Any, moto_tables: Tables) -> Storefront:
+    return Storefront(moto_dynamodb, moto_tables)
+
+
+def completed(shop: Storefront) -> list[Any]:
+    events = [from_outbox(item) for item in shop.everything() if item["sk"]["S"].startswith("OUTBOX#")]
+    return [event for event in events if event.kind == "Registration Completed"]
+
+
+def test_a_claim_gives_the_subscription_to_the_tenant(shop: Storefront) -> None:
+    registered = shop.register()
+
+    subscription_id = shop.claim(registered.code, "acme")
+
+    assert subscription_id == registered.subscription_id
+    assert shop.subscription(subscription_id).tenant_id == "acme"
+    assert shop.stored(keys.tenant_subscription("acme", subscription_id)) is not None
+    linked = shop.stored(keys.account_tenants("111122223333"))
+    assert linked is not None
+    assert linked["tenants"] == ["acme"]
+    assert shop.queue.sent[-1][:2] == (subscription_id, "claimed")
+
+
+def test_the_seller_hears_of_it_once(shop: Storefront) -> None:
+    registered = shop.register()
+    shop.claim(registered.code, "acme")
+    shop.claim(registered.code, "acme")
+
+    (event,) = completed(shop)
+
+    assert event.detail["tenant_id"] == "acme"
+    assert event.detail["subscription_id"] == registered.subscription_id
+
+
+def test_repeating_a_claim_changes_nothing_and_asks_for_another_look(shop: Storefront) -> None:
+    registered = shop.register()
+    shop.claim(registered.code, "acme")
+    before = shop.subscription(registered.subscription_id)
+
+    assert shop.claim(registered.code, "acme") == registered.subscription_id
+
+    assert shop.subscription(registered.subscription_id) == before
+    assert [reason for _, reason, _ in shop.queue.sent] == ["registered", "claimed", "claimed"]
+
+
+def test_a_claim_whose_message_was_lost_is_completed_by_repeating_it(shop: Storefront) -> None:
+    registered = shop.register()
+    shop.queue.down = True
+    with pytest.raises(NoAnswerError):
+        shop.claim(registered.code, "acme")
+    shop.queue.down = False
+
+    shop.claim(registered.code, "acme")
+
+    assert shop.queue.sent[-1][1] == "claimed"
+    assert len(completed(shop)) == 1
+
+
+def test_another_tenant_is_refused(shop: Storefront) -> None:
+    registered = shop.register()
+    shop.claim(registered.code, "acme")
+
+    with pytest.raises(ClaimedByAnotherTenantError):
+        shop.claim(registered.code, "globex", share_account=True)
+
+    assert shop.subscription(registered.subscription_id).tenant_id == "acme"
+    assert shop.stored(keys.tenant_subscription("globex", registered.subscription_id)) is None
+
+
+def test_an_expired_or_unknown_code_claims_nothing(shop: Storefront) -> None:
+    registered = shop.register()
+    with pytest.raises(UnknownRegistrationError):
+        shop.claim("never-given-out-abcdefgh", "acme")
+    shop.later(hours=1)
+
+    with pytest.raises(UnknownRegistrationError):
+        shop.claim(registered.code, "acme")
+
+    assert shop.subscription(registered.subscription_id).tenant_id is None
+
+
+def test_a_subscription_id_is_no_code(shop: Storefront) -> None:
+    registered = shop.register()
+
+    with pytest.raises(UnknownRegistrationError):
+        shop.claim(registered.subscription_id, "acme")
+
+
+def test_a_code_of_a_subscription_that_is_gone_claims_nothing(shop: Storefront) -> None:
+    registered = shop.register()
+    shop.dynamodb.delete_item(TableName=shop.table, Key=keys.subscription(registered.subscription_id).item())
+
+    with pytest.raises(UnknownRegistrationError):
+        shop.claim(registered.code, "acme")
+
+
+def test_a_second_licence_of_a_known_tenant_attaches(shop: Storefront) -> None:
+    first, second = shop.register(shop.subscribe()), shop.register(shop.subscribe(product="ca2payasyougoproduct00000"))
+
+    shop.claim(first.code, "acme")
+    shop.claim(second.code, "acme")
+
+    assert shop.subscription(first.subscription_id).tenant_id == "acme"
+    assert shop.subscription(second.subscription_id).tenant_id == "acme"
+
+
+def test_the_same_account_under_two_tenants_is_refused_unless_shared(shop: Storefront) -> None:
+    first, second = shop.register(shop.subscribe()), shop.register(shop.subscribe(product="ca2payasyougoproduct00000"))
+    shop.claim(first.code, "acme")
+
+    with pytest.raises(AccountLinkedToAnotherTenantError) as refused:
+        shop.claim(second.code, "globex")
+    assert refused.value.tenants == ("acme",)
+    assert shop.subscription(second.subscription_id).tenant_id is None
+
+    shop.claim(second.code, "globex", share_account=True)
+    linked = shop.stored(keys.account_tenants("111122223333"))
+    assert linked is not None
+    assert sorted(linked["tenants"]) == ["acme", "globex"]
+
+
+def test_both_tenants_of_a_shared_account_may_attach_more(shop: Storefront) -> None:
+    for tenant in ("acme", "globex", "acme", "globex"):
+        registered = shop.register(shop.subscribe(product="ca2payasyougoproduct00000"))
+        shop.claim(registered.code, tenant, share_account=tenant == "globex")
+
+    registered = shop.register(shop.subscribe())
+    shop.claim(registered.code, "acme")
+
+    assert shop.subscription(registered.subscription_id).tenant_id == "acme"
+
+
+def test_another_account_is_another_matter(shop: Storefront) -> None:
+    first, second = shop.register(shop.subscribe()), shop.register(shop.subscribe("444455556666"))
+
+    shop.claim(first.code, "acme")
+    shop.claim(second.code, "globex")
+
+    assert shop.subscription(second.subscription_id).tenant_id == "globex"
+
+
+def test_a_legacy_buyer_without_an_account_is_known_by_customer_identifier(shop: Storefront) -> None:
+    registered = shop.register(shop.subscribe(product="legacysubscriptionproduct"))
+    shop.update(registered.subscription_id, account_id=None)
+    identifier = shop.subscription(registered.subscription_id).customer_identifier
+    assert identifier is not None
+
+    shop.claim(registered.code, "acme")
+
+    assert shop.stored(keys.account_tenants(identifier)) is not None
+
+
+def test_a_buyer_that_aws_does_not_name_is_linked_to_nobody(shop: Storefront) -> None:
+    registered = shop.register()
+    shop.update(registered.subscription_id, account_id=None)
+
+    shop.claim(registered.code, "acme")
+
+    assert not [item for item in shop.everything() if item["pk"]["S"].startswith("ACCOUNT#")]
+
+
+@pytest.mark.parametrize("tenant_id", ["acme", "a", "Acme & Söhne", "tenant/1#2", "x" * 128, "租户"])
+def test_a_tenant_id_is_any_printable_text(tenant_id: str, shop: Storefront) -> None:
+    registered = shop.register()
+
+    shop.claim(registered.code, tenant_id)
+
+    assert shop.subscription(registered.subscription_id).tenant_id == tenant_id
+
+
+@pytest.mark.parametrize("tenant_id", ["", " ", " acme", "acme ", "a\nb", "a\x00b", "x" * 129, "\u202eacme", 7, None])
+def test_other_tenant_ids_are_refused(tenant_id: Any) -> None:
+    with pytest.raises(ValidationError):
+        Claim.model_validate({"tenant_id": tenant_id})
