@@ -55,7 +55,7 @@ class Deployment:
 
     def invoke(self, records: list[dict[str, Any]], seconds: float = 60.0) -> list[str]:
         """The ids of the messages that are given back."""
-        answer = app.lambda_handler({"Records": records}, Context(seconds))  # type: ignore[arg-type]
+        answer = app.lambda_handler({"Records": records}, Context(seconds))
         return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
 
     def subscription(self, subscription_id: str = LICENSED) -> Subscription | None:
