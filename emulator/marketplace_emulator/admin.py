@@ -48,7 +48,7 @@ class Admin:
             return 200, self._route(method, path, query, _parse(body))
         except AdminError as error:
             return error.status, {"error": error.message, "hint": error.hint}
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, AttributeError, OverflowError) as error:
             return 400, {"error": str(error), "hint": "see the admin API in the README"}
 
     def add_target(self, target: Target) -> None:

@@ -15,7 +15,7 @@ Pricing = Literal["subscription", "contract", "contract_with_consumption"]
 DimensionType = Literal["usage", "entitlement"]
 ValueType = Literal["integer", "double", "boolean", "string"]
 
-_CODE = re.compile(r"^[-a-zA-Z0-9/=:_.@]{1,255}$")
+_CODE = re.compile(r"^[-a-zA-Z0-9/=:_.@]{1,255}\Z")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ SNS_OWNER = "287250355862"
 _ALNUM = string.ascii_lowercase + string.digits
 _LICENSE_ARN = re.compile(
     r"^arn:aws[a-zA-Z-]*:[A-Za-z0-9][A-Za-z0-9_/.-]{0,62}:[A-Za-z0-9_/.-]{0,63}:[A-Za-z0-9_/.-]{0,63}"
-    r":[A-Za-z0-9][A-Za-z0-9:_/+=,@.-]{0,1023}$"
+    r":[A-Za-z0-9][A-Za-z0-9:_/+=,@.-]{0,1023}\Z"
 )
 
 

@@ -30,10 +30,10 @@ GRACE = 6 * HOUR
 
 Status = Literal["Success", "CustomerNotSubscribed", "DuplicateRecord"]
 
-_DECIMAL = re.compile(r"^(0|[1-9][0-9]{0,9})(\.[0-9]{1,6})?$")
-_TAG_TEXT = re.compile(r"^[a-zA-Z0-9+ \-=._:/@]+$")
-_ACCOUNT = re.compile(r"^[0-9]+$")
-_PRODUCT_CODE = re.compile(r"^[-a-zA-Z0-9/=:_.@]*$")
+_DECIMAL = re.compile(r"^(0|[1-9][0-9]{0,9})(\.[0-9]{1,6})?\Z")
+_TAG_TEXT = re.compile(r"^[a-zA-Z0-9+ \-=._:/@]+\Z")
+_ACCOUNT = re.compile(r"^[0-9]+\Z")
+_PRODUCT_CODE = re.compile(r"^[-a-zA-Z0-9/=:_.@]*\Z")
 
 
 @dataclass(slots=True)
@@ -230,7 +230,7 @@ class Meter:
                 reason = "the grace period for last month ended at 06:00 UTC on the 1st"
             else:
                 continue
-            raise _out_of_bounds(f"UsageRecords[{index}]: Timestamp {iso_millis(moment)}: {reason}")
+            raise _out_of_bounds(f"UsageRecords[{index}]: Timestamp {moment}: {reason}")
 
     def _check_activation(self, records: list[UsageRecord], now: float) -> None:
         """InvalidLicense: usage outside the licence's activation period; without a licence, a wrong Timestamp."""
@@ -244,7 +244,7 @@ class Meter:
                     raise _invalid_license(f"UsageRecords[{index}]: the licence is not active yet")
                 continue
             if record.timestamp < begin:
-                text = f"UsageRecords[{index}]: Timestamp {iso_millis(record.timestamp)} is before {iso_millis(begin)}"
+                text = f"UsageRecords[{index}]: Timestamp {record.timestamp} is before {begin} ({iso_millis(begin)})"
                 if record.license_arn:
                     raise _invalid_license(f"{text}, when the licence was activated")
                 if not self._registry.had_earlier_purchase(purchase):

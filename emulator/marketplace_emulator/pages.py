@@ -107,8 +107,6 @@ class Pages:
         marketplace = self._marketplace
         product = marketplace.registry.product(form.get("product", ""))
         account = form.get("account", "").strip()
-        if len(account) != 12 or not (account.isascii() and account.isdigit()):
-            raise AdminError(400, "An AWS account has 12 digits", f"for example {DEFAULT_ACCOUNT}")
         trial = form.get("free_trial_days", "").strip()
         purchase = marketplace.subscribe(
             product.code,

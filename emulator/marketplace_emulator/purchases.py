@@ -232,6 +232,8 @@ class Registry:
         reseller: bool = False,
         replaces: Agreement | None = None,
     ) -> Purchase:
+        if len(account_id) != 12 or not (account_id.isascii() and account_id.isdigit()):
+            raise AdminError(400, f"{account_id!r} is not an AWS account", "an account has 12 digits")
         now = self._now()
         bought = self._checked_entitlements(product, entitlements)
         starts_at = max(start, now) if start is not None else now

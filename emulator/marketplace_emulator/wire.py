@@ -92,9 +92,13 @@ def failure(target: str, request_id: str, error: ServiceError) -> Reply:
 def parse_body(body: bytes) -> dict[str, Any]:
     """The JSON object of a request."""
     try:
-        data = json.loads(body or b"{}")
-    except ValueError:
+        data = json.loads(body or b"{}", parse_constant=_no_constant)
+    except (ValueError, RecursionError):
         raise serialization("the body is not JSON") from None
     if not isinstance(data, dict):
         raise serialization("the body is not a JSON object")
     return data
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
