@@ -40,15 +40,18 @@ venv: $(VENV)/.installed ## the project's environment
 sam: $(SAM_ENV)/.installed ## SAM CLI's environment
 
 # Running --------------------------------------------------------------------------------------------------------------
-.PHONY: run dynamodb env-json
+.PHONY: run sam-local dynamodb env-json
 run: $(VENV)/.installed ## the whole system on this machine
 	@$(IMPORTS) $(BIN)/python -m local $(ARGS)
+
+sam-local: $(VENV)/.installed ## what sam local's functions talk to: DynamoDB, SQS, EventBridge, AWS Marketplace
+	@$(IMPORTS) $(BIN)/python -m tools.sam_local $(ARGS)
 
 dynamodb: $(VENV)/.installed ## AWS's DynamoDB Local on port 8000 (needs Java and npm)
 	@$(BIN)/python -m tools.dynamodb_local $(ARGS)
 
 env-json: $(VENV)/.installed ## events/env.json, which sam local gives the functions
-	@$(BIN)/python -m tools.env_json $(ARGS)
+	@$(BIN)/python -m tools.sam_local --only-env-json $(ARGS)
 
 # Checking -------------------------------------------------------------------------------------------------------------
 .PHONY: check check-code check-template check-locks test faults bench fmt
@@ -82,8 +85,9 @@ fmt: $(VENV)/.installed ## format and mend what can be mended by itself
 
 # Building -------------------------------------------------------------------------------------------------------------
 .PHONY: build lock clean
-build: $(SAM_ENV)/.installed ## sam build, ready for sam local and sam deploy
-	$(SAM_ENV)/bin/sam build $(ARGS)
+build: $(VENV)/.installed $(SAM_ENV)/.installed ## sam build, ready for sam local and sam deploy
+	PYTHON=$(abspath $(BIN))/python $(SAM_ENV)/bin/sam build $(ARGS)
+	$(BIN)/python -m tools.check_layer .aws-sam/build/CommonLayer
 
 lock: $(VENV)/.installed ## write the lock files again from their .in files (ARGS=--upgrade for newer versions)
 	$(BIN)/python -m tools.locks $(ARGS)

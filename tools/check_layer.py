@@ -1,0 +1,122 @@
+"""Is a built layer right? Both architectures, small enough, imports nothing but itself, and never compiles again.
+
+python -m tools.check_layer .aws-sam/build/CommonLayer
+"""
+
+import io
+import os
+import struct
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+LIMIT_BYTES = 10_000_000
+ELF_MACHINES = {"x86_64": 62, "aarch64": 183}
+UNCHECKED_HASH = 1
+IMPORTS = (
+    "boto3",
+    "pydantic",
+    "aws_lambda_powertools",
+    "aws_lambda_powertools.metrics",
+    "aws_lambda_powertools.utilities.batch",
+    "marketplace.settings",
+)
+SERVICES = (
+    "dynamodb",
+    "events",
+    "marketplace-agreement",
+    "marketplace-entitlement",
+    "meteringmarketplace",
+    "sqs",
+    "sts",
+)
+
+
+def zipped_bytes(layer: Path) -> int:
+    """Answer how many bytes the layer is when zipped as SAM zips it."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(layer.rglob("*")):
+            if path.is_file():
+                archive.write(path, path.relative_to(layer))
+    return buffer.tell()
+
+
+def _machine(module: Path) -> int:
+    machine: int = struct.unpack_from("<H", module.read_bytes()[:20], 18)[0]
+    return machine
+
+
+def _compiled_modules_for_both(root: Path) -> list[str]:
+    problems = []
+    for architecture, machine in ELF_MACHINES.items():
+        modules = [path for path in root.rglob("*.so") if architecture in path.name]
+        if not [path for path in modules if path.name.startswith("_pydantic_core.cpython-313-")]:
+            problems.append(f"pydantic_core is missing for {architecture}")
+        problems += [f"{path.name} is not for {architecture}" for path in modules if _machine(path) != machine]
+    return problems
+
+
+def _bytecode(root: Path) -> list[str]:
+    problems = []
+    for source in root.rglob("*.py"):
+        compiled = source.parent / "__pycache__" / f"{source.stem}.cpython-313.pyc"
+        if not compiled.is_file():
+            problems.append(f"{source.relative_to(root)} is not compiled")
+        elif int.from_bytes(compiled.read_bytes()[4:8], "little") != UNCHECKED_HASH:
+            problems.append(f"{source.relative_to(root)} would be checked at run time")
+    return problems
+
+
+def _stray_files(root: Path) -> list[str]:
+    strays = [*root.rglob("*.pyi"), *root.glob("marketplace/**/test*"), *root.glob("python"), *root.glob("bin")]
+    return [f"{path.relative_to(root)} has no business in a layer" for path in strays]
+
+
+def _imports_alone(root: Path) -> list[str]:
+    """Import what the functions import and make their clients, with nothing else of this machine in reach."""
+    program = "\n".join(
+        [
+            "import sys",
+            f"sys.path.insert(0, {str(root)!r})",
+            *(f"import {name}" for name in IMPORTS),
+            *(f"boto3.client({name!r}, region_name='us-east-1')" for name in SERVICES),
+            "print(*sorted({m.__file__ for m in sys.modules.values() if getattr(m, '__file__', None)}), sep='\\n')",
+        ]
+    )
+    environment = {"PATH": os.environ["PATH"], "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=False, env=environment
+    )
+    if done.returncode != 0:
+        return [f"the layer does not import by itself: {done.stderr.strip()}"]
+    foreign = [line for line in done.stdout.splitlines() if "site-packages" in line]
+    return [f"imported from elsewhere: {line}" for line in foreign]
+
+
+def problems(layer: Path) -> list[str]:
+    """Answer everything that is wrong with a built layer."""
+    root = layer / "python"
+    found = [
+        *_compiled_modules_for_both(root),
+        *_bytecode(root),
+        *_stray_files(root),
+        *_imports_alone(root),
+    ]
+    size = zipped_bytes(layer)
+    if size > LIMIT_BYTES:
+        found.append(f"{size / 1e6:.1f} MB zipped is more than {LIMIT_BYTES / 1e6:.0f} MB")
+    return found
+
+
+def main() -> None:
+    """Check one built layer and say what it weighs."""
+    layer = Path(sys.argv[1])
+    if found := problems(layer):
+        sys.exit("\n".join(f"layer: {problem}" for problem in found))
+    print(f"layer: {zipped_bytes(layer) / 1e6:.1f} MB zipped, both architectures, imports by itself")
+
+
+if __name__ == "__main__":
+    main()
