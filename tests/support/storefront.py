@@ -1,4 +1,4 @@
-"""A seller's front desk in one process: registration, claims and the routes on a DynamoDB of choice and the emulator."""
+"""A seller's front desk in one process: registration, claims, routes, on a DynamoDB of choice and the emulator."""
 
 import itertools
 from collections.abc import Callable, Mapping

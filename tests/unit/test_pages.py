@@ -1,0 +1,182 @@
+"""The buyer's pages: complete, accessible, without scripts, and never made of what somebody typed."""
+
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marketplace import pages, problems
+from marketplace.contacts import FIELDS
+from marketplace.pages import Html, SellerLinks
+from marketplace.problems import Problem
+
+LINKS = SellerLinks("help@seller.example", "https://app.seller.example/login")
+BUYER_PROBLEMS = [
+    problems.TOKEN_MISSING,
+    problems.TOKEN_INVALID,
+    problems.TOKEN_EXPIRED,
+    problems.PRODUCT_NOT_OFFERED,
+    problems.REGISTRATION_UNKNOWN,
+    problems.FORM_TOO_LARGE,
+    problems.FORM_UNREADABLE,
+    problems.PAGE_NOT_FOUND,
+    problems.REGISTRATION_BUSY,
+    problems.REGISTRATION_UNAVAILABLE,
+    problems.REGISTRATION_FAILED,
+]
+
+
+class Parsed(HTMLParser):
+    """A page as a browser reads it."""
+
+    def __init__(self, page: Html) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+
+EVERY_PAGE = [
+    pages.landing(LINKS),
+    pages.landing(LINKS, {"email": "x"}, {"email": "Enter your e-mail address."}),
+    pages.confirmation(LINKS, "jo@buyer.example"),
+    pages.how_to_start(LINKS),
+    *(pages.problem_page(LINKS, problem) for problem in BUYER_PROBLEMS),
+]
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE)
+def test_every_page_is_whole_and_fetches_nothing(page: Html) -> None:
+    parsed = Parsed(page)
+
+    assert page.startswith("<!doctype html>")
+    assert parsed.all("html") == [{"lang": "en"}]
+    assert len(parsed.all("h1")) == len(parsed.all("title")) == len(parsed.all("main")) == 1
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in parsed.all("meta")
+    assert not {"script", "img", "iframe", "object", "base"} & {tag for tag, _ in parsed.elements}
+    assert [link["href"] for link in parsed.all("link")] == ["data:,"]
+    assert not [
+        name for _, attributes in parsed.elements for name in attributes if name.startswith("on") or name == "style"
+    ]
+    assert "help@seller.example" in parsed.text
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE)
+def test_the_policy_allows_the_one_style_that_the_page_has(page: Html) -> None:
+    (style,) = re.findall(r"<style>(.*?)</style>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+
+    assert f"style-src 'sha256-{digest}'" in pages.HEADERS["content-security-policy"]
+
+
+def test_the_policy_allows_nothing_else() -> None:
+    policy = dict(part.strip().split(" ", 1) for part in pages.HEADERS["content-security-policy"].split(";"))
+
+    assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+    assert policy["form-action"] == "'self'"
+    assert "unsafe" not in str(policy)
+
+
+def test_every_field_has_its_label_and_can_be_filled_in_by_the_browser() -> None:
+    parsed = Parsed(pages.landing(LINKS))
+
+    labels = {label["for"] for label in parsed.all("label")}
+    inputs = parsed.all("input")
+    assert [field["name"] for field in inputs] == ["email", "company", "name", "phone"]
+    assert all(field["id"] in labels and field["autocomplete"] and field["maxlength"] for field in inputs)
+    assert [field["name"] for field in inputs if "required" in field] == ["email"]
+
+
+def test_the_landing_page_says_that_the_subscription_is_confirmed_and_when_access_comes() -> None:
+    text = Parsed(pages.landing(LINKS)).text
+
+    assert "Your AWS Marketplace subscription is confirmed" in text
+    assert "we will e-mail you how to get access, usually within one business day" in text
+
+
+def test_an_error_is_said_in_the_summary_and_beside_its_field_with_what_was_typed_kept() -> None:
+    parsed = Parsed(pages.landing(LINKS, {"email": "jo", "company": "A & B"}, {"email": "Enter an address."}))
+
+    (field, company, *_) = parsed.all("input")
+    assert field["value"] == "jo"
+    assert company["value"] == "A & B"
+    assert field["aria-invalid"] == "true"
+    assert {"class": "error", "id": field["aria-describedby"]} in parsed.all("p")
+    assert {"href": "#email"} in parsed.all("a")
+    assert any(attributes.get("role") == "alert" and "autofocus" in attributes for attributes in parsed.all("div"))
+    assert "<title>Error: " in pages.landing(LINKS, {}, {"email": "x"})
+
+
+@given(st.dictionaries(st.sampled_from([field.name for field in FIELDS]), st.text()), st.text())
+def test_what_is_typed_is_shown_and_never_becomes_markup(typed: dict[str, str], address: str) -> None:
+    tags = [tag for tag, _ in Parsed(pages.landing(LINKS)).elements]
+    landing = Parsed(pages.landing(LINKS, typed))
+    assert [tag for tag, _ in landing.elements] == tags
+    for field in landing.all("input"):
+        assert (field["value"] or "") == typed.get(str(field["name"]), "")
+
+    confirmation = [tag for tag, _ in Parsed(pages.confirmation(LINKS, "x")).elements]
+    assert [tag for tag, _ in Parsed(pages.confirmation(LINKS, address)).elements] == confirmation
+
+
+@pytest.mark.parametrize(
+    ("contact", "link"),
+    [
+        ("help@seller.example", "mailto:help@seller.example"),
+        ("https://seller.example/help?a=1&b=2", "https://seller.example/help?a=1&b=2"),
+        ("the person who sold it to you", None),
+        ("javascript:alert(1)", None),
+    ],
+)
+def test_the_support_contact_is_a_link_where_it_can_be_one(contact: str, link: str | None) -> None:
+    parsed = Parsed(pages.how_to_start(SellerLinks(support_contact=contact)))
+
+    assert contact in parsed.text
+    assert [a["href"] for a in parsed.all("a") if a["href"] != pages.AWS_SUBSCRIPTIONS] == ([link] if link else [])
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"), [("https://app.seller.example", True), ("", False), ("javascript:alert(1)", False)]
+)
+def test_existing_customers_can_log_in_where_there_is_an_address(url: str, shown: bool) -> None:
+    assert ("Log in" in pages.landing(SellerLinks(login_url=url))) is shown
+
+
+def test_without_a_support_contact_there_is_no_empty_line() -> None:
+    assert "<footer>" not in pages.landing(SellerLinks())
+
+
+@pytest.mark.parametrize("problem", BUYER_PROBLEMS, ids=lambda problem: problem.code)
+def test_every_error_page_says_what_to_do(problem: Problem) -> None:
+    text = Parsed(pages.problem_page(LINKS, problem)).text
+
+    assert problem.title in text
+    assert problem.message in text
+    assert (problem.retry_after is not None) == (problem.status == 503)
+
+
+def test_codes_of_problems_are_not_used_for_two_things() -> None:
+    all_problems = [value for value in vars(problems).values() if isinstance(value, Problem)]
+
+    by_code: dict[str, set[int]] = {}
+    for problem in all_problems:
+        by_code.setdefault(problem.code, set()).add(problem.status)
+    assert all(len(statuses) == 1 for statuses in by_code.values())
+    assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", code) for code in by_code)
