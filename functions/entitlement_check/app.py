@@ -8,6 +8,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from marketplace import aws
+from marketplace.agreements import MarketplaceAgreements
 from marketplace.clock import utc_now
 from marketplace.entitlements import Entitlements, MarketplaceEntitlements
 from marketplace.lifecycle import Lifecycle, Outcome
@@ -15,6 +16,7 @@ from marketplace.logs import whereabouts
 from marketplace.notifications import LookAgain, Notification, QueueMessage, Reconcile, parsed
 from marketplace.outbox import Outbox
 from marketplace.queue_batch import Failure, handle_each, response
+from marketplace.reconciliation import ReconcileOutcome, Reconciliation, license_finder
 from marketplace.requests import Requests
 from marketplace.seller_events import SellerBus
 from marketplace.settings import Settings
@@ -31,10 +33,25 @@ def settings() -> Settings:
 
 
 @cache
+def store() -> SubscriptionStore:
+    return SubscriptionStore(aws.dynamodb(), settings().subscriptions_table)
+
+
+@cache
+def queue() -> Requests:
+    return Requests(aws.sqs(), settings().notification_queue_url)
+
+
+@cache
+def agreements() -> MarketplaceAgreements:
+    return MarketplaceAgreements(aws.agreement())
+
+
+@cache
 def lifecycle() -> Lifecycle:
     given, dynamodb = settings(), aws.dynamodb()
-    store, bus = SubscriptionStore(dynamodb, given.subscriptions_table), SellerBus(aws.events(), given.event_bus_name)
-    outbox = Outbox(store, bus)
+    bus = SellerBus(aws.events(), given.event_bus_name)
+    outbox = Outbox(store(), bus)
     entitlements = Entitlements(
         client=dynamodb,
         table=given.subscriptions_table,
@@ -45,15 +62,21 @@ def lifecycle() -> Lifecycle:
         announce=outbox.publish,
     )
     return Lifecycle(
-        store=store,
+        store=store(),
         entitlements=entitlements,
         usage=UsageDeadlines(dynamodb, given.usage_table, given.seal_delay_minutes * 60),
         bus=bus,
         outbox=outbox,
-        queue=Requests(aws.sqs(), given.notification_queue_url),
+        queue=queue(),
         clock=utc_now,
         product_codes=given.product_codes,
+        find_licenses=license_finder(agreements()),
     )
+
+
+@cache
+def reconciliation() -> Reconciliation:
+    return Reconciliation(store=store(), agreements=agreements(), lifecycle=lifecycle(), queue=queue(), clock=utc_now)
 
 
 @logger.inject_lambda_context
@@ -78,15 +101,16 @@ def handled(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 def handle(message: QueueMessage) -> None:
     """One message. Raises what stands in its way; it comes again then."""
-    content = parsed(message)
-    match content:
+    outcome: Outcome | ReconcileOutcome
+    match content := parsed(message):
         case Notification():
             outcome, about = lifecycle().receive(content), {"title": content.title, "event_id": content.id}
         case LookAgain():
             outcome = lifecycle().look_again(content)
             about = {"subscription_id": content.subscription_id, "reason": content.reason}
         case Reconcile():
-            raise NotImplementedError
+            outcome = reconciliation().reconcile(content)
+            about = {"subscription_id": content.subscription_id or ""}
     metrics.add_metric(METRIC_OF_OUTCOME[outcome], MetricUnit.Count, 1)
     log = logger.warning if outcome in REPORTED else logger.info
     log("message handled", extra={"outcome": outcome, "message_id": message.message_id, **about})
@@ -102,7 +126,7 @@ def report(failure: Failure) -> None:
     )
 
 
-METRIC_OF_OUTCOME: dict[Outcome, str] = {
+METRIC_OF_OUTCOME: dict[Outcome | ReconcileOutcome, str] = {
     "applied": "NotificationApplied",
     "waiting": "NotificationWaiting",
     "ambiguous": "AmbiguousAgreement",
@@ -111,6 +135,22 @@ METRIC_OF_OUTCOME: dict[Outcome, str] = {
     "other_product": "OtherProductNotification",
     "unknown_subscription": "RequestWithoutSubscription",
     "entitlements_refused": "EntitlementsRefused",
+    "agrees": "SubscriptionReconciled",
+    "corrected": "SubscriptionCorrected",
+    "reconciliation_denied": "ReconciliationDenied",
+    "reconciliation_refused": "ReconciliationRefused",
+    "page": "ReconciliationPage",
 }
 """Every outcome of a message, and its metric (docs/operations.md names their alarms)."""
-REPORTED: frozenset[Outcome] = frozenset({"ambiguous", "unknown", "unknown_subscription", "entitlements_refused"})
+REPORTED: frozenset[Outcome | ReconcileOutcome] = frozenset(
+    {
+        "ambiguous",
+        "unknown",
+        "unknown_subscription",
+        "entitlements_refused",
+        "corrected",
+        "reconciliation_denied",
+        "reconciliation_refused",
+    }
+)
+"""Outcomes that are logged as warnings."""

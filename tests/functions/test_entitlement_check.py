@@ -101,7 +101,7 @@ def deployment(moto_dynamodb: Any, moto_tables: Tables, monkeypatch: pytest.Monk
     monkeypatch.setattr(aws, "entitlement", lambda: in_process_client("marketplace-entitlement", marketplace))
     monkeypatch.setattr(aws, "agreement", lambda: in_process_client("marketplace-agreement", marketplace))
     yield Deployment(moto_dynamodb, sqs, moto_tables, queue_url, heard_url, time, marketplace)
-    for cached in (app.settings, app.lifecycle):
+    for cached in (app.settings, app.store, app.queue, app.agreements, app.lifecycle, app.reconciliation):
         cached.cache_clear()
 
 

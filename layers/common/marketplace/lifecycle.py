@@ -5,7 +5,7 @@ message about the same subscription. The order is money first: the state with it
 then the timer, then what is told and read back.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -50,14 +50,22 @@ _PENDING_DELAYS = (60, 120, 300, 600, 900, 900, 900)
 _CLOCK_SKEW = 60
 """How far the clocks of two functions, and AWS's, may be apart."""
 _ROUNDS = 10
-_JOINING = frozenset({requests.REGISTERED, requests.CLAIMED, requests.NOT_SUBSCRIBED})
-_READING_BACK = frozenset({requests.REGISTERED, requests.NOT_SUBSCRIBED, requests.ENTITLEMENTS_PENDING})
+_JOINING = frozenset({requests.REGISTERED, requests.CLAIMED, requests.NOT_SUBSCRIBED, requests.RECONCILED})
+_READING_BACK = frozenset(
+    {requests.REGISTERED, requests.NOT_SUBSCRIBED, requests.ENTITLEMENTS_PENDING, requests.RECONCILED}
+)
+_RECONCILE_DELAY = requests.MAX_DELAY_SECONDS
+"""A registration often comes before its License Updated, which is awaited for some minutes before AWS is asked."""
 _CHANGED: dict[Status, SellerEventKind] = {
     "active": "Subscription Activated",
     "closing": "Subscription Closing",
     "ended": "Subscription Ended",
     "failed": "Subscription Failed",
 }
+
+
+type LicenseFinder = Callable[[str], list[str]]
+"""The licence ARNs of an agreement, as far as AWS says."""
 
 
 class OpenUsage(Protocol):
@@ -82,7 +90,8 @@ class _Standing:
 
 
 class Lifecycle:
-    """The use case. `product_codes`: the products that are the seller's; empty takes every product."""
+    """The use case. `product_codes`: the products that are the seller's; empty takes every product. `find_licenses`:
+    asked about an ended agreement that no notification has joined to a licence."""
 
     def __init__(
         self,
@@ -95,6 +104,7 @@ class Lifecycle:
         queue: Requests,
         clock: Clock,
         product_codes: frozenset[str] = frozenset(),
+        find_licenses: LicenseFinder = lambda _: [],
     ) -> None:
         self._store = store
         self._entitlements = entitlements
@@ -104,6 +114,7 @@ class Lifecycle:
         self._queue = queue
         self._clock = clock
         self._product_codes = product_codes
+        self._find_licenses = find_licenses
 
     def receive(self, notification: Notification) -> Outcome:
         """Keeps the notification and does all that follows from it. Raises AwsError: it has to be received again."""
@@ -130,8 +141,13 @@ class Lifecycle:
         standing = self._apply(request.subscription_id, None, facts)
         if standing is None:
             return "unknown_subscription"
-        self._look_after_usage(standing, release=self._refused_before_activation(request, standing))
+        release = self._refused_before_activation(request, standing)
+        self._look_after_usage(standing, release=release)
         self._outbox.publish(request.subscription_id)
+        if request.reason == requests.NOT_SUBSCRIBED and not release:
+            self._queue.reconcile(request.subscription_id)
+        if request.reason == requests.REGISTERED and standing.state.status not in {"active", "closing"}:
+            self._queue.reconcile(request.subscription_id, delay_seconds=_RECONCILE_DELAY)
         if request.reason not in _READING_BACK:
             return "applied"
         expected = request.reason == requests.ENTITLEMENTS_PENDING and standing.state.status == "active"
@@ -151,7 +167,7 @@ class Lifecycle:
 
     def _of_agreement(self, notification: Notification, agreement_id: str) -> Outcome:
         self._store.keep(keys.agreement_event(agreement_id, notification.time, notification.id), notification)
-        subscription_ids = self._store.joined(agreement_id)
+        subscription_ids = self._store.joined(agreement_id) or self._found(notification, agreement_id)
         for subscription_id in subscription_ids:
             self._store.keep(keys.event(subscription_id, notification.time, notification.id), notification)
         fact = Fact.of(notification)
@@ -165,6 +181,16 @@ class Lifecycle:
             return "applied"
         return "ambiguous" if self._may_concern_a_licence(notification) else "waiting"
 
+    def _found(self, notification: Notification, agreement_id: str) -> list[str]:
+        """The subscriptions of an agreement that has ended, by asking AWS for its licences."""
+        if not self._may_concern_a_licence(notification):
+            return []
+        named = [LicenseIdentity(license_arn).subscription_id for license_arn in self._find_licenses(agreement_id)]
+        known = [subscription_id for subscription_id in named if self._store.read(subscription_id) is not None]
+        for subscription_id in known:
+            self._store.join(agreement_id, subscription_id)
+        return known
+
     def _without_effect(self, notification: Notification, subscription_ids: Sequence[str]) -> Outcome:
         if notification.kind == "advisory_issued":
             self._announce_advisory(notification, subscription_ids)
@@ -176,7 +202,9 @@ class Lifecycle:
     def _may_concern_a_licence(self, notification: Notification) -> bool:
         """An agreement ended and only its buyer's account is known. Nothing may be closed on that: the account may have
         other licences, and agreements of the seller's other products arrive here too."""
-        if notification.agreement_status not in ENDING_STATUSES or notification.account_id is None:
+        if notification.kind != "agreement_ended" or notification.agreement_status not in ENDING_STATUSES:
+            return False
+        if notification.account_id is None:
             return False
         return any(
             self._is_open(subscription_id) for subscription_id in self._store.of_account(notification.account_id)

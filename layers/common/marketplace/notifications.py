@@ -1,8 +1,8 @@
 """What arrives on the notification queue, as typed values.
 
-Four shapes come in as the body of an SQS message: an EventBridge event of AWS Marketplace, an SNS envelope around a
-legacy message, that legacy message alone (raw delivery), and our own requests. A JSON object of any other kind is a
-notification of kind `unknown`: kept and counted, never dropped.
+Five shapes come in as the body of an SQS message: an EventBridge event of AWS Marketplace, an SNS envelope around a
+legacy message, that legacy message alone (raw delivery), our own requests, and what reconciliation has found out. A
+JSON object of any other kind is a notification of kind `unknown`: kept and counted, never dropped.
 
 Sources: Seller Guide: "EventBridge events for SaaS" (detail-types, fields), "Amazon SNS notifications for SaaS
 products" (actions, fields); SNS Developer Guide: message JSON format (the envelope).
@@ -13,12 +13,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from marketplace.identity import Identity, LegacyIdentity, LicenseIdentity
 from marketplace.requests import LOOK_AGAIN, RECONCILE, REQUEST
 
 SOURCE = "aws.agreement-marketplace"
+FINDING = "marketplace_finding"
 
 type Kind = Literal[
     "agreement_created",
@@ -35,6 +36,8 @@ type Kind = Literal[
     "noted",  # a type that AWS documents and that changes nothing here
     "unknown",
 ]
+
+type FindingKind = Literal["license_updated", "license_deprovisioned", "subscribe_fail"]
 
 # Detail-types without the role: of one event AWS sends the form for the seller's role, "- Proposer" in a direct sale
 # and "- Manufacturer" in one through a channel partner (Seller Guide: EventBridge events for SaaS).
@@ -156,6 +159,8 @@ def parsed(message: QueueMessage) -> Notification | LookAgain | Reconcile:
     content = _json_object(message.body)
     if REQUEST in content:
         return _request(content)
+    if FINDING in content:
+        return _finding(content, message)
     if content.get("Type") == "Notification" and isinstance(content.get("Message"), str):
         return _from_envelope(content, message)
     return _notification(content, message, message.message_id, message.sent_at_ms)
@@ -218,6 +223,36 @@ def _from_event(event: Mapping[str, Any], message: QueueMessage, event_id: str, 
         account_id=_text(_mapping(detail.get("acceptor")).get("accountId")),
         offer_id=_text(_mapping(detail.get("offer")).get("id")),
         advisory=_mapping(detail.get("advisory")) if kind == "advisory_issued" else None,
+    )
+
+
+def finding(
+    kind: FindingKind, event_id: str, at: int, *, license_arn: str, product_code: str, agreement_id: str
+) -> Notification:
+    """What the agreement API says of a licence and no notification has: kept and applied like one. at: when it was
+    found, in seconds since the epoch."""
+    content = {
+        FINDING: kind,
+        "id": event_id,
+        "at": at,
+        "license_arn": license_arn,
+        "product_code": product_code,
+        "agreement_id": agreement_id,
+    }
+    return _finding(content, QueueMessage(message_id=event_id, body=json.dumps(content), sent_at_ms=at * 1000))
+
+
+def _finding(content: Mapping[str, Any], message: QueueMessage) -> Notification:
+    kinds: dict[str, Kind] = {kind: kind for kind in get_args(FindingKind.__value__)}
+    return Notification(
+        kind=kinds.get(str(content[FINDING]), "unknown"),
+        id=str(content.get("id")),
+        at_ms=int(content.get("at", 0)) * 1000,
+        title="Reconciliation",
+        message=message,
+        license_arn=_text(content.get("license_arn")),
+        product_code=_text(content.get("product_code")),
+        agreement_id=_text(content.get("agreement_id")),
     )
 
 

@@ -21,6 +21,7 @@ CLAIMED = "claimed"
 NOT_SUBSCRIBED = "not_subscribed"
 CLOSING_TIMER = "closing_timer"
 ENTITLEMENTS_PENDING = "entitlements_pending"
+RECONCILED = "reconciled"
 
 MAX_DELAY_SECONDS = 900
 """The longest that SQS holds a message back (SQS Developer Guide: message timers)."""
@@ -65,6 +66,14 @@ class Requests:
     def reconcile(self, subscription_id: str, *, delay_seconds: int = 0) -> None:
         """Has one subscription compared with the agreement API. Raises AwsError when the queue didn't take it."""
         self._send({REQUEST: RECONCILE, "subscription_id": subscription_id}, delay_seconds)
+
+    def reconcile_all(self, status: str, *, after: str | None = None, delay_seconds: int = 0) -> None:
+        """Has the subscriptions of a status compared, those after the id `after`, and those of the next status then.
+
+        Raises AwsError when the queue didn't take it.
+        """
+        where = {"status": status, **({} if after is None else {"after": after})}
+        self._send({REQUEST: RECONCILE, **where}, delay_seconds)
 
     def _send(self, message: dict[str, Any], delay_seconds: int) -> None:
         with classified_errors():

@@ -23,7 +23,8 @@ class Subscription:
     """The stored state of one subscription.
 
     `activated_at` is the event time from which AWS meters; `closing_deadline` the moment after which it no longer does,
-    set while `status` is closing or ended.
+    set while `status` is closing or ended. `cutover_at` is the hour from which usage is billed to the licence
+    `migrated_to` and no longer to the legacy customer `migrated_from`; both hold it.
     """
 
     id: str
@@ -42,6 +43,9 @@ class Subscription:
     registered_at: int | None = None
     last_event_at: int | None = None
     entitlements_synced_at: int | None = None
+    migrated_to: str | None = None
+    migrated_from: str | None = None
+    cutover_at: int | None = None
     version: int = 0
 
     @property
@@ -56,6 +60,16 @@ class Subscription:
         if self.status == "closing" and self.closing_deadline is not None and now >= self.closing_deadline:
             return "ended"
         return self.status
+
+    def billed_to(self, hour: int) -> str:
+        """The id of the subscription that usage of this hour is billed to: this one's, or across a migration the
+        other's. AWS bills twice when ProductCode and LicenseArn are both sent for one customer and hour (botocore
+        model, BatchMeterUsage)."""
+        if self.cutover_at is not None and self.migrated_to is not None and hour >= self.cutover_at:
+            return self.migrated_to
+        if self.cutover_at is not None and self.migrated_from is not None and hour < self.cutover_at:
+            return self.migrated_from
+        return self.id
 
     @classmethod
     def from_item(cls, item: Item) -> Self:
