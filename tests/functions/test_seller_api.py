@@ -1,0 +1,517 @@
+"""The seller's API as API Gateway calls it: what it answers, that its answers fit the document, and nothing in logs."""
+
+import base64
+import json
+from collections.abc import Iterator
+from io import StringIO
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from functions.seller_api import app
+from marketplace import errors, keys, openapi
+from marketplace.clock import epoch, utc_now
+from marketplace.entitlements import MarketplaceEntitlements
+from marketplace.errors import NoAnswerError
+from marketplace.seller_routes import ROUTES, SellerRoutes
+from marketplace_emulator import Purchase
+from tests.support.deployed import Deployed, deployed, sample
+from tests.support.http_adapter import http_event
+from tests.support.tables import Tables
+
+SOMEONE = "sub-" + "a" * 26
+
+
+@pytest.fixture
+def deployment(monkeypatch: pytest.MonkeyPatch, moto_dynamodb: Any, moto_tables: Tables) -> Iterator[Deployed]:
+    with deployed(monkeypatch, moto_dynamodb, moto_tables) as running:
+        yield running
+
+
+def call(deployment: Deployed, route: str, body: Any = None, **given: Any) -> tuple[int, Any]:
+    """Status and content; a good answer fits the model that the document promises."""
+    query = given.pop("query", {})
+    event = http_event(
+        route,
+        query=query if isinstance(query, str) else urlencode(query),
+        body=None if body is None else body if isinstance(body, str) else json.dumps(body),
+        **given,
+    )
+    answer = deployment.seller(event)
+    content = json.loads(answer["body"])
+    assert answer["headers"]["content-type"] == "application/json"
+    if answer["statusCode"] == 200:
+        fits(route, content)
+    else:
+        openapi.Error.model_validate(content)
+    return answer["statusCode"], content
+
+
+def fits(route: str, content: Any) -> None:
+    (operation,) = [known.operation for known in ROUTES if known.key == route]
+    promised = openapi.WORDS[operation].answer
+    models: tuple[type[BaseModel], ...] = promised if isinstance(promised, tuple) else (promised,)
+    if len(models) > 1:
+        models = tuple(model for model in models if set(content) <= set(model.model_fields))
+    models[0].model_validate(content, strict=True)
+
+
+def claim(deployment: Deployed, code: str, tenant_id: str = "acme", **more: Any) -> tuple[int, Any]:
+    body = {"tenant_id": tenant_id, **more}
+    return call(deployment, "POST /registrations/{code}/claim", body, path={"code": code})
+
+
+def activated(deployment: Deployed, purchase: Purchase | None = None) -> str:
+    """A claimed and active subscription's id."""
+    status, content = claim(deployment, deployment.code(purchase))
+    assert status == 200
+    subscription_id: str = content["subscription_id"]
+    deployment.dynamodb.update_item(
+        TableName=deployment.tables.subscriptions,
+        Key=keys.subscription(subscription_id).item(),
+        UpdateExpression="SET #status = :active, activated_at = :now",
+        ExpressionAttributeNames={"#status": "status"},
+        ExpressionAttributeValues={":active": {"S": "active"}, ":now": {"N": str(epoch(utc_now()) - 7200)}},
+    )
+    return subscription_id
+
+
+def error(answer: tuple[int, Any]) -> tuple[int, str]:
+    status, content = answer
+    assert content["error"]["message"]
+    return status, content["error"]["code"]
+
+
+# Claiming
+
+
+def test_a_claim_answers_with_the_subscription_and_its_contact(deployment: Deployed) -> None:
+    code = deployment.code()
+    form = urlencode({"email": "jo@buyer.example", "company": "Example"})
+    deployment.buyer(http_event("POST /register/{code}", path={"code": code}, body=form))
+
+    status, content = claim(deployment, code)
+
+    assert status == 200
+    assert content["tenant_id"] == "acme"
+    assert content["status"] == "pending"
+    assert content["access"] is False
+    assert content["account_id"] == "111122223333"
+    assert content["contact"] == {"email": "jo@buyer.example", "company": "Example"}
+    assert {message["reason"] for message in deployment.messages()} == {"registered", "claimed"}
+
+
+def test_claims_that_are_refused_say_why(deployment: Deployed) -> None:
+    code = deployment.code()
+    other = deployment.code(deployment.marketplace.subscribe("ca2payasyougoproduct00000"))
+    assert claim(deployment, code)[0] == 200
+
+    assert error(claim(deployment, "unknown-code-abcdefghijkl")) == (404, "registration_unknown")
+    assert error(claim(deployment, code, "globex")) == (409, "claimed_by_another_tenant")
+    status, content = claim(deployment, other, "globex")
+    assert (status, content["error"]["code"]) == (409, "account_linked_to_another_tenant")
+    assert content["error"]["tenants"] == ["acme"]
+    assert claim(deployment, other, "globex", share_account=True)[0] == 200
+    assert claim(deployment, code)[0] == 200
+
+
+NO_CLAIMS = (
+    *("", "{", "[]", "{}", '{"tenant_id": 7}', '{"tenant_id": "a", "x": 1}', '{"tenant_id": NaN}', "\ud800"),
+    *('{"tenant_id": "\\ud800"}', '{"tenant_id": "a", "share_account": "yes"}', "[" * 10_000),
+)
+
+
+def test_a_claim_that_is_no_claim_is_refused(deployment: Deployed) -> None:
+    for body in NO_CLAIMS:
+        answer = call(deployment, "POST /registrations/{code}/claim", body, path={"code": "x" * 32})
+
+        assert error(answer) == (400, "invalid_body"), body
+
+
+def test_a_body_beyond_measure_is_refused(deployment: Deployed) -> None:
+    assert error(call(deployment, "POST /registrations/{code}/claim", "x" * 16_385)) == (413, "request_too_large")
+    assert error(call(deployment, "POST /usage", "x" * 2_097_153)) == (413, "request_too_large")
+
+
+# Subscriptions
+
+
+def test_subscriptions_are_found_by_tenant_account_and_status(deployment: Deployed) -> None:
+    subscription_id = activated(deployment)
+
+    for query in ({"tenant_id": "acme"}, {"account_id": "111122223333"}, {"status": "active"}):
+        status, content = call(deployment, "GET /subscriptions", query=query)
+        assert status == 200
+        assert [one["subscription_id"] for one in content["subscriptions"]] == [subscription_id]
+        assert content["subscriptions"][0]["access"] is True
+        assert content["cursor"] is None
+        assert "contact" not in content["subscriptions"][0]
+
+
+def test_a_listing_goes_on_where_it_stopped(deployment: Deployed) -> None:
+    ids = {activated(deployment, deployment.marketplace.subscribe(provision=True)) for _ in range(3)}
+    seen: list[str] = []
+    query: dict[str, Any] = {"tenant_id": "acme", "limit": 2}
+    while True:
+        _, content = call(deployment, "GET /subscriptions", query=query)
+        seen += [one["subscription_id"] for one in content["subscriptions"]]
+        if content["cursor"] is None:
+            break
+        query["cursor"] = content["cursor"]
+
+    assert sorted(seen) == sorted(ids)
+    assert error(call(deployment, "GET /subscriptions", query={"status": "active", "cursor": query["cursor"]})) == (
+        400,
+        "invalid_cursor",
+    )
+
+
+UNCLEAR_QUESTIONS = (
+    *("", "tenant_id=a&status=active", "tenantid=a", "status=a&status=b", "status=gone", "limit=5", "account_id=1"),
+    *("%ff=1", "&".join(f"p{number}=1" for number in range(30))),
+)
+
+
+def test_a_question_that_is_not_clear_is_refused(deployment: Deployed) -> None:
+    for query in UNCLEAR_QUESTIONS:
+        assert error(call(deployment, "GET /subscriptions", query=query)) == (400, "invalid_parameter"), query
+
+
+def test_a_subscription_is_shown_with_entitlements(deployment: Deployed) -> None:
+    purchase = deployment.marketplace.subscribe(entitlements={"seats": 25}, provision=True)
+    subscription_id = activated(deployment, purchase)
+    path = {"subscription_id": subscription_id}
+    call(deployment, "GET /subscriptions/{subscription_id}/entitlements", path=path)
+
+    status, content = call(deployment, "GET /subscriptions/{subscription_id}", path=path)
+
+    assert status == 200
+    assert content["access"] is True
+    assert content["license_arn"] == purchase.license_arn
+    assert [(one["dimension"], one["value"]) for one in content["entitlements"]] == [("seats", 25)]
+    assert content["contact"] is None
+
+
+def test_what_is_not_there_is_not_found(deployment: Deployed) -> None:
+    for route in [known.key for known in ROUTES if "{subscription_id}" in known.key]:
+        for subscription_id in (SOMEONE, "sub-", "x", "", "SUB#x", "../..", "ö"):
+            path = {"subscription_id": subscription_id, "record_id": "r1"}
+
+            status, code = error(call(deployment, route, path=path))
+
+            assert status == 404
+            assert code in {"subscription_not_found", "usage_record_not_found"}
+
+
+# Entitlements
+
+
+def test_access_to_a_dimension_is_decided(deployment: Deployed) -> None:
+    subscription_id = activated(
+        deployment, deployment.marketplace.subscribe(entitlements={"seats": 25}, provision=True)
+    )
+
+    def check(**query: Any) -> tuple[bool, str]:
+        path = {"subscription_id": subscription_id}
+        status, content = call(deployment, "GET /subscriptions/{subscription_id}/entitlements", path=path, query=query)
+        assert status == 200
+        return content["allowed"], content["reason"]
+
+    assert check(dimension="seats") == (True, "entitled")
+    assert check(dimension="seats", quantity=25) == (True, "entitled")
+    assert check(dimension="seats", quantity=26) == (False, "quantity_exceeded")
+    assert check(dimension="elsewhere")[0] is False
+
+
+def test_entitlements_are_listed_with_how_old_they_are(deployment: Deployed) -> None:
+    subscription_id = activated(
+        deployment, deployment.marketplace.subscribe(entitlements={"seats": 25}, provision=True)
+    )
+    path = {"subscription_id": subscription_id}
+
+    _, fresh = call(deployment, "GET /subscriptions/{subscription_id}/entitlements", path=path)
+    assert fresh["stale"] is False
+    assert fresh["entitlements"][0]["value_type"] == "integer"
+
+    deployment.dynamodb.update_item(
+        TableName=deployment.tables.subscriptions,
+        Key=keys.subscription(subscription_id).item(),
+        UpdateExpression="SET entitlements_synced_at = :old",
+        ExpressionAttributeValues={":old": {"N": str(epoch(utc_now()) - 3600)}},
+    )
+    deployment.marketplace.faults.plan([{"fault": "throttle", "operation": "GetEntitlements", "times": None}])
+    _, stale = call(deployment, "GET /subscriptions/{subscription_id}/entitlements", path=path)
+    assert stale["stale"] is True
+    assert stale["entitlements"] == fresh["entitlements"]
+
+
+def test_a_subscription_that_vanishes_meanwhile_is_not_found(
+    deployment: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscription_id = activated(deployment)
+
+    def vanish(_: Any, subscription: Any) -> list[Any]:
+        deployment.dynamodb.delete_item(
+            TableName=deployment.tables.subscriptions, Key=keys.subscription(subscription.id).item()
+        )
+        raise NoAnswerError("ReadTimeoutError")
+
+    monkeypatch.setattr(MarketplaceEntitlements, "entitlements", vanish)
+
+    answer = call(
+        deployment, "GET /subscriptions/{subscription_id}/entitlements", path={"subscription_id": subscription_id}
+    )
+
+    assert error(answer) == (404, "subscription_not_found")
+
+
+def test_an_unclear_check_is_refused(deployment: Deployed) -> None:
+    route = "GET /subscriptions/{subscription_id}/entitlements"
+    for query in ("quantity=1", "dimension=", "dimension=d&quantity=x", "dimension=d&x=1"):
+        answer = call(deployment, route, path={"subscription_id": SOMEONE}, query=query)
+
+        assert error(answer) == (400, "invalid_parameter"), query
+
+
+# Usage
+
+
+def test_usage_is_recorded_listed_and_proven(deployment: Deployed) -> None:
+    subscription_id = activated(deployment)
+    path = {"subscription_id": subscription_id}
+    ids = ["2026/11/22#1?x=100%", "plain", "a%2Fb"]
+    records = [
+        {"id": one, "subscription_id": subscription_id, "dimension": "api_calls", "quantity": 5, "tags": {"team": "a"}}
+        for one in ids
+    ]
+
+    status, content = call(deployment, "POST /usage", {"records": [*records, records[0], {"id": "bad"}, 7]})
+    assert status == 200
+    assert [result["status"] for result in content["results"]] == ["recorded"] * 3 + ["duplicate"] + ["rejected"] * 2
+    assert [result["id"] for result in content["results"]] == [*ids, ids[0], "bad", None]
+
+    _, listed = call(deployment, "GET /subscriptions/{subscription_id}/usage", path=path)
+    (metering_record,) = listed["metering_records"]
+    assert metering_record["quantity"] == 15
+    assert listed["cursor"] is None
+
+    route = "GET /subscriptions/{subscription_id}/usage/{record_id+}"
+    for one in ids:
+        for as_sent in (one, quote(one, safe="")):
+            status, proof = call(deployment, route, path={**path, "record_id": as_sent})
+            assert (status, proof["record"]["id"]) == (200, one)
+            assert proof["metering_record"]["quantity"] == 15
+    for unknown in ("other", "", "x" * 200, "ö"):
+        assert error(call(deployment, route, path={**path, "record_id": unknown})) == (404, "usage_record_not_found")
+
+
+def test_validating_writes_nothing(deployment: Deployed) -> None:
+    subscription_id = activated(deployment)
+    record = {"id": "r1", "subscription_id": subscription_id, "dimension": "api_calls", "quantity": 5}
+
+    status, content = call(deployment, "POST /usage", {"records": [record]}, query={"validate": "true"})
+
+    assert (status, content["results"][0]["status"]) == (200, "recorded")
+    _, listed = call(
+        deployment, "GET /subscriptions/{subscription_id}/usage", path={"subscription_id": subscription_id}
+    )
+    assert listed["metering_records"] == []
+
+
+def test_a_body_without_records_is_refused(deployment: Deployed) -> None:
+    for body in ("", "null", "{}", '{"records": []}', '{"records": 1}', '{"records": [], "x": 1}', '{"a":' * 500):
+        assert error(call(deployment, "POST /usage", body)) == (400, "invalid_body"), body
+
+
+def test_more_than_500_records_are_refused_as_a_whole(deployment: Deployed) -> None:
+    status, content = call(deployment, "POST /usage", {"records": [{}] * 501})
+
+    assert status == 400
+    assert "500" in content["error"]["message"]
+
+
+def test_validate_is_spelled_right_or_nothing_is_written(deployment: Deployed) -> None:
+    for query in ("validate=yes", "dry_run=true", "validate=true&validate=true"):
+        answer = call(deployment, "POST /usage", {"records": [{}]}, query=query)
+
+        assert error(answer) == (400, "invalid_parameter"), query
+
+
+def test_a_listing_of_usage_takes_its_own_cursors_only(deployment: Deployed) -> None:
+    answer = call(
+        deployment,
+        "GET /subscriptions/{subscription_id}/usage",
+        path={"subscription_id": SOMEONE},
+        query={"cursor": base64.urlsafe_b64encode(b'["SUB#x","HOUR#"]').decode()},
+    )
+
+    assert error(answer) == (400, "invalid_cursor")
+
+
+# All routes
+
+
+def test_an_unknown_route_is_not_found(deployment: Deployed) -> None:
+    assert error(call(deployment, "DELETE /subscriptions")) == (404, "route_not_found")
+    assert error(call(deployment, "$default")) == (404, "route_not_found")
+
+
+SAMPLES = (
+    *("claim", "subscriptions_list", "subscription_get", "entitlements_get", "entitlement_check"),
+    *("usage_post", "usage_validate", "usage_get", "usage_proof"),
+)
+
+
+def test_every_sample_event_is_understood(deployment: Deployed) -> None:
+    for name in SAMPLES:
+        answer = deployment.seller(sample(name))
+
+        assert answer["statusCode"] in {200, 404}, name
+        assert json.loads(answer["body"])
+
+
+class Down:
+    """A use case while AWS gives no answer."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __getattr__(self, _: str) -> Any:
+        def fail(*_: Any, **__: Any) -> None:
+            raise self._error
+
+        return fail
+
+
+@pytest.mark.parametrize("route", [known.key for known in ROUTES])
+@pytest.mark.parametrize(
+    ("fault", "status", "code"),
+    [
+        ("ThrottledError", 503, "busy"),
+        ("NoAnswerError", 503, "unavailable"),
+        ("SystemicError", 503, "unavailable"),
+        ("RefusedError", 500, "internal_error"),
+    ],
+)
+def test_an_outage_is_told_from_a_fault(
+    monkeypatch: pytest.MonkeyPatch, route: str, fault: str, status: int, code: str
+) -> None:
+    down: Any = Down(getattr(errors, fault)("Code", "a message with 111122223333"))
+    monkeypatch.setattr(app, "routes", lambda: SellerRoutes(down, down, down, down, down, utc_now, 900))
+    log = StringIO()
+    monkeypatch.setattr(app.logger.registered_handler, "stream", log)
+    body: dict[str, Any] = {"tenant_id": "acme"} if "claim" in route else {"records": [{}]}
+    query = {"status": "active"} if route == "GET /subscriptions" else {}
+    path = {"code": "x" * 32, "subscription_id": SOMEONE, "record_id": "r1"}
+    event = http_event(route, path=path, query=urlencode(query), body=json.dumps(body))
+
+    answer = app.handle(event)
+
+    assert answer["statusCode"] == status
+    assert json.loads(answer["body"])["error"]["code"] == code
+    assert ("retry-after" in answer["headers"]) == (status == 503)
+    assert f"{fault} Code" in log.getvalue()
+    assert "111122223333" not in log.getvalue() + answer["body"]
+
+
+def test_a_fault_of_our_own_is_logged_by_its_place_alone(deployment: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("acme 111122223333")
+
+    monkeypatch.setattr(SellerRoutes, "answer", broken)
+
+    status, content = call(deployment, "GET /subscriptions")
+
+    assert (status, content["error"]["code"]) == (500, "internal_error")
+    assert "RuntimeError at broken:" in deployment.logged
+    assert "111122223333" not in deployment.logged
+
+
+def test_neither_code_nor_account_nor_contact_is_logged(
+    deployment: Deployed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = deployment.code()
+    form = urlencode({"email": "jo@buyer.example"})
+    deployment.buyer(http_event("POST /register/{code}", path={"code": code}, body=form))
+    _, content = claim(deployment, code)
+    path = {"subscription_id": content["subscription_id"]}
+    call(deployment, "GET /subscriptions", query={"account_id": "111122223333"})
+    call(deployment, "GET /subscriptions/{subscription_id}", path=path)
+    call(deployment, "GET /subscriptions/{subscription_id}/entitlements", path=path)
+    record = {"id": "r-secret", **path, "dimension": "api_calls", "quantity": 5}
+    call(deployment, "POST /usage", {"records": [record]})
+    claim(deployment, code, "globex-tenant")
+
+    printed = capsys.readouterr()
+    text = deployment.logged + printed.out + printed.err
+    assert '"message":"RegistrationClaimed"' in text
+    assert '"UsageRejected":[1.0]' in text
+    for secret in (code, "111122223333", "jo@buyer", "license:l-", "agmt-", "r-secret", "globex-tenant"):
+        assert secret not in text, secret
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=10,
+)
+RECORD = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": st.just("r1") | ANY_JSON,
+        "subscription_id": st.just(SOMEONE) | ANY_JSON,
+        "license_arn": st.just("arn:aws:license-manager::294406891311:license:l-1") | ANY_JSON,
+        "dimension": st.just("api_calls") | ANY_JSON,
+        "quantity": st.just(1) | ANY_JSON,
+        "timestamp": st.datetimes().map(str) | ANY_JSON,
+        "tags": st.dictionaries(st.text(), st.text(), max_size=6) | ANY_JSON,
+    },
+)
+BODY = (
+    st.none()
+    | st.text()
+    | ANY_JSON.map(json.dumps)
+    | st.fixed_dictionaries({"records": st.lists(RECORD | ANY_JSON, max_size=5)}).map(json.dumps)
+    | st.fixed_dictionaries({"tenant_id": ANY_JSON}).map(json.dumps)
+)
+PARAMETER = st.sampled_from(
+    ["tenant_id", "account_id", "status", "limit", "cursor", "dimension", "quantity", "from", "to", "validate", "x"]
+)
+VALUE = st.sampled_from(["active", "1", "true", "2026-11-22T14:00:00Z", "d"]) | st.text()
+ANY_EVENT = st.fixed_dictionaries(
+    {"routeKey": st.sampled_from([known.key for known in ROUTES]) | st.text()},
+    optional={
+        "pathParameters": st.none()
+        | st.fixed_dictionaries(
+            {},
+            optional={
+                "subscription_id": st.just(SOMEONE) | st.text(),
+                "record_id": st.text(),
+                "code": st.text() | st.just("x" * 32),
+            },
+        ),
+        "rawQueryString": st.text() | st.dictionaries(PARAMETER, VALUE, max_size=3).map(urlencode),
+        "headers": st.dictionaries(st.text(), st.text(), max_size=2),
+        "body": BODY,
+        "isBase64Encoded": st.booleans(),
+    },
+)
+
+
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(event=ANY_EVENT)
+def test_no_request_is_answered_with_a_fault(deployment: Deployed, event: dict[str, Any]) -> None:
+    answer = deployment.seller(event)
+
+    assert answer["statusCode"] < 500, (event, deployment.logged.splitlines()[-1])
+    json.dumps(answer)
+
+
+def test_a_sleeping_deployment_wakes_with_its_settings(deployment: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("USAGE_TABLE")
+
+    assert error(call(deployment, "GET /subscriptions")) == (500, "internal_error")
