@@ -6,6 +6,8 @@ the data of AWS services that are not called, documentation and type stubs. The 
 source at run time, which saves a file look-up for every module, and the same input gives the same bytes.
 """
 
+import gzip
+import json
 import os
 import re
 import shutil
@@ -13,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 SOURCE = Path(__file__).resolve().parent
 ARCHITECTURES = ("x86_64", "aarch64")
@@ -22,6 +25,15 @@ SERVICES = {
     "marketplace-agreement",
     "marketplace-entitlement",
     "meteringmarketplace",
+    "sqs",
+    "sts",
+}
+ENDPOINTS = {
+    "agreement-marketplace",
+    "dynamodb",
+    "entitlement.marketplace",
+    "events",
+    "metering.marketplace",
     "sqs",
     "sts",
 }
@@ -72,9 +84,14 @@ def prune(root: Path) -> None:
     """Remove what no function reads."""
     for folder in NEEDLESS_FOLDERS:
         shutil.rmtree(root / folder, ignore_errors=True)
-    for folder in root.glob("botocore/data/*/"):
-        if folder.name not in SERVICES:
-            shutil.rmtree(folder)
+    for service in root.glob("botocore/data/*/"):
+        if service.name not in SERVICES:
+            shutil.rmtree(service)
+    for model in root.glob("botocore/data/*/*/service-2.json.gz"):
+        described = json.loads(gzip.decompress(model.read_bytes()))
+        model.write_bytes(gzip.compress(_compact(_without_documentation(described)), mtime=0))
+    endpoints = root / "botocore" / "data" / "endpoints.json"
+    endpoints.write_bytes(_compact(_for_called_services(json.loads(endpoints.read_text()))))
     for pattern in NEEDLESS_FILES:
         for path in root.rglob(pattern):
             path.unlink()
@@ -86,6 +103,28 @@ def prune(root: Path) -> None:
                 path.unlink()
             elif path.parent != dist_info:
                 path.rename(dist_info / path.name)
+
+
+def _without_documentation(part: Any) -> Any:
+    """Answer a service's model without its prose, which is most of it and is parsed at every start."""
+    if isinstance(part, dict):
+        return {
+            key: _without_documentation(value)
+            for key, value in part.items()
+            if key != "documentation" or not isinstance(value, str)
+        }
+    return [_without_documentation(value) for value in part] if isinstance(part, list) else part
+
+
+def _for_called_services(endpoints: dict[str, Any]) -> dict[str, Any]:
+    """Answer botocore's table of endpoints with the services that are called, under every name they go by."""
+    for partition in endpoints["partitions"]:
+        partition["services"] = {name: body for name, body in partition["services"].items() if name in ENDPOINTS}
+    return endpoints
+
+
+def _compact(data: Any) -> bytes:
+    return json.dumps(data, separators=(",", ":")).encode()
 
 
 def compile_to_bytecode(root: Path) -> None:
