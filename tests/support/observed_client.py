@@ -1,0 +1,46 @@
+"""A boto3 client with somebody looking over its shoulder: hooks before and after each call, to record or to crash."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+type Hook = Callable[[str, dict[str, Any]], None]
+"""Takes the method's name, such as put_item, and its arguments. What it raises reaches the caller."""
+
+_NOT_CALLS = frozenset({"can_paginate", "close", "generate_presigned_post", "generate_presigned_url", "get_waiter"})
+
+
+def _nothing(name: str, arguments: dict[str, Any]) -> None:
+    pass
+
+
+class ObservedClient:
+    """Forwards everything to `client`. `before` runs before each API call, pages of paginators included, and may
+    prevent it; `after` runs once it has succeeded, so what it raises is an answer lost on the way."""
+
+    def __init__(self, client: Any, before: Hook = _nothing, after: Hook = _nothing) -> None:
+        self._client = client
+        self._before = before
+        self._after = after
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        if name in _NOT_CALLS or isinstance(found, type) or not callable(found):
+            return found
+        return partial(self._call, name, found)
+
+    def _call(self, name: str, method: Callable[..., Any], **arguments: Any) -> Any:
+        self._before(name, arguments)
+        answer = method(**arguments)
+        self._after(name, arguments)
+        return answer
+
+    @property
+    def exceptions(self) -> Any:
+        return self._client.exceptions
+
+    def get_paginator(self, operation_name: str) -> Any:
+        """The client's paginator, its pages fetched through this object."""
+        paginator = self._client.get_paginator(operation_name)
+        vars(paginator)["_method"] = getattr(self, operation_name)
+        return paginator
