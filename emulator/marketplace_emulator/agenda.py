@@ -39,7 +39,3 @@ class Agenda:
             moment, _, task = heapq.heappop(self._tasks)
             if not task.cancelled:
                 task.action(moment)
-
-    def next_at(self) -> float | None:
-        """When the next appointment is."""
-        return self._tasks[0][0] if self._tasks else None

@@ -225,8 +225,3 @@ class Announcer:
             "UnsubscribeURL": f"https://sns.us-east-1.amazonaws.com/?Action=Unsubscribe&SubscriptionArn={topic_arn}:emulator",
         }
         return self._outbox.emit("sns", action, body, purchase.id, now)
-
-
-def event_time(body: dict[str, Any]) -> str:
-    """When a message says it happened."""
-    return str(body.get("time") or body.get("Timestamp") or "")

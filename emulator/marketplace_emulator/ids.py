@@ -36,14 +36,6 @@ class Ids:
         """`offer-` and 13 letters."""
         return f"offer-{self._letters(13, string.ascii_lowercase)}"
 
-    def product(self) -> str:
-        """`prod-` and 13 letters."""
-        return f"prod-{self._letters(13, string.ascii_lowercase)}"
-
-    def product_code(self) -> str:
-        """25 characters."""
-        return self._letters(25)
-
     def customer(self) -> str:
         """A legacy customer identifier: 11 upper-case characters."""
         return self._letters(11, string.ascii_uppercase + string.digits)

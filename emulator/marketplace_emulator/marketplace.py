@@ -410,7 +410,7 @@ class Marketplace:
         with self._acting():
             self.registry.request_cancellation(self.registry.get(purchase_id))
 
-    def answer_cancellation(self, purchase_id: str, outcome: str) -> None:
+    def answer_cancellation(self, purchase_id: str, outcome: str = "Approved") -> None:
         """`Approved`, `Rejected`, `Cancelled` or `Validation Failed`."""
         with self._acting():
             self.registry.answer_cancellation(self.registry.get(purchase_id), outcome)

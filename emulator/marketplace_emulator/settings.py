@@ -1,6 +1,6 @@
 """Every switch of the emulator in one place. Where AWS's documents disagree, a switch offers both readings."""
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -10,7 +10,7 @@ from marketplace_emulator.errors import AdminError
 
 @dataclass(slots=True)
 class Settings:
-    """The emulator's settings; each comment says what it decides and which document leaves it open."""
+    """The emulator's settings. The README says what each decides and which document leaves it open."""
 
     seller_account: str = "222233334444"
     fulfilment_url: str = ""
@@ -70,11 +70,6 @@ class Settings:
     def as_dict(self) -> dict[str, Any]:
         """The settings as JSON takes them."""
         return asdict(self)
-
-    @classmethod
-    def names(cls) -> list[str]:
-        """The names of all settings."""
-        return [item.name for item in fields(cls)]
 
 
 def _fits(value: Any, hint: Any) -> bool:

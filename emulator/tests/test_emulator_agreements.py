@@ -52,7 +52,7 @@ def test_a_search_by_last_update_finds_what_changed(emulator, agreement):
     assert ids(search(agreement, BeforeLastUpdateTime="2026-11-22T12:30:00Z")) == {one.agreement_id}
 
 
-def test_a_search_needs_party_and_agreement_type(emulator, agreement):
+def test_a_search_needs_party_and_agreement_type(agreement):
     with pytest.raises(agreement.exceptions.ValidationException) as caught:
         agreement.search_agreements(filters=[{"name": "AgreementType", "values": ["PurchaseAgreement"]}])
     assert caught.value.response["reason"] == "MISSING_PARTY_TYPE"

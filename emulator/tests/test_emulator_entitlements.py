@@ -27,9 +27,9 @@ def found(emulator, **request):
 
 def test_an_entitlement_names_account_licence_value_and_expiry(emulator, entitlement):
     purchase = emulator.buy(CONTRACT, entitlements={"seats": 25}, end="2027-11-22T00:00:00Z")
-    (item,) = entitlement.get_entitlements(
-        ProductCode=CONTRACT, Filter={"LICENSE_ARN": [purchase.license_arn]}
-    )["Entitlements"]
+    (item,) = entitlement.get_entitlements(ProductCode=CONTRACT, Filter={"LICENSE_ARN": [purchase.license_arn]})[
+        "Entitlements"
+    ]
     assert item == {
         "ProductCode": CONTRACT,
         "Dimension": "seats",
@@ -96,7 +96,7 @@ def test_two_licences_of_one_account_have_their_own_entitlements(emulator):
     assert sorted(values) == [5, 7]
 
 
-def test_identifier_and_account_filters_exclude_each_other(emulator, entitlement):
+def test_identifier_and_account_filters_exclude_each_other(entitlement):
     with pytest.raises(entitlement.exceptions.InvalidParameterException):
         entitlement.get_entitlements(
             ProductCode=CONTRACT, Filter={"CUSTOMER_IDENTIFIER": ["a"], "CUSTOMER_AWS_ACCOUNT_ID": ["b"]}
@@ -121,7 +121,9 @@ def test_a_wrong_parameter_is_refused(emulator, request_):
     assert (answer.status, answer.error) == (400, "InvalidParameterException")
 
 
-@pytest.mark.parametrize("request_", [{"ProductCode": 1}, {"MaxResults": "5"}, {"Filter": []}, {"Filter": {"DIMENSION": "x"}}])
+@pytest.mark.parametrize(
+    "request_", [{"ProductCode": 1}, {"MaxResults": "5"}, {"Filter": []}, {"Filter": {"DIMENSION": "x"}}]
+)
 def test_a_parameter_of_the_wrong_type_is_refused(emulator, request_):
     assert emulator.call(GET, **{"ProductCode": CONTRACT, **request_}).error == "SerializationException"
 

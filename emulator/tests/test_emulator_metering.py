@@ -100,9 +100,7 @@ def test_dimensions_are_case_sensitive_and_must_be_usage_dimensions(emulator, me
     good = emulator.record(purchase)
     assert refused(emulator, good, good | {"Dimension": dimension}) == "InvalidUsageDimensionException"
     with pytest.raises(metering.exceptions.InvalidUsageDimensionException):
-        metering.batch_meter_usage(
-            UsageRecords=[good | {"Dimension": dimension, "Timestamp": emulator.clock.now()}]
-        )
+        metering.batch_meter_usage(UsageRecords=[good | {"Dimension": dimension, "Timestamp": emulator.clock.now()}])
 
 
 def test_an_unknown_licence_is_refused(emulator, metering):
@@ -277,9 +275,7 @@ def allocation(quantity, **tags):
 
 
 def test_allocations_are_billed_with_their_tags(emulator):
-    record = emulator.record(
-        emulator.buy(), 10, UsageAllocations=[allocation(7, user="john", team="a"), allocation(3)]
-    )
+    record = emulator.record(emulator.buy(), 10, UsageAllocations=[allocation(7, user="john", team="a"), allocation(3)])
     assert emulator.statuses(record) == ["Success"]
     assert emulator.m.ledger()[0].allocations == (((), 3), ((("team", "a"), ("user", "john")), 7))
 

@@ -3,8 +3,6 @@
 import pytest
 from botocore.exceptions import ClientError
 
-from marketplace_emulator import Settings
-
 CONTRACT, LEGACY = "ca1contractandconsumption", "legacysubscriptionproduct"
 RESOLVE = "AWSMPMeteringService.ResolveCustomer"
 
@@ -88,5 +86,7 @@ def test_a_token_needs_form_encoding(emulator):
 
 
 def test_the_token_lifetime_is_a_setting(emulator):
-    emulator.m.settings = Settings()
-    assert emulator.m.settings.token_lifetime_seconds == 4 * 3600
+    emulator.m.settings.update({"token_lifetime_seconds": 3600})
+    token = emulator.m.registration_token(emulator.buy().id)
+    emulator.clock.advance(3600)
+    assert emulator.call(RESOLVE, RegistrationToken=token).error == "ExpiredTokenException"

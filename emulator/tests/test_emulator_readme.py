@@ -1,0 +1,36 @@
+"""The README's tables are complete, and name tests that exist."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+from marketplace_emulator import Settings
+from marketplace_emulator.admin import _ROUTES, PURCHASE_ACTIONS
+from marketplace_emulator.faults import FAULTS
+from marketplace_emulator.outbox import ACTIONS
+
+HERE = Path(__file__).parent
+README = (HERE.parent / "README.md").read_text(encoding="utf-8")
+
+
+def section(title):
+    return README.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def test_every_test_named_in_the_table_exists():
+    named = set(re.findall(r"`(test_\w+)`", section("Rule, source, test")))
+    defined = {
+        name
+        for path in HERE.glob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), flags=re.M)
+    }
+    assert len(named) > 50
+    assert named - defined == set()
+
+
+def test_every_setting_fault_route_and_rule_is_described():
+    admin = section("Admin API")
+    assert [item.name for item in fields(Settings) if f"`{item.name}`" not in section("Settings")] == []
+    assert [name for name in FAULTS if f"`{name}`" not in section("Faults")] == []
+    assert [name for name in _ROUTES if f"/{name}" not in admin] == []
+    assert [name for name in (*PURCHASE_ACTIONS, *ACTIONS) if f"`{name}`" not in admin] == []
