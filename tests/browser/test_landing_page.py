@@ -1,0 +1,165 @@
+"""The buyer's pages in a real browser, served by the real handler: the form works, the policy is kept, phones fit."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.chromium import Page, page
+from tests.support.deployed import Deployed, deployed
+from tests.support.http_adapter import serving
+from tests.support.machine import chromium
+from tests.support.tables import Tables
+
+pytestmark = pytest.mark.browser
+
+ROUTES = ["POST /register", "GET /register", "GET /register/{code}", "POST /register/{code}"]
+PHONE = (390, 844)
+DESKTOP = (1280, 900)
+
+
+@pytest.fixture
+def deployment(monkeypatch: pytest.MonkeyPatch, moto_dynamodb: Any, moto_tables: Tables) -> Iterator[Deployed]:
+    with deployed(monkeypatch, moto_dynamodb, moto_tables, LOGIN_URL="https://app.seller.example/login") as running:
+        yield running
+
+
+@pytest.fixture
+def site(deployment: Deployed) -> Iterator[str]:
+    with serving(deployment.buyer, ROUTES) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Page]:
+    executable = chromium()
+    assert executable is not None
+    with page(executable) as tab:
+        yield tab
+
+
+@pytest.fixture
+def tab(browser: Page) -> Page:
+    browser.console.clear()
+    browser.statuses.clear()
+    browser.resize(*DESKTOP)
+    return browser
+
+
+def arrive(tab: Page, site: str, token: str) -> None:
+    """Comes as AWS Marketplace sends a buyer: a form posted from another site."""
+    tab.go("about:blank")
+    tab.run_and_load(
+        f"""(() => {{
+          const form = document.createElement("form");
+          form.method = "post"; form.action = "{site}/register";
+          const field = document.createElement("input");
+          field.name = "x-amzn-marketplace-token"; field.value = "{token}";
+          form.append(field); document.body.append(form); form.submit();
+        }})()"""
+    )
+
+
+def fits(tab: Page) -> bool:
+    return bool(tab.run("document.documentElement.scrollWidth <= window.innerWidth"))
+
+
+def test_a_buyer_registers(tab: Page, site: str, deployment: Deployed) -> None:
+    token = deployment.token()
+    arrive(tab, site, token)
+    assert "Finish setting up your account" in tab.text
+    assert token not in tab.url
+
+    tab.fill("email", "jo@buyer.example")
+    tab.fill("company", "Example & Sons <script>alert(1)</script>")
+    tab.press("button")
+
+    assert "Thank you, we have your details" in tab.text
+    assert "jo@buyer.example" in tab.text
+    tab.go(tab.url)
+    assert "Thank you, we have your details" in tab.text
+
+    tab.press('a[href="?"]')
+    assert tab.run("document.getElementById('company').value") == "Example & Sons <script>alert(1)</script>"
+    assert tab.console == []
+
+
+def test_an_error_takes_the_focus_and_leads_to_its_field(tab: Page, site: str, deployment: Deployed) -> None:
+    arrive(tab, site, deployment.token())
+    tab.fill("email", "jo@localhost")
+    tab.fill("phone", "call me")
+
+    tab.press("button")
+
+    assert "Please check your details" in tab.text
+    assert tab.run("document.activeElement.getAttribute('role')") == "alert"
+    assert tab.run("document.getElementById('phone').value") == "call me"
+    tab.run("document.querySelector('.summary a').click()")
+    assert tab.run("location.hash") == "#email"
+    described = tab.run(
+        "document.getElementById(document.getElementById('email').getAttribute('aria-describedby')).innerText"
+    )
+    assert described == "Enter an e-mail address like name@example.com."
+    assert [entry for entry in tab.console if "400" not in entry] == []
+
+
+def test_the_browser_itself_asks_for_the_address(tab: Page, site: str, deployment: Deployed) -> None:
+    arrive(tab, site, deployment.token())
+
+    tab.run("document.querySelector('button').click()")
+
+    assert tab.run("document.getElementById('email').validity.valueMissing") is True
+    assert "Finish setting up your account" in tab.text
+
+
+@pytest.mark.parametrize("size", [PHONE, DESKTOP, (320, 568)], ids=["phone", "desktop", "small phone"])
+def test_no_page_is_wider_than_the_screen(tab: Page, site: str, deployment: Deployed, size: tuple[int, int]) -> None:
+    tab.resize(*size)
+    arrive(tab, site, deployment.token())
+    assert fits(tab)
+    tab.fill("email", "x" * 60 + "@" + "y" * 60 + ".example")
+    tab.press("button")
+    assert "Thank you" in tab.text
+    assert fits(tab)
+    for path in ("/register", "/register/unknown-code-abcdefghijkl"):
+        tab.go(site + path)
+        assert fits(tab)
+
+
+CONTRAST = """(() => {
+  const channel = c => (c /= 255) <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4;
+  const luminance = c => { const [r, g, b] = c.match(/[0-9.]+/g).map(Number);
+    return .2126 * channel(r) + .7152 * channel(g) + .0722 * channel(b); };
+  const ground = e => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor;
+    if (!/rgba\\(.*, 0\\)/.test(c)) return c; } return "rgb(255, 255, 255)"; };
+  const speaks = e => [...e.childNodes].some(n => n.nodeType == 3 && n.data.trim());
+  return [...document.querySelectorAll("body *")].filter(speaks)
+    .map(e => { const a = luminance(getComputedStyle(e).color), b = luminance(ground(e));
+      return [e.tagName, (Math.max(a, b) + .05) / (Math.min(a, b) + .05)]; }).filter(([, ratio]) => ratio < 4.5);
+})()"""
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_every_text_stands_out_from_its_ground(tab: Page, site: str, deployment: Deployed, dark: bool) -> None:
+    tab.resize(*DESKTOP, dark=dark)
+    arrive(tab, site, deployment.token())
+    assert tab.run(CONTRAST) == []
+    tab.fill("email", "jo@localhost")
+    tab.press("button")
+    assert tab.run(CONTRAST) == []
+    tab.fill("email", "jo@buyer.example")
+    tab.press("button")
+    assert "Thank you" in tab.text
+    assert tab.run(CONTRAST) == []
+    tab.go(f"{site}/register")
+    assert tab.run(CONTRAST) == []
+
+
+def test_a_script_that_found_its_way_in_would_not_run(tab: Page, site: str) -> None:
+    tab.go(f"{site}/register")
+
+    tab.run("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.ran = 1\">')")
+    tab.run("document.body.append(Object.assign(document.createElement('script'), {text: 'window.ran = 1'}))")
+
+    assert tab.run("window.ran") is None
+    assert any("Content Security Policy" in entry for entry in tab.console)
