@@ -86,17 +86,19 @@ class Clock:
     def advance(self, by: float | str | timedelta, *, force: bool = False) -> datetime:
         """Move by seconds, a timedelta or an ISO 8601 duration; backwards only with `force`."""
         with self._lock:
-            return self._move_to(self.timestamp() + parse_duration(by), force)
+            now = self.timestamp()
+            return self._move_to(now, now + parse_duration(by), force)
 
     def set(self, to: str | float | datetime, *, force: bool = False) -> datetime:
         """Move to a moment; backwards only with `force`."""
         with self._lock:
-            return self._move_to(_seconds(to), force)
+            return self._move_to(self.timestamp(), _seconds(to), force)
 
     def to_next_hour(self) -> datetime:
         """Move to the start of the next hour."""
         with self._lock:
-            return self._move_to((self.timestamp() // HOUR + 1) * HOUR, False)
+            now = self.timestamp()
+            return self._move_to(now, (now // HOUR + 1) * HOUR, False)
 
     def freeze(self) -> datetime:
         """Stand still at the present moment."""
@@ -112,8 +114,7 @@ class Clock:
                 self._frozen = None
             return to_datetime(self.timestamp())
 
-    def _move_to(self, moment: float, force: bool) -> datetime:
-        now = self.timestamp()
+    def _move_to(self, now: float, moment: float, force: bool) -> datetime:
         if moment < now and not force:
             raise ValueError(
                 f"{iso_millis(moment)} is before the clock's {iso_millis(now)}; the clock moves forward only,"

@@ -37,6 +37,12 @@ def test_the_clock_goes_back_only_when_forced():
     assert clock.timestamp() == 999
 
 
+def test_moving_by_nothing_is_no_step_back_while_time_runs():
+    real = iter(range(100))
+    clock = Clock(source=lambda: float(next(real)))
+    assert clock.advance(0) == datetime.fromtimestamp(0, UTC)
+
+
 def test_to_the_next_hour():
     clock = Clock.frozen("2026-11-22T12:34:56Z")
     assert clock.to_next_hour() == datetime(2026, 11, 22, 13, tzinfo=UTC)

@@ -1,10 +1,13 @@
 """The README's tables are complete, and name tests that exist."""
 
+import os
 import re
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
-from marketplace_emulator import Settings
+from marketplace_emulator import Settings, serve
 from marketplace_emulator.admin import _ROUTES, PURCHASE_ACTIONS
 from marketplace_emulator.faults import FAULTS
 from marketplace_emulator.outbox import ACTIONS
@@ -34,3 +37,19 @@ def test_every_setting_fault_route_and_rule_is_described():
     assert [name for name in FAULTS if f"`{name}`" not in section("Faults")] == []
     assert [name for name in _ROUTES if f"/{name}" not in admin] == []
     assert [name for name in (*PURCHASE_ACTIONS, *ACTIONS) if f"`{name}`" not in admin] == []
+
+
+def test_the_quick_start_runs_as_printed():
+    example = README.split("```python\n")[1].split("```")[0]
+    variables = dict.fromkeys(re.findall(r"(AWS_ENDPOINT_URL_\w+)=", README))
+    assert len(variables) == 3
+    with serve() as server:
+        credentials = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+        found = subprocess.run(  # noqa: S603  our own README
+            [sys.executable, "-c", example.replace("http://127.0.0.1:4599", server.url)],
+            env=os.environ | dict.fromkeys(variables, server.url) | credentials | {"AWS_DEFAULT_REGION": "us-east-1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert found.stdout.split() == ["Success", "DuplicateRecord"], found.stderr

@@ -80,19 +80,7 @@ json_values = st.recursive(
     max_leaves=8,
 )
 names = st.sampled_from(
-    [
-        "UsageRecords",
-        "ProductCode",
-        "RegistrationToken",
-        "Filter",
-        "MaxResults",
-        "NextToken",
-        "filters",
-        "agreementId",
-        "nextToken",
-        "maxResults",
-        "sort",
-    ]
+    ["UsageRecords", "ProductCode", "RegistrationToken", "Filter", "MaxResults", "NextToken", "filters", "sort"]
 )
 record_names = st.sampled_from(
     [
