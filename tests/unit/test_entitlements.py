@@ -163,7 +163,7 @@ class TestListing:
 class TestChecking:
     def test_is_one_read_when_the_answer_is_fresh(self, active: LifecycleWorld) -> None:
         calls = Calls(active.dynamodb)
-        active.entitlements._client = calls
+        active.entitlements._client = calls  # type: ignore[assignment]
         assert active.entitlements.check(LICENSED, "seats", 25).allowed
         assert calls.made == ["batch_get_item"]
         assert active.source.calls == 0

@@ -254,13 +254,14 @@ class Lifecycle:
             whole = merged(known, facts)
             state, history = folded(whole, now), compacted(whole, now)
             defaults = _who(subscription_id, identity, notification)
-            changes = _changes(state, history, read)
+            changes = state_changes(state, history, read)
             if _any_activation(history, known):
                 changes["activation_seen_at"] = now
             if read is not None and _is_settled(read, changes, defaults):
                 return _Standing(read, state)
             before = read.subscription.status if read is not None else "pending"
-            events = _events(subscription_id, before, state, read, defaults)
+            known_values = {**defaults, **(read.values if read is not None else {})}
+            events = state_events(subscription_id, before, state, known_values)
             self._store.write(subscription_id, read=read, changes=changes, defaults=defaults, events=events)
         raise ThrottledError("SubscriptionInUse", "others kept changing it at the same time")
 
@@ -336,7 +337,7 @@ def _who(subscription_id: str, identity: Identity | None, notification: Notifica
             return {**who, "integration": "legacy", "customer_identifier": customer_identifier}
 
 
-def _changes(state: State, history: Sequence[Fact], read: Stored | None) -> dict[str, Any]:
+def state_changes(state: State, history: Sequence[Fact], read: Stored | None) -> dict[str, Any]:
     """The attributes that the state decides, None for one that it leaves empty."""
     listed = read.subscription.agreement_ids if read is not None else ()
     changes: dict[str, Any] = {
@@ -368,14 +369,11 @@ def _is_settled(read: Stored, changes: Mapping[str, Any], defaults: Mapping[str,
     )
 
 
-def _events(
-    subscription_id: str, before: Status, state: State, read: Stored | None, defaults: Mapping[str, Any]
-) -> list[SellerEvent]:
+def state_events(subscription_id: str, before: Status, state: State, values: Mapping[str, Any]) -> list[SellerEvent]:
     """What the seller is told of a change of the status: where the subscription has got to. The id is made of the fact
     that brought it there, so it doesn't depend on the order of arrival."""
     if state.status in {before, "pending"}:
         return []
-    values = {**defaults, **(read.values if read is not None else {})}
     kind = _CHANGED[state.status]
     at = state.changed_at or 0
     times = {"activated_at": state.activated_at, "closing_deadline": state.closing_deadline}

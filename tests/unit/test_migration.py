@@ -1,0 +1,132 @@
+"""Moving a legacy customer to a licence: every hour belongs to one of the two."""
+
+from typing import Any
+
+import pytest
+
+from marketplace import keys, migration
+from marketplace.clock import HOUR
+from marketplace.migration import NOTICE, Cutover, Migration, MigrationRefusedError, next_boundary
+from tests.support.lifecycle_world import LEGACY, LICENSED, LifecycleWorld, at, notification
+from tests.support.tables import Tables
+
+NOW = at("2026-08-20T14:30:00Z")
+CUTOVER = at("2026-08-20T16:00:00Z")
+
+
+@pytest.fixture
+def world(moto_dynamodb: Any, moto_tables: Tables) -> LifecycleWorld:
+    """A legacy customer of a product, and the licence that the same product gave them."""
+    world = LifecycleWorld(moto_dynamodb, moto_tables)
+    world.receive("sns_subscribe_success")
+    updated = notification("eventbridge_license_updated")
+    values = {name: getattr(updated, name) for name in type(updated).__dataclass_fields__}
+    world.lifecycle.receive(type(updated)(**{**values, "product_code": "n0123EXAMPLEXXXXXXXXXXXX"}))
+    return world
+
+
+@pytest.fixture
+def moving(world: LifecycleWorld) -> Migration:
+    return Migration(
+        client=world.dynamodb,
+        table=world.tables.subscriptions,
+        usage_table=world.tables.usage,
+        clock=world.time.now,
+        sleep=lambda _: None,
+        jitter=lambda: 0.0,
+    )
+
+
+def book(world: LifecycleWorld, subscription_id: str, hour: int) -> None:
+    key = keys.metering_record(subscription_id, hour, "emails")
+    world.dynamodb.put_item(TableName=world.tables.usage, Item=key.item())
+
+
+@pytest.mark.parametrize("minute", range(60))
+def test_the_cut_over_is_an_hour_far_enough_ahead(minute: int) -> None:
+    now = at("2026-08-20T14:00:00Z") + minute * 60
+    boundary = next_boundary(now)
+    assert boundary % HOUR == 0
+    assert NOTICE <= boundary - now < NOTICE + HOUR
+
+
+def test_hours_before_the_cut_over_are_the_customers_and_all_others_the_licences(
+    world: LifecycleWorld, moving: Migration
+) -> None:
+    assert moving.migrate(LEGACY, LICENSED) == Cutover(LEGACY, LICENSED, CUTOVER)
+    for reported_for in (LEGACY, LICENSED):
+        found = world.subscription(reported_for)
+        assert found.billed_to(CUTOVER - HOUR) == LEGACY
+        assert found.billed_to(CUTOVER) == LICENSED
+        assert found.billed_to(CUTOVER + HOUR) == LICENSED
+
+
+def test_without_a_migration_every_hour_is_ones_own(world: LifecycleWorld) -> None:
+    assert world.subscription(LEGACY).billed_to(CUTOVER) == LEGACY
+
+
+def test_asked_again_the_first_answer_stands(world: LifecycleWorld, moving: Migration) -> None:
+    first = moving.migrate(LEGACY, LICENSED)
+    world.time.seconds += 2 * HOUR
+    book(world, LICENSED, CUTOVER)
+    assert moving.migrate(LEGACY, LICENSED) == first
+
+
+def test_the_lifecycle_leaves_a_migration_alone(world: LifecycleWorld, moving: Migration) -> None:
+    moving.migrate(LEGACY, LICENSED)
+    world.receive("sns_unsubscribe_pending", "eventbridge_license_deprovisioned")
+    assert world.subscription(LEGACY).migrated_to == LICENSED
+    assert world.subscription(LICENSED).migrated_from == LEGACY
+
+
+def test_usage_in_hours_of_the_other_refuses(world: LifecycleWorld, moving: Migration) -> None:
+    book(world, LICENSED, at("2026-08-20T15:00:00Z"))
+    with pytest.raises(MigrationRefusedError, match="legacy customer's"):
+        moving.migrate(LEGACY, LICENSED)
+
+
+def test_usage_that_is_booked_ahead_refuses(world: LifecycleWorld, moving: Migration) -> None:
+    book(world, LEGACY, CUTOVER)
+    with pytest.raises(MigrationRefusedError, match="ahead"):
+        moving.migrate(LEGACY, LICENSED)
+
+
+def test_usage_of_the_customer_before_the_cut_over_and_old_usage_of_the_licence_do_not(
+    world: LifecycleWorld, moving: Migration
+) -> None:
+    book(world, LEGACY, CUTOVER - HOUR)
+    book(world, LICENSED, NOW - 48 * HOUR)
+    assert moving.migrate(LEGACY, LICENSED).at == CUTOVER
+
+
+def test_what_does_not_fit_together_is_refused(world: LifecycleWorld, moving: Migration) -> None:
+    with pytest.raises(MigrationRefusedError, match="first has to be"):
+        moving.migrate(LICENSED, LEGACY)
+    with pytest.raises(MigrationRefusedError, match="no subscription"):
+        moving.migrate("sub-aaaaaaaaaaaaaaaaaaaaaaaaaa", LICENSED)
+    world.register(product_code="another")
+    with pytest.raises(MigrationRefusedError, match="different products"):
+        moving.migrate(LEGACY, LICENSED)
+
+
+def test_a_licence_that_is_not_active_is_refused(world: LifecycleWorld, moving: Migration) -> None:
+    world.receive("eventbridge_license_deprovisioned")
+    with pytest.raises(MigrationRefusedError, match="isn't active"):
+        moving.migrate(LEGACY, LICENSED)
+
+
+def test_one_customer_moves_once(world: LifecycleWorld, moving: Migration) -> None:
+    moving.migrate(LEGACY, LICENSED)
+    world.register("sub-other", None, product_code="n0123EXAMPLEXXXXXXXXXXXX", integration="legacy")
+    with pytest.raises(MigrationRefusedError, match="another migration"):
+        moving.migrate("sub-other", LICENSED)
+
+
+def test_the_command_says_when(world: LifecycleWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migration, "utc_now", world.time.now)
+    tables = ["--table", world.tables.subscriptions, "--usage-table", world.tables.usage]
+    shown: list[str] = []
+    assert migration.main([*tables, "--legacy", LEGACY, "--license", LICENSED], shown.append) == 0
+    assert "from 2026-08-20T16:00:00Z on" in shown[0]
+    assert migration.main([*tables, "--legacy", LICENSED, "--license", LEGACY], shown.append) == 1
+    assert shown[1].startswith("refused: ")

@@ -1,0 +1,99 @@
+"""Recomputing subscriptions from what was received about them."""
+
+from typing import Any
+
+import pytest
+
+from marketplace import keys, rebuild, requests
+from marketplace.clock import DAY
+from marketplace.errors import ThrottledError
+from marketplace.rebuild import Rebuild
+from tests.support.lifecycle_world import AGREEMENT, LEGACY, LICENSED, LifecycleWorld
+from tests.support.tables import Tables
+
+
+@pytest.fixture
+def world(moto_dynamodb: Any, moto_tables: Tables) -> LifecycleWorld:
+    world = LifecycleWorld(moto_dynamodb, moto_tables)
+    world.receive(
+        "eventbridge_purchase_agreement_created", "eventbridge_license_updated", "eventbridge_purchase_agreement_ended"
+    )
+    return world
+
+
+def damage(world: LifecycleWorld) -> None:
+    """What a wrong rule might have left behind."""
+    world.dynamodb.update_item(
+        TableName=world.tables.subscriptions,
+        Key=keys.subscription(LICENSED).item(),
+        UpdateExpression="SET #status = :active REMOVE closing_deadline, history ADD version :one",
+        ExpressionAttributeNames={"#status": "status"},
+        ExpressionAttributeValues={":active": {"S": "active"}, ":one": {"N": "1"}},
+    )
+
+
+def test_a_sound_subscription_is_as_its_inbox_says(world: LifecycleWorld) -> None:
+    diff = Rebuild(world.store, world.time.now).diff(LICENSED)
+    assert diff.changes == ()
+    assert str(diff) == f"{LICENSED}: as its inbox says"
+
+
+def test_a_diff_shows_and_writes_nothing(world: LifecycleWorld) -> None:
+    damage(world)
+    diff = Rebuild(world.store, world.time.now).diff(LICENSED)
+    assert {change.name for change in diff.changes} == {"status", "closing_deadline", "history"}
+    assert "status: 'active' -> 'closing'" in str(diff)
+    assert world.subscription().status == "active"
+
+
+def test_writing_restores_the_state_tells_the_seller_and_asks_for_a_look(world: LifecycleWorld) -> None:
+    before = world.attributes()
+    damage(world)
+    world.sqs.sent.clear()
+    Rebuild(world.store, world.time.now, world.queue).write(LICENSED)
+    assert world.attributes() == before
+    assert [event.kind for event in world.store.unpublished(LICENSED)] == ["Subscription Closing"]
+    assert world.sqs.reasons() == [requests.RECONCILED]
+    assert Rebuild(world.store, world.time.now).write(LICENSED).changes == ()
+
+
+def test_facts_older_than_the_inbox_are_kept(world: LifecycleWorld) -> None:
+    for pk in (keys.subscription_pk(LICENSED), keys.agreement_pk(AGREEMENT)):
+        for item in world.items(pk):
+            if item["sk"].startswith(keys.EVENT_PREFIX):
+                key = keys.Key(item["pk"], item["sk"]).item()
+                world.dynamodb.delete_item(TableName=world.tables.subscriptions, Key=key)
+    world.time.seconds += 500 * DAY
+    world.look_again(LICENSED, requests.CLOSING_TIMER)
+    assert Rebuild(world.store, world.time.now).diff(LICENSED).changes == ()
+
+
+def test_every_subscription_is_found(world: LifecycleWorld) -> None:
+    world.receive("sns_subscribe_success")
+    assert set(Rebuild(world.store, world.time.now).all_ids()) == {LICENSED, LEGACY}
+
+
+def test_nobody_is_an_error(world: LifecycleWorld) -> None:
+    with pytest.raises(KeyError):
+        Rebuild(world.store, world.time.now).diff("sub-aaaaaaaaaaaaaaaaaaaaaaaaaa")
+
+
+def test_a_crowd_of_writers_is_waited_for_and_then_told(world: LifecycleWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    damage(world)
+    monkeypatch.setattr(world.store, "write", lambda *_, **__: False)
+    with pytest.raises(ThrottledError):
+        Rebuild(world.store, world.time.now).write(LICENSED)
+
+
+def test_the_command_shows_and_writes(world: LifecycleWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    damage(world)
+    shown: list[str] = []
+    monkeypatch.setattr(rebuild, "utc_now", world.time.now)
+    monkeypatch.setattr(rebuild.aws, "sqs", lambda: world.sqs)
+    table = ["--table", world.tables.subscriptions]
+    assert rebuild.main([*table, "--all"], shown.append) == 1
+    assert rebuild.main([*table, "--subscription", LICENSED, "--write", "--queue-url", "q"], shown.append) == 1
+    assert rebuild.main([*table, "--subscription", LICENSED], shown.append) == 0
+    assert shown[-1] == f"{LICENSED}: as its inbox says\n"
+    with pytest.raises(SystemExit):
+        rebuild.main([*table, "--all", "--write"], shown.append)
