@@ -39,3 +39,9 @@ class Agenda:
             moment, _, task = heapq.heappop(self._tasks)
             if not task.cancelled:
                 task.action(moment)
+
+    def next_at(self) -> float | None:
+        """When the next appointment is that still holds."""
+        while self._tasks and self._tasks[0][2].cancelled:
+            heapq.heappop(self._tasks)
+        return self._tasks[0][0] if self._tasks else None

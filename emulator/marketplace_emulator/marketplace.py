@@ -520,6 +520,12 @@ class Marketplace:
         with self._acting():
             pass
 
+    def next_due(self) -> float | None:
+        """When the next thing happens by itself (a licence, an end, a delayed delivery), in seconds since the epoch;
+        for whoever moves the clock and wants to stop on the way."""
+        with self._acting():
+            return self._agenda.next_at()
+
     def _acting(self) -> "_Acting":
         return _Acting(self)
 

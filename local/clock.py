@@ -1,0 +1,96 @@
+"""The emulator's clock, moved as time itself moves: through every moment at which something happens.
+
+Advanced by an hour, it stops at each delayed message, each timer of the emulator and each tick of a schedule on the
+way, and goes on when what follows from it is done. So everything sees the time it would have seen had the hour passed.
+"""
+
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from local.environment import SharedClock
+from marketplace_emulator import Clock
+from marketplace_emulator.clock import HOUR, parse_duration, parse_time
+
+
+class StackClock(Clock):
+    """`next_stop(now, end)` answers the next moment up to `end` at which something happens, or None; `at_stop()` does
+    what is due there and returns when all that follows is done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.next_stop: Callable[[float, float], float | None] = lambda _now, _end: None
+        self.at_stop: Callable[[], None] = lambda: None
+        self.stopping = threading.Event()
+        self._shared: SharedClock | None = None
+        self._walking = threading.RLock()
+
+    def share(self, shared: SharedClock) -> None:
+        """Keep another process's view of the clock up to date."""
+        self._shared = shared
+        self._publish()
+
+    def unshare(self) -> None:
+        """The other processes are gone."""
+        self._shared = None
+
+    @property
+    def walking(self) -> threading.RLock:
+        """Held while the clock is moved and while what is due is done: one mover at a time."""
+        return self._walking
+
+    def advance(self, by: float | str | timedelta, *, force: bool = False) -> datetime:
+        """Move by seconds, a timedelta or an ISO 8601 duration; backwards only with `force`."""
+        with self._walking:
+            return self._walk(self.timestamp() + parse_duration(by), force)
+
+    def set(self, to: str | float | datetime, *, force: bool = False) -> datetime:
+        """Move to a moment; backwards only with `force`."""
+        with self._walking:
+            if isinstance(to, str):
+                return self._walk(parse_time(to), force)
+            return self._walk(to.timestamp() if isinstance(to, datetime) else float(to), force)
+
+    def to_next_hour(self) -> datetime:
+        """Move to the start of the next hour."""
+        with self._walking:
+            return self._walk((self.timestamp() // HOUR + 1) * HOUR, False)
+
+    def freeze(self) -> datetime:
+        """Stand still at the present moment."""
+        moment = super().freeze()
+        self._publish()
+        return moment
+
+    def run(self) -> datetime:
+        """Run on at the speed of real time from the present moment."""
+        moment = super().run()
+        self._publish()
+        return moment
+
+    def _walk(self, end: float, force: bool) -> datetime:
+        now = self.timestamp()
+        if end < now:
+            moment = super().set(end, force=force)
+            self._publish()
+            return moment
+        self.at_stop()  # what is still to be done belongs to the present
+        while not self.stopping.is_set():
+            stop = self.next_stop(now, end)
+            if stop is None:
+                break
+            self._jump(stop)
+            self.at_stop()
+            now = max(stop, now)
+        self._jump(end)
+        self.at_stop()
+        return self.now()
+
+    def _jump(self, moment: float) -> None:
+        super().set(max(moment, self.timestamp()), force=True)  # real time may have passed it by a moment
+        self._publish()
+
+    def _publish(self) -> None:
+        if self._shared is not None:
+            frozen = self.timestamp() if self.is_frozen else None
+            self._shared.write(frozen, self.offset)
