@@ -87,7 +87,7 @@ REGISTRATION_BUSY = Problem(
 REGISTRATION_UNAVAILABLE = Problem(
     503,
     "unavailable",
-    "We cannot reach AWS Marketplace right now",
+    "We cannot finish your registration right now",
     "Your subscription is not affected. Wait a few minutes, then reload this page or choose “Set up your account” in "
     "AWS Marketplace again.",
     retry_after=60,
