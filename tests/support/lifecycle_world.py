@@ -143,7 +143,8 @@ class LifecycleWorld:
             given.pop("usage", None) or Usage(),
             given.pop("source", None) or Source(),
         )
-        self.store = SubscriptionStore(dynamodb, tables.subscriptions, sleep=lambda _: None)
+        sleep = given.pop("sleep", lambda _: None)
+        self.store = SubscriptionStore(dynamodb, tables.subscriptions, sleep=sleep)
         seller_bus = SellerBus(self.bus, "seller")  # type: ignore[arg-type]
         self.outbox = Outbox(self.store, seller_bus)
         self.entitlements = Entitlements(
@@ -153,7 +154,7 @@ class LifecycleWorld:
             clock=self.time.now,
             max_age_minutes=15,
             stale_limit_minutes=1440,
-            sleep=lambda _: None,
+            sleep=sleep,
             announce=self.outbox.publish,
         )
         self.queue = Requests(self.sqs, "queue")  # type: ignore[arg-type]

@@ -223,7 +223,7 @@ class SubscriptionStore:
 
 def _update(changes: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[str, dict[str, str], dict[str, Any]]:
     """An update expression for these attributes and one more version, its names and its values."""
-    names: dict[str, str] = {}
+    names: dict[str, str] = {"#version": "version"}
     values: dict[str, Any] = {":one": to_attribute(1)}
     sets: list[str] = []
     removes: list[str] = []
@@ -237,4 +237,4 @@ def _update(changes: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[st
         new = f":{place}" if name in changes else f"if_not_exists(#{place}, :{place})"
         sets.append(f"#{place} = {new}")
     clauses = [f"SET {', '.join(sets)}" if sets else "", f"REMOVE {', '.join(removes)}" if removes else ""]
-    return " ".join([*filter(None, clauses), "ADD version :one"]), names, values
+    return " ".join([*filter(None, clauses), "ADD #version :one"]), names, values

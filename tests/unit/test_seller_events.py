@@ -1,0 +1,112 @@
+"""Events on the seller's bus, requests on the queue, and its batches: what is sent, and what if it isn't taken."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+import pytest
+
+from marketplace import requests
+from marketplace.errors import NoAnswerError
+from marketplace.queue_batch import handle_each, response, wait_before_receive
+from marketplace.requests import Requests
+from marketplace.seller_events import SellerBus, SellerEvent, from_outbox, outbox_item, stable_id
+from tests.support.lifecycle_world import EventsClient, QueueClient
+
+
+def event(number: int = 1) -> SellerEvent:
+    return SellerEvent("Usage Conflict", f"evt-{number}", 1_787_236_200, {"quantity": number})
+
+
+def bus(client: EventsClient) -> SellerBus:
+    return SellerBus(client, "seller")  # type: ignore[arg-type]
+
+
+class TestBus:
+    def test_an_event_carries_its_id_and_time(self) -> None:
+        client = EventsClient()
+        bus(client).publish([event()])
+        (entry,) = client.put
+        assert (entry["Source"], entry["DetailType"], entry["EventBusName"]) == (
+            "marketplace.saas",
+            "Usage Conflict",
+            "seller",
+        )
+        assert entry["Time"] == datetime(2026, 8, 20, 14, 30, tzinfo=UTC)
+        assert json.loads(entry["Detail"]) == {"id": "evt-1", "quantity": 1, "time": "2026-08-20T14:30:00Z"}
+
+    def test_many_events_go_in_tens(self) -> None:
+        client = EventsClient()
+        bus(client).publish([event(number) for number in range(23)])
+        assert [json.loads(entry["Detail"])["quantity"] for entry in client.put] == list(range(23))
+
+    def test_no_event_is_no_call(self) -> None:
+        bus(EventsClient(down=True)).publish([])
+
+    def test_what_failed_singly_is_sent_again(self) -> None:
+        client = EventsClient(failing=2)
+        bus(client).publish([event(1), event(2), event(3)])
+        assert [json.loads(entry["Detail"])["quantity"] for entry in client.put] == [3, 1, 2]
+
+    def test_what_fails_again_and_again_is_told(self) -> None:
+        with pytest.raises(NoAnswerError):
+            bus(EventsClient(failing=99)).publish([event()])
+
+    def test_ids_depend_on_every_part_and_nothing_else(self) -> None:
+        assert stable_id("a", "bc", 1) == stable_id("a", "bc", 1)
+        assert len({stable_id("a", "bc"), stable_id("ab", "c"), stable_id("abc"), stable_id("a", "b", "c")}) == 4
+
+    def test_the_outbox_keeps_an_event_as_it_is(self) -> None:
+        item = outbox_item("sub-1", event())
+        assert from_outbox(item) == event()
+        assert (item["pk"], item["sk"]) == ({"S": "SUB#sub-1"}, {"S": "OUTBOX#evt-1"})
+
+
+class TestRequests:
+    def test_a_request_names_only_what_is_given(self, moto: None) -> None:
+        sqs = boto3.client("sqs")
+        url = sqs.create_queue(QueueName="q")["QueueUrl"]
+        Requests(sqs, url).look_again("sub-1", requests.CLAIMED)
+        (message,) = sqs.receive_message(QueueUrl=url)["Messages"]
+        assert json.loads(message["Body"]) == {
+            "marketplace_request": "look_again",
+            "subscription_id": "sub-1",
+            "reason": "claimed",
+        }
+
+    def test_everything_that_can_be_said(self) -> None:
+        sqs = QueueClient()
+        queue = Requests(sqs, "q")  # type: ignore[arg-type]
+        queue.look_again("sub-1", requests.REGISTERED, since=3, agreement_id="a", delay_seconds=9000, attempt=2)
+        queue.reconcile("sub-1", delay_seconds=-5)
+        queue.reconcile_all("active", after="sub-0")
+        assert [(set(message), delay) for message, delay in sqs.sent] == [
+            ({"marketplace_request", "subscription_id", "reason", "since", "agreement_id", "attempt"}, 900),
+            ({"marketplace_request", "subscription_id"}, 0),
+            ({"marketplace_request", "status", "after"}, 0),
+        ]
+
+
+class TestBatches:
+    def test_waits_grow_with_the_receives(self) -> None:
+        assert [wait_before_receive(count) for count in (0, 1, 2, 3, 4, 99)] == [30, 30, 120, 600, 1800, 1800]
+
+    def test_a_record_without_attributes_is_a_first_receive(self) -> None:
+        def refuse(_: Any) -> None:
+            raise ValueError
+
+        sqs = QueueClient()
+        records = [{"messageId": "m", "body": "{}", "receiptHandle": "r"}]
+        failures = handle_each(records, refuse, sqs=sqs, queue_url="q", time_left=lambda: 60)  # type: ignore[arg-type]
+        assert sqs.hidden == [("r", 30)]
+        assert response(failures) == {"batchItemFailures": [{"itemIdentifier": "m"}]}
+
+    def test_a_wait_that_cannot_be_set_is_the_queues_own(self, moto: None) -> None:
+        def refuse(_: Any) -> None:
+            raise ValueError
+
+        records = [{"messageId": "m", "body": "{}", "receiptHandle": "gone"}]
+        url = boto3.client("sqs").create_queue(QueueName="q")["QueueUrl"]
+        failures = handle_each(records, refuse, sqs=boto3.client("sqs"), queue_url=url, time_left=lambda: 60)
+        assert [failure.message_id for failure in failures] == ["m"]
