@@ -517,7 +517,7 @@ def _entitlements(product: Product, form: dict[str, str]) -> Entitlements:
 
 
 def _when(moment: float, *, seconds: bool = False) -> str:
-    return to_datetime(moment).strftime("%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M")
+    return to_datetime(moment).strftime("%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M")
 
 
 def _count(quantity: int | Decimal) -> str:

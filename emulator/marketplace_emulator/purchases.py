@@ -318,7 +318,7 @@ class Registry:
         agreement.updated_at = now
         self._announce.agreement_amended(purchase, agreement, now)
         if entitlements is not None or end is not None:
-            self._provision_later(purchase, agreement.entitlements, now)
+            self._provision_later(purchase, agreement.entitlements, max(now, agreement.starts_at))
         self._watch_end(purchase)
         return agreement
 

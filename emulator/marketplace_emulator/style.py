@@ -58,7 +58,8 @@ h3 { font-size: 16px; line-height: 1.35; font-weight: 650; }
   border-bottom: 1px solid var(--line); font-size: 14px;
 }
 .prices span:last-child { color: var(--soft); white-space: nowrap; }
-code, .mono {
+code {
+  display: inline-block; max-width: 100%;
   font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: 13px;
   overflow-wrap: anywhere;
 }
@@ -164,6 +165,7 @@ td.what { overflow-wrap: anywhere; }
   td, td.num { padding: 0; border: 0; background: none; }
   tr.twice td { background: none; }
   td.when, td.quantity { color: var(--soft); order: 3; font-size: 13px; }
+  td.when { grid-column: 1; }
   td.quantity { text-align: right; }
   td.wide { order: 4; grid-column: 1 / -1; padding-top: 4px; }
   td.none { display: none; }

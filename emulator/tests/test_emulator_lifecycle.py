@@ -239,6 +239,15 @@ def test_a_future_dated_agreement_gets_its_licence_at_the_start(emulator):
     assert emulator.m.state(purchase.id) == "active"
 
 
+def test_changing_a_future_dated_agreement_does_not_bring_it_forward(emulator):
+    purchase = emulator.m.subscribe(CONTRACT, start="2026-12-01T00:00:00Z")
+    emulator.m.amend(purchase.id, entitlements={"seats": 9})
+    emulator.clock.set("2026-12-01T00:01:00Z")
+    assert emulator.m.state(purchase.id) == "pending"
+    emulator.clock.advance(1)
+    assert (emulator.m.state(purchase.id), purchase.entitlements) == ("active", {"seats": 9})
+
+
 def test_a_contract_trial_ends_unless_replaced(emulator):
     left, kept = emulator.buy(CONTRACT, free_trial_days=7), emulator.buy(CONTRACT, free_trial_days=7)
     emulator.clock.advance("P6D")
