@@ -129,7 +129,7 @@ def refusal(fault: Fault, operation: str) -> ServiceError | None:
             return throttled(operation)
         case "internal_error" | "internal_error_after":
             code = "InternalServiceErrorException" if _in_old_services(operation) else "InternalServerException"
-            return ServiceError(code, "An internal error has occurred. Retry your request.", 500)
+            return ServiceError(code, "Something went wrong inside the service.", 500)
         case "access_denied":
             return denied(operation)
     known = _ERRORS.get(fault.fault)
@@ -137,7 +137,7 @@ def refusal(fault: Fault, operation: str) -> ServiceError | None:
 
 
 _ERRORS = {
-    "disabled_api": ("DisabledApiException", "The API is disabled in this Region.", 400),
+    "disabled_api": ("DisabledApiException", "This API is switched off here.", 400),
     "expired_token_credentials": (
         "ExpiredTokenException",
         "The security token included in the request is expired",

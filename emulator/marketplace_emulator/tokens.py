@@ -35,8 +35,8 @@ class Tokens:
         """The token, if it is known and still good; it stays good unless `single_use`."""
         token = self._tokens.get(value)
         if token is None:
-            raise ServiceError("InvalidTokenException", "Registration token is invalid.")
+            raise ServiceError("InvalidTokenException", "This registration token was never issued.")
         if now >= token.expires_at or (single_use and token.uses):
-            raise ServiceError("ExpiredTokenException", "The submitted registration token has expired.")
+            raise ServiceError("ExpiredTokenException", "This registration token is no longer good.")
         token.uses += 1
         return token
