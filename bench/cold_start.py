@@ -1,9 +1,8 @@
 """How long the layer takes to initialise, beside the same requirements built by plain `sam build`.
 
 Both layers are mounted read-only, as Lambda mounts them, in the Lambda image, and a fresh process imports boto3,
-pydantic and Powertools and makes the clients. The two take turns, so that whatever else the machine does hits both, and the bar is on the fastest
-runs, which it hit least.
-Needs Docker with the Lambda image, and SAM CLI's environment (`make sam`).
+pydantic and Powertools and makes the clients. The two take turns, so that whatever else the machine does hits both,
+and the bar is on the fastest runs, which it hit least. Needs Docker with the Lambda image.
 
     python bench/cold_start.py [--runs 15]
 """

@@ -32,7 +32,8 @@ EVERY_INTERFACE = "0.0.0.0"  # noqa: S104  a container reaches this machine by a
 SEEN_BY_CONTAINERS = "host.docker.internal"
 SUBSCRIPTIONS_TABLE, USAGE_TABLE, QUEUE, BUS = "subscriptions", "usage", "notifications", "marketplace-saas"
 ACCOUNT = "123456789012"
-PRODUCT_CODES = ("ca1contractandconsumption", "ca2payasyougoproduct00000", "legacysubscriptionproduct")
+EMULATED_PRODUCTS = ("ca1contractandconsumption", "ca2payasyougoproduct00000", "legacysubscriptionproduct")
+SAMPLE_PRODUCTS = ("examplecode00000000000000",)
 STARTUP_SECONDS = 60
 STOP_SECONDS = 5
 
@@ -62,7 +63,7 @@ def variables(servers: Servers, host: str = SEEN_BY_CONTAINERS) -> dict[str, str
         "USAGE_TABLE": USAGE_TABLE,
         "EVENT_BUS_NAME": BUS,
         "NOTIFICATION_QUEUE_URL": f"{aws}/{ACCOUNT}/{QUEUE}",
-        "PRODUCT_CODES": ",".join(PRODUCT_CODES),
+        "PRODUCT_CODES": ",".join(EMULATED_PRODUCTS + SAMPLE_PRODUCTS),
         "SUPPORT_CONTACT": "help@seller.example",
         "AWS_ENDPOINT_URL_DYNAMODB": dynamodb,
         "AWS_ENDPOINT_URL_SQS": aws,

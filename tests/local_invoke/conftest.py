@@ -1,0 +1,89 @@
+"""One `sam build` and one set of servers for all tests that run functions under `sam local`."""
+
+import json
+import os
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tools import dynamodb_local, sam_local
+from tools.template import ROOT
+
+SAM = ROOT / ".tools" / "sam" / "bin" / "sam"
+
+Invoke = Callable[[str, Path | dict[str, Any]], Any]
+
+
+def _run(*command: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    environment |= {
+        "SAM_CLI_TELEMETRY": "0",
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    return subprocess.run(
+        command, cwd=ROOT, input=given, capture_output=True, text=True, check=False, env=environment, timeout=600
+    )
+
+
+@pytest.fixture(scope="session")
+def built() -> Path:
+    """Answer the folder of a finished `sam build`."""
+    made = _run("make", str(SAM.parent.parent.relative_to(ROOT) / ".installed"))
+    assert made.returncode == 0, made.stderr
+    done = _run(str(SAM), "build")
+    assert done.returncode == 0, done.stderr
+    return ROOT / ".aws-sam" / "build"
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[sam_local.Servers]:
+    """Answer DynamoDB Local, SQS, EventBridge and AWS Marketplace, furnished, on ports of their own."""
+    dynamodb, aws, marketplace = (dynamodb_local.free_port() for _ in range(3))
+    with sam_local.running(sam_local.Servers(dynamodb, aws, marketplace)) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def invoke(built: Path, servers: sam_local.Servers, tmp_path_factory: pytest.TempPathFactory) -> Invoke:
+    """Answer how to run a function: its name and an event, in the Lambda image, to its answer."""
+    env_json = tmp_path_factory.mktemp("sam-local") / "env.json"
+    sam_local.write_env_json(servers, env_json)
+
+    def invoke(function: str, event: Path | dict[str, Any]) -> Any:
+        given = event.read_text() if isinstance(event, Path) else json.dumps(event)
+        command = (str(SAM), "local", "invoke", function, "--event", "-", "--env-vars", str(env_json))
+        done = _run(*command, "--skip-pull-image", given=given)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.strip().splitlines()[-1])
+
+    return invoke
+
+
+@pytest.fixture(scope="session")
+def marketplace(servers: sam_local.Servers) -> Callable[..., Any]:
+    """Answer how to ask the emulator: a path under /admin and, to POST, a body."""
+
+    def ask(path: str, body: dict[str, Any] | None = None) -> Any:
+        request = urllib.request.Request(  # noqa: S310  the address is this test's own server
+            f"{servers.url(servers.marketplace)}/admin/{path}", None if body is None else json.dumps(body).encode()
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  as above
+            return json.load(answer)
+
+    return ask
+
+
+def wait_until(ready: Callable[[], Any], seconds: float = 20) -> Any:
+    """Answer what `ready` answers once it is true."""
+    deadline = time.monotonic() + seconds
+    while not (found := ready()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.1)
+    return found

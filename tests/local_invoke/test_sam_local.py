@@ -1,0 +1,127 @@
+"""The functions as deployed: built by `sam build`, run by `sam local invoke` in the Lambda image, layer and all."""
+
+import json
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import boto3
+import pytest
+
+from tests.local_invoke.conftest import Invoke, wait_until
+from tools import check_layer, sam_local
+from tools.template import ROOT, resources
+
+pytestmark = [pytest.mark.docker, pytest.mark.dynamodb_local, pytest.mark.xdist_group("sam"), pytest.mark.timeout(900)]
+
+EVENTS = ROOT / "events"
+
+
+def function_of(name: str) -> str:
+    """Answer the function that a sample event is for, by what the event is."""
+    event = json.loads((EVENTS / name).read_text())
+    if "Records" in event:
+        return "EntitlementCheckFunction"
+    if "detail-type" in event:
+        return "MeterUsageFunction"
+    return "ResolveCustomerFunction" if "/register" in event["routeKey"] else "SellerApiFunction"
+
+
+def http(sample: str, **changes: Any) -> dict[str, Any]:
+    """Answer a sample HTTP event with some members changed."""
+    event: dict[str, Any] = json.loads((EVENTS / sample).read_text())
+    return event | changes
+
+
+def test_the_built_layer_is_right(built: Path) -> None:
+    assert check_layer.problems(built / "CommonLayer") == []
+
+
+def test_a_build_leaves_nothing_in_the_source(built: Path) -> None:
+    source = {path.name for path in (ROOT / "layers" / "common").iterdir() if path.name != "__pycache__"}
+    assert source == {"Makefile", "build_layer.py", "marketplace", "requirements.in", "requirements.txt"}
+
+
+def test_a_built_function_holds_its_handler_alone(built: Path) -> None:
+    for name in resources("AWS::Serverless::Function"):
+        assert [path.name for path in (built / name).iterdir() if path.name != "__pycache__"] == ["app.py"]
+
+
+def test_a_purchase_goes_all_the_way(
+    invoke: Invoke, servers: sam_local.Servers, marketplace: Callable[..., Any]
+) -> None:
+    purchase = marketplace("purchases", {"provision": True, "entitlements": {"seats": 25}})
+    form = marketplace(f"purchases/{purchase['id']}/token", {})["form"]
+
+    registered = invoke("ResolveCustomerFunction", http("registration_form.json", body=urlencode(form)))
+    assert registered["statusCode"] == 303
+    code = registered["headers"]["location"].rsplit("/", 1)[1]
+
+    records = wait_until(lambda: _received(servers))
+    assert invoke("EntitlementCheckFunction", {"Records": records}) == {"batchItemFailures": []}
+
+    claim = http(
+        "claim.json",
+        pathParameters={"code": code},
+        rawPath=f"/registrations/{code}/claim",
+        body='{"tenant_id": "acme"}',
+    )
+    claimed = invoke("SellerApiFunction", claim)
+    assert claimed["statusCode"] == 200, claimed
+    subscription = json.loads(claimed["body"])
+    subscription_id = subscription.get("subscription", subscription)["subscription_id"]
+
+    record = {"id": "r1", "subscription_id": subscription_id, "dimension": "api_calls", "quantity": 7}
+    reported = invoke("SellerApiFunction", http("usage_post.json", body=json.dumps({"records": [record]})))
+    assert reported["statusCode"] == 200, reported
+    assert [result["status"] for result in json.loads(reported["body"])["results"]] == ["recorded"]
+
+
+def test_metering_runs_on_its_schedule(invoke: Invoke) -> None:
+    schedule = {"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}, "time": "2026-11-22T10:05:00Z"}
+    report = invoke("MeterUsageFunction", schedule)
+    assert "errorMessage" not in report
+
+
+SAMPLES = [
+    "registration_form.json",
+    "registration_form_base64.json",
+    "eventbridge_license_updated.json",
+    "sns_subscribe_success.json",
+    "usage_post.json",
+    "subscription_get.json",
+]
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_a_sample_event_is_answered(invoke: Invoke, sample: str) -> None:
+    answer = invoke(function_of(sample), EVENTS / sample)
+    assert "errorMessage" not in answer
+    assert answer.get("statusCode", 200) < 500
+
+
+def _received(servers: sam_local.Servers) -> list[dict[str, Any]]:
+    """Answer what waits in the queue, as Lambda hands it to a function."""
+    url = servers.url(servers.aws)
+    with closing(boto3.client("sqs", endpoint_url=url)) as sqs:
+        found = sqs.receive_message(
+            QueueUrl=f"{url}/{sam_local.ACCOUNT}/{sam_local.QUEUE}",
+            MaxNumberOfMessages=10,
+            MessageSystemAttributeNames=["All"],
+        )
+    return [
+        {
+            "messageId": message["MessageId"],
+            "receiptHandle": message["ReceiptHandle"],
+            "body": message["Body"],
+            "attributes": message["Attributes"],
+            "messageAttributes": {},
+            "md5OfBody": message["MD5OfBody"],
+            "eventSource": "aws:sqs",
+            "eventSourceARN": f"arn:aws:sqs:us-east-1:{sam_local.ACCOUNT}:{sam_local.QUEUE}",
+            "awsRegion": "us-east-1",
+        }
+        for message in found.get("Messages", [])
+    ]
