@@ -9,7 +9,6 @@ from typing import Any
 import boto3
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
-
 from moto.core.models import botocore_stubber
 
 from marketplace_emulator import Drop, Marketplace

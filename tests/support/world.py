@@ -26,6 +26,7 @@ from marketplace_emulator import Clock as EmulatorClock
 from marketplace_emulator import Marketplace, Purchase
 from marketplace_emulator import Settings as EmulatorSettings
 from tests.support.in_process import client as in_process_client
+from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.tables import Tables, create_tables
 
 SEAL_DELAY = 600
@@ -77,10 +78,14 @@ class Timeline:
         self.emulator.advance(seconds)
 
     def to(self, moment: int) -> None:
-        self.emulator.advance(max(0, moment - self.emulator.timestamp()))
+        self.emulator.advance(max(0, moment - self.seconds()))
 
     def advance(self, seconds: float) -> None:
         self.emulator.advance(seconds)
+
+
+def _itself(client: Any) -> Any:
+    return client
 
 
 @dataclass
@@ -92,7 +97,7 @@ class World:
     tables: Tables
     time: Timeline = field(default_factory=Timeline)
     settings: EmulatorSettings = field(default_factory=EmulatorSettings)
-    wrap: Callable[[Any], Any] = staticmethod(lambda client: client)
+    wrap: Callable[[Any], Any] = _itself
     bus: Bus = field(default_factory=Bus)
     requests: LookAgain = field(default_factory=LookAgain)
     calls_per_second: float = 1000.0
@@ -229,6 +234,8 @@ class World:
         return [from_item(item) for item in self._all_items(self.tables.usage) if keys.is_allocation(item["sk"]["S"])]
 
     def _all_items(self, table: str) -> list[dict[str, Any]]:
+        if isinstance(self.dynamodb, MemoryDynamoDB):
+            return self.dynamodb.items(table)
         found: list[dict[str, Any]] = []
         start: dict[str, Any] = {}
         while True:

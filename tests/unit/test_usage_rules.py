@@ -143,12 +143,19 @@ def test_an_hour_is_due_when_it_has_ended_and_the_seal_delay_has_passed() -> Non
     assert due_at(at(2026, 11, 10, 5), 600) == at(2026, 11, 10, 6, 10)
 
 
-def test_a_closing_subscription_is_due_at_once_but_never_before_its_timestamp() -> None:
-    now = at(2026, 11, 10, 5, 30)
+def test_a_closing_subscriptions_ended_hours_are_due_at_once() -> None:
+    now = at(2026, 11, 10, 5, 5)
     period = Period(at(2026, 11, 1), closing_deadline=now + HOUR)
-    assert period.due_at(at(2026, 11, 10, 5), 600, now) == now
-    assert period.due_at(at(2026, 11, 10, 6), 600, now) == at(2026, 11, 10, 6)
-    assert period.refuse_at(at(2026, 11, 10, 5)) == now + HOUR
+    assert period.due_at(at(2026, 11, 10, 4), 600, now) == now
+    assert period.refuse_at(at(2026, 11, 10, 4)) == now + HOUR
+
+
+def test_a_closing_subscriptions_running_hour_waits_for_the_last_usage_but_not_for_its_end() -> None:
+    closed = at(2026, 11, 10, 5, 30)
+    period = Period(at(2026, 11, 1), closing_deadline=closed + HOUR)
+    assert period.due_at(at(2026, 11, 10, 5), 600, closed) == at(2026, 11, 10, 5, 55)
+    assert period.due_at(at(2026, 11, 10, 5), 600, closed + 1800) == at(2026, 11, 10, 6)
+    assert period.due_at(at(2026, 11, 10, 6), 600, closed) == at(2026, 11, 10, 6)
 
 
 def test_the_timestamp_is_never_before_activation() -> None:
@@ -218,7 +225,12 @@ def test_usage_of_a_period_with_an_end_stays_before_it() -> None:
 moments = st.integers(at(2026, 1, 1), at(2029, 1, 1))
 
 
-@given(now=moments, age=st.integers(-300, DAY - 1), lifetime=st.integers(0, 40 * DAY), left=st.none() | st.integers(1, HOUR))
+@given(
+    now=moments,
+    age=st.integers(-300, DAY - 1),
+    lifetime=st.integers(0, 40 * DAY),
+    left=st.none() | st.integers(1, HOUR),
+)
 def test_every_candidate_hour_is_one_that_aws_takes(now: int, age: int, lifetime: int, left: int | None) -> None:
     moment, activated = now - age, now - lifetime
     period = Period(activated, None if left is None else now + left)

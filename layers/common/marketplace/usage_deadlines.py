@@ -10,7 +10,7 @@ from marketplace.clock import HOUR
 from marketplace.errors import classified, classified_errors
 from marketplace.items import from_item
 from marketplace.keys import Key
-from marketplace.usage_rules import MAX_AGE, due_at, refuse_at
+from marketplace.usage_rules import MAX_AGE, Period, due_at, refuse_at
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -31,15 +31,15 @@ class UsageDeadlines:
         self._seal_delay = seal_delay
 
     def close(self, subscription_id: str, *, deadline: int, now: int) -> int:
-        """Makes all unsettled usage due now, but not before its Timestamp, and refused from the deadline on. Returns
-        how many records were changed."""
+        """Makes all unsettled usage due in time for the deadline (usage_rules.Period.due_at), and refused from the
+        deadline on. Returns how many records were changed."""
 
         def closing(values: Values) -> Values:
             refused = min(values["refuse_at"], deadline)
             if values["state"] == "held":
                 return {"refuse_at": refused, "due_at": min(values["due_at"], refused)}
-            at_once = max(now, values["timestamp"])
-            return {"refuse_at": refused, "due_at": min(values["due_at"], at_once)}
+            closing_due = Period(values["timestamp"], deadline).due_at(values["hour"], self._seal_delay, now)
+            return {"refuse_at": refused, "due_at": min(values["due_at"], closing_due)}
 
         return self._change(subscription_id, now, closing)
 

@@ -35,6 +35,10 @@ MAX_TAGS = 5
 """Tags in one allocation (botocore model, TagList), and different tag keys in one metering record (metering skill);
 the documents disagree on which is meant, so both are kept."""
 
+FINAL_MARGIN = 35 * 60
+"""How long before its closing deadline a subscription's running hour is metered: late enough for the usage that the
+seller flushes on hearing of the closing, early enough for two runs."""
+
 _TAG_TEXT = re.compile(r"[A-Za-z0-9+ \-=._:/@]+")
 _MAX_TAG_KEY = 100
 _MAX_TAG_VALUE = 256
@@ -181,10 +185,16 @@ class Period:
         return regular if self.closing_deadline is None else min(regular, self.closing_deadline)
 
     def due_at(self, hour: int, seal_delay: int, now: int) -> int:
-        """A closing subscription's usage is due at once, but never before its Timestamp (AWS refuses the future)."""
+        """When an hour is to be metered. While closing, hours that have ended are due at once; the running one stays
+        open for the last usage until FINAL_MARGIN before the deadline, because what comes after its seal may find no
+        hour any more. Never before the Timestamp: AWS refuses the future."""
+        regular = due_at(hour, seal_delay)
         if self.closing_deadline is None:
-            return due_at(hour, seal_delay)
-        return max(now, timestamp_of(hour, self.activated_at))
+            return regular
+        earliest = max(now, timestamp_of(hour, self.activated_at))
+        if hour + HOUR <= now:
+            return earliest
+        return max(earliest, min(regular, self.closing_deadline - FINAL_MARGIN))
 
     def time_to_send(self, hour: int, now: int) -> int:
         """Seconds between the moment this hour can first be sent and AWS's refusal."""

@@ -114,9 +114,11 @@ class UsageStore:
         for booking in bookings:
             tags = tag_set(booking.report.tags)
             added[tags] = added.get(tags, 0) + booking.report.quantity
+        total = sum(added.values())
+        if total > MAX_QUANTITY:
+            return NotBooked({}, "full")
         tagging = self._tagging(target, added)
         untagged = frozenset(b.report.id for b in bookings if tag_set(b.report.tags) in tagging.refused)
-        total = sum(booking.report.quantity for booking in bookings)
         actions = [
             *(self._put_record(target, booking, booking.report.id in untagged, now) for booking in bookings),
             self._count(target, total, len(bookings), tagging, len(untagged)),
