@@ -50,8 +50,8 @@ def chromium() -> str | None:
 
 
 _MISSING: dict[str, Callable[[], str | None]] = {
-    "dynamodb_local": dynamodb_local.missing,
     "docker": docker_missing,
+    "dynamodb_local": dynamodb_local.missing,
     "browser": lambda: None if chromium() else "needs Chromium",
 }
 
