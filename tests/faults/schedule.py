@@ -1,5 +1,6 @@
 """A seller's day made up from a seed: buyers, usage, metering, trouble; and what must hold when it has drained."""
 
+import contextlib
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -11,6 +12,7 @@ from marketplace.clock import DAY, HOUR, hour_of
 from marketplace.errors import UnavailableError
 from marketplace.items import from_item
 from marketplace.metering_record import in_doubt
+from marketplace.seller_events import SellerEvent
 from marketplace.subscription import Subscription
 from marketplace_emulator import Purchase
 from marketplace_emulator import Settings as EmulatorSettings
@@ -293,16 +295,16 @@ class Schedule:
             )
         )
 
+    def _release(self, buyer: _Buyer) -> None:
+        now = self.world.time.seconds()
+        self._quietly(lambda: self.world.deadlines().release(buyer.subscription.id, now=now))
+
     def _reopen(self, dice: random.Random) -> None:
         for buyer in self.buyers:
             if buyer.subscription.status == "closing" and buyer.purchase.id not in self._cancelled:
                 buyer.subscription = replace(buyer.subscription, status="active", closing_deadline=None)
                 self.world.put_subscription(buyer.subscription)
-                self._quietly(
-                    lambda buyer=buyer: self.world.deadlines().release(
-                        buyer.subscription.id, now=self.world.time.seconds()
-                    )
-                )
+                self._release(buyer)
 
     _cancelled: set[str] = set()  # noqa: RUF012 - replaced on the instance by _cancel
 
@@ -336,10 +338,9 @@ class Schedule:
             "LicenseArn": buyer.subscription.license_arn,
             "CustomerAWSAccountId": buyer.subscription.account_id,
         }
-        try:
+        # A fault that was meant for the product may strike here.
+        with contextlib.suppress(Exception):
             client("meteringmarketplace", self.world.marketplace).batch_meter_usage(UsageRecords=[record])
-        except Exception:
-            pass
         self.foreign.add((buyer.subscription.id, dimension, hour))
 
     def _quietly(self, work: Callable[[], Any]) -> None:
@@ -460,7 +461,7 @@ class Schedule:
         return hour.get("reason") == "answered_as_duplicate"
 
     def _check_events(self, hours: dict[Any, Any]) -> None:
-        told = {(event.detail["subscription_id"], event.detail["dimension"], event.detail["hour"], event.kind): event
+        told: dict[tuple[str, str, str, str], SellerEvent] = {(event.detail["subscription_id"], event.detail["dimension"], event.detail["hour"], event.kind): event
                 for event in self.world.bus.events}  # fmt: skip
         for hour in hours.values():
             kind = {"conflict": "Usage Conflict", "unbillable": "Usage Not Billable"}.get(hour["state"])

@@ -8,6 +8,7 @@ from typing import Any
 
 import boto3
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.compat import HTTPHeaders
 from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 from moto.core.models import botocore_stubber
 
@@ -52,7 +53,7 @@ class InProcess:
             raise ConnectionClosedError(endpoint_url=request.url)
         if answer.truncated:
             raise ConnectionClosedError(endpoint_url=request.url)
-        return AWSResponse(request.url, answer.status, answer.headers, _Body(answer.body))
+        return AWSResponse(request.url, answer.status, HTTPHeaders.from_dict(answer.headers), _Body(answer.body))
 
 
 _transport = InProcess()
@@ -67,7 +68,8 @@ def client(service: str, marketplace: Marketplace, region: str = "us-east-1") ->
     _transport.marketplace = marketplace
     _transport.region = region
     if service not in _clients:
-        made = boto3.client(
+        make: Any = boto3.client
+        made = make(
             service,
             region_name="us-east-1",
             aws_access_key_id="testing",

@@ -19,10 +19,11 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     CredentialRetrievalError,
-    HTTPClientError,
     NoCredentialsError,
+    NoRegionError,
+    ParamValidationError,
+    PartialCredentialsError,
 )
-from botocore.exceptions import ConnectionError as BotocoreConnectionError
 
 
 class AwsError(Exception):
@@ -108,6 +109,16 @@ _BY_CODE: dict[str, type[AwsError]] = {
     "ServiceUnavailableException": NoAnswerError,
 }
 
+# What the SDK raises before it asks AWS. Whatever else it raises (timeouts, lost connections, answers that can't be
+# parsed) leaves open whether AWS has acted.
+_CLIENT_SIDE: dict[type[BotoCoreError], type[AwsError]] = {
+    ParamValidationError: InvalidParameterError,
+    NoCredentialsError: SystemicError,
+    PartialCredentialsError: SystemicError,
+    CredentialRetrievalError: SystemicError,
+    NoRegionError: SystemicError,
+}
+
 # ResolveCustomer's token error and STS's expired credentials share a name on some endpoints; only ResolveCustomer
 # takes a registration token, so elsewhere this code speaks of the credentials.
 _TOKEN_OPERATION = "ResolveCustomer"  # noqa: S105 - an operation, not a secret
@@ -116,11 +127,7 @@ _TOKEN_OPERATION = "ResolveCustomer"  # noqa: S105 - an operation, not a secret
 def classified(error: BotoCoreError | ClientError, operation: str = "") -> AwsError:
     """The error of a call to AWS as a member of the tree above; decided on codes and classes, never on texts."""
     if not isinstance(error, ClientError):
-        if isinstance(error, NoCredentialsError | CredentialRetrievalError):
-            return SystemicError(type(error).__name__, str(error))
-        if isinstance(error, HTTPClientError | BotocoreConnectionError):
-            return NoAnswerError(type(error).__name__, str(error))
-        return InvalidParameterError(type(error).__name__, str(error))
+        return _CLIENT_SIDE.get(type(error), NoAnswerError)(type(error).__name__, str(error))
     code = str(error.response.get("Error", {}).get("Code", "Unknown"))
     message = str(error.response.get("Error", {}).get("Message", ""))
     if code == "ExpiredTokenException" and (operation or error.operation_name) != _TOKEN_OPERATION:

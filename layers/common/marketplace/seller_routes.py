@@ -154,7 +154,7 @@ class SellerRoutes:
         results = self.recorder.record(body.records, validate=validate)
         counts: dict[str, int] = {}
         for result in results:
-            name = f"Usage{str(result['status']).capitalize()}"
+            name = f"Report{str(result['status']).capitalize()}"
             counts[name] = counts.get(name, 0) + 1
         outcome = "UsageValidated" if validate else "UsageReported"
         return Answer(json_response(200, {"results": results}), outcome, counts={} if validate else counts)

@@ -127,7 +127,7 @@ def _from_cursor(cursor: str, pk: str, first: str, last: str) -> Key:
     try:
         given = json.loads(base64.urlsafe_b64decode(cursor.encode()))
         key = Key(*given)
-        valid = key.pk == pk and first <= key.sk <= last
+        valid = key.pk == pk and first <= key.sk <= last and key.sk.isascii()
     except (binascii.Error, ValueError, TypeError) as error:
         raise InvalidCursorError("the cursor is not one of this API's") from error
     if not valid:
