@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SAM_ENV := .tools/sam
 CHECKOV_ENV := .tools/checkov
-TYPED := layers functions emulator local tests bench tools conftest.py
+TYPED := layers functions emulator/marketplace_emulator local tests bench tools conftest.py
 IMPORTS := PYTHONPATH=.:layers/common:emulator
 export SAM_CLI_TELEMETRY := 0
 
