@@ -16,6 +16,7 @@ from marketplace.seller_events import SellerEvent
 from marketplace.subscription import Subscription
 from marketplace.subscription_store import Stored, SubscriptionStore
 from tests.support.lifecycle_world import AGREEMENT, LICENSED, LifecycleWorld, Source, notification
+from tests.support.memory_store import MemoryStore
 from tests.support.tables import Tables
 
 HISTORY = [
@@ -24,36 +25,39 @@ HISTORY = [
     "eventbridge_purchase_agreement_ended",
     "eventbridge_license_deprovisioned",
 ]
+type Store = SubscriptionStore | MemoryStore
 WHO = {"id": LICENSED, "integration": "license", "product_code": "p"}
 EVENT = SellerEvent("Subscription Activated", "evt-1", 5, {"a": 1})
 
 
-@pytest.fixture(params=["moto", pytest.param("local", marks=pytest.mark.dynamodb_local)])
-def store(request: pytest.FixtureRequest) -> SubscriptionStore:
+@pytest.fixture(params=["memory", "moto", pytest.param("local", marks=pytest.mark.dynamodb_local)])
+def store(request: pytest.FixtureRequest) -> Any:
     engine = request.param
+    if engine == "memory":
+        return MemoryStore()
     client = request.getfixturevalue(f"{engine}_dynamodb")
     tables: Tables = request.getfixturevalue(f"{engine}_tables")
     return SubscriptionStore(client, tables.subscriptions, sleep=lambda _: None)
 
 
-def read(store: SubscriptionStore) -> Stored:
+def read(store: Store) -> Stored:
     found = store.read(LICENSED)
     assert found is not None
     return found
 
 
-def write(store: SubscriptionStore, stored: Stored | None, **changes: Any) -> bool:
+def write(store: Store, stored: Stored | None, **changes: Any) -> bool:
     return store.write(LICENSED, read=stored, changes={"status": "active", **changes}, defaults=WHO)
 
 
-def test_a_new_subscription_is_written_once(store: SubscriptionStore) -> None:
+def test_a_new_subscription_is_written_once(store: Store) -> None:
     assert store.read(LICENSED) is None
     assert write(store, None)
     assert not write(store, None)
     assert read(store).subscription.version == 1
 
 
-def test_a_write_stands_only_on_what_was_read(store: SubscriptionStore) -> None:
+def test_a_write_stands_only_on_what_was_read(store: Store) -> None:
     write(store, None)
     first = read(store)
     assert write(store, first, offer_id="offer-1")
@@ -61,20 +65,23 @@ def test_a_write_stands_only_on_what_was_read(store: SubscriptionStore) -> None:
     assert read(store).subscription.offer_id == "offer-1"
 
 
-def test_none_removes_and_defaults_fill_in_only(store: SubscriptionStore) -> None:
+def test_none_removes_and_defaults_fill_in_only(store: Store) -> None:
     write(store, None, offer_id="offer-1")
     assert store.write(LICENSED, read=read(store), changes={"offer_id": None}, defaults={**WHO, "product_code": "q"})
     found = read(store).subscription
     assert (found.offer_id, found.product_code) == (None, "p")
 
 
-def test_a_subscription_that_never_had_a_version_can_be_written(store: SubscriptionStore) -> None:
-    item = {"id": {"S": LICENSED}, "integration": {"S": "license"}, "product_code": {"S": "p"}}
-    store._client.put_item(TableName=store._table, Item={**keys.subscription(LICENSED).item(), **item})
+def test_a_subscription_that_never_had_a_version_can_be_written(store: Store) -> None:
+    if isinstance(store, MemoryStore):
+        store._subscriptions[LICENSED] = {**WHO}
+    else:
+        item = {name: {"S": value} for name, value in WHO.items()}
+        store._client.put_item(TableName=store._table, Item={**keys.subscription(LICENSED).item(), **item})
     assert write(store, read(store))
 
 
-def test_an_event_is_in_the_outbox_only_with_its_change(store: SubscriptionStore) -> None:
+def test_an_event_is_in_the_outbox_only_with_its_change(store: Store) -> None:
     write(store, None)
     old = read(store)
     write(store, old)
@@ -86,7 +93,7 @@ def test_an_event_is_in_the_outbox_only_with_its_change(store: SubscriptionStore
     assert store.unpublished(LICENSED) == []
 
 
-def test_what_is_kept_comes_back_as_it_was_in_the_order_of_events(store: SubscriptionStore) -> None:
+def test_what_is_kept_comes_back_as_it_was_in_the_order_of_events(store: Store) -> None:
     for name in [*reversed(HISTORY), HISTORY[0]]:
         found = notification(name)
         store.keep(keys.event(LICENSED, found.time, found.id), found)
@@ -96,14 +103,14 @@ def test_what_is_kept_comes_back_as_it_was_in_the_order_of_events(store: Subscri
     assert store.waiting(AGREEMENT) == expected
 
 
-def test_joins_go_both_ways_and_once(store: SubscriptionStore) -> None:
+def test_joins_go_both_ways_and_once(store: Store) -> None:
     for subscription_id in ("sub-b", "sub-a", "sub-b"):
         store.join(AGREEMENT, subscription_id)
     assert store.joined(AGREEMENT) == ["sub-a", "sub-b"]
     assert store.waiting(AGREEMENT) == []
 
 
-def test_subscriptions_are_found_by_status_and_account(store: SubscriptionStore) -> None:
+def test_subscriptions_are_found_by_status_and_account(store: Store) -> None:
     for number, status in enumerate(["active", "active", "active", "ended"]):
         store.write(
             f"sub-{number}",

@@ -19,6 +19,7 @@ from marketplace.requests import Requests
 from marketplace.seller_events import SellerBus
 from marketplace.subscription import Subscription
 from marketplace.subscription_store import SubscriptionStore
+from tests.support.seller_schemas import check
 from tests.support.tables import Tables
 
 EVENTS = Path(__file__).resolve().parents[2] / "events"
@@ -74,6 +75,7 @@ class EventsClient:
                 self.failing -= 1
                 results.append({"ErrorCode": "InternalFailure"})
                 continue
+            check(entry["DetailType"], json.loads(entry["Detail"]))
             self.put.append(entry)
             results.append({"EventId": str(len(self.put))})
         return {"FailedEntryCount": sum("ErrorCode" in result for result in results), "Entries": results}

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from marketplace import keys, rebuild, requests
+from marketplace import aws, keys, rebuild, requests
 from marketplace.clock import DAY
 from marketplace.errors import ThrottledError
 from marketplace.rebuild import Rebuild
@@ -89,7 +89,7 @@ def test_the_command_shows_and_writes(world: LifecycleWorld, monkeypatch: pytest
     damage(world)
     shown: list[str] = []
     monkeypatch.setattr(rebuild, "utc_now", world.time.now)
-    monkeypatch.setattr(rebuild.aws, "sqs", lambda: world.sqs)
+    monkeypatch.setattr(aws, "sqs", lambda: world.sqs)
     table = ["--table", world.tables.subscriptions]
     assert rebuild.main([*table, "--all"], shown.append) == 1
     assert rebuild.main([*table, "--subscription", LICENSED, "--write", "--queue-url", "q"], shown.append) == 1

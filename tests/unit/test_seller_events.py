@@ -14,9 +14,18 @@ from marketplace.requests import Requests
 from marketplace.seller_events import SellerBus, SellerEvent, from_outbox, outbox_item, stable_id
 from tests.support.lifecycle_world import EventsClient, QueueClient
 
+ID = "evt-" + "a" * 26
+
 
 def event(number: int = 1) -> SellerEvent:
-    return SellerEvent("Usage Conflict", f"evt-{number}", 1_787_236_200, {"quantity": number})
+    detail = {
+        "subscription_id": "sub-" + "a" * 26,
+        "dimension": "api_calls",
+        "hour": "2026-08-20T13:00:00Z",
+        "quantity": number,
+        "reason": "duplicate_record",
+    }
+    return SellerEvent("Usage Conflict", ID, 1_787_236_200, detail)
 
 
 def bus(client: EventsClient) -> SellerBus:
@@ -34,7 +43,7 @@ class TestBus:
             "seller",
         )
         assert entry["Time"] == datetime(2026, 8, 20, 14, 30, tzinfo=UTC)
-        assert json.loads(entry["Detail"]) == {"id": "evt-1", "quantity": 1, "time": "2026-08-20T14:30:00Z"}
+        assert json.loads(entry["Detail"]) == {"id": ID, "time": "2026-08-20T14:30:00Z", **event().detail}
 
     def test_many_events_go_in_tens(self) -> None:
         client = EventsClient()
@@ -60,7 +69,7 @@ class TestBus:
     def test_the_outbox_keeps_an_event_as_it_is(self) -> None:
         item = outbox_item("sub-1", event())
         assert from_outbox(item) == event()
-        assert (item["pk"], item["sk"]) == ({"S": "SUB#sub-1"}, {"S": "OUTBOX#evt-1"})
+        assert (item["pk"], item["sk"]) == ({"S": "SUB#sub-1"}, {"S": f"OUTBOX#{ID}"})
 
 
 class TestRequests:

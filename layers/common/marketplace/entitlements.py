@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from marketplace import keys
 from marketplace.batch_read import read_items
-from marketplace.clock import HOUR, Clock, epoch
+from marketplace.clock import HOUR, Clock, epoch, iso
 from marketplace.entitlement_rules import Decision, Entitlement, Reason, decide, refused_by_status
 from marketplace.errors import AwsError, ThrottledError, classified_errors
 from marketplace.identity import Identity, LicenseIdentity, normalised_license_arn
@@ -357,10 +357,17 @@ def _changed_event(before: _Stored, after: Mapping[str, Entitlement], now: int, 
         {
             "subscription_id": subscription.id,
             "tenant_id": subscription.tenant_id,
-            "before": {dimension: known.as_values() for dimension, known in before.entitlements.items()},
-            "after": {dimension: known.as_values() for dimension, known in after.items()},
+            "before": _told(before.entitlements),
+            "after": _told(after),
         },
     )
+
+
+def _told(entitlements: Mapping[str, Entitlement]) -> dict[str, Any]:
+    return {
+        dimension: granted.as_values() | ({} if granted.expires_at is None else {"expires_at": iso(granted.expires_at)})
+        for dimension, granted in entitlements.items()
+    }
 
 
 def _is_of(row: Mapping[str, Any], identity: Identity) -> bool:

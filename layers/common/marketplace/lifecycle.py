@@ -138,7 +138,7 @@ class Lifecycle:
         if request.reason in _JOINING:
             agreements = dict.fromkeys([*stored.subscription.agreement_ids, request.agreement_id])
             facts = self._joined_facts(request.subscription_id, filter(None, agreements))
-        standing = self._apply(request.subscription_id, None, facts)
+        standing = self._apply(request.subscription_id, None, facts, agreement_id=request.agreement_id)
         if standing is None:
             return "unknown_subscription"
         release = self._refused_before_activation(request, standing)
@@ -238,9 +238,14 @@ class Lifecycle:
         return self._read_back(subscription_id, attempt=0 if activated else None)
 
     def _apply(
-        self, subscription_id: str, notification: Notification | None, facts: Sequence[Fact]
+        self,
+        subscription_id: str,
+        notification: Notification | None,
+        facts: Sequence[Fact],
+        agreement_id: str | None = None,
     ) -> _Standing | None:
         """Adds the facts to the subscription and writes down the state that follows, with the event that tells of it.
+        `agreement_id`: one that a registration named, of which no fact may be known yet.
 
         None when there is no such subscription and the notification doesn't say who it would be.
         """
@@ -254,7 +259,7 @@ class Lifecycle:
             whole = merged(known, facts)
             state, history = folded(whole, now), compacted(whole, now)
             defaults = _who(subscription_id, identity, notification)
-            changes = state_changes(state, history, read)
+            changes = state_changes(state, history, read, agreement_id)
             if _any_activation(history, known):
                 changes["activation_seen_at"] = now
             if read is not None and _is_settled(read, changes, defaults):
@@ -337,9 +342,11 @@ def _who(subscription_id: str, identity: Identity | None, notification: Notifica
             return {**who, "integration": "legacy", "customer_identifier": customer_identifier}
 
 
-def state_changes(state: State, history: Sequence[Fact], read: Stored | None) -> dict[str, Any]:
+def state_changes(
+    state: State, history: Sequence[Fact], read: Stored | None, agreement_id: str | None = None
+) -> dict[str, Any]:
     """The attributes that the state decides, None for one that it leaves empty."""
-    listed = read.subscription.agreement_ids if read is not None else ()
+    listed = [*(read.subscription.agreement_ids if read is not None else ()), *filter(None, [agreement_id])]
     changes: dict[str, Any] = {
         "status": state.status,
         "activated_at": state.activated_at,

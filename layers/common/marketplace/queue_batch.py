@@ -4,7 +4,7 @@ Source: Lambda Developer Guide: partial batch responses for SQS; SQS Developer G
 receives that the queue allows, SQS moves the message to the dead-letter queue.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,7 +35,7 @@ def wait_before_receive(receive_count: int) -> int:
 
 
 def handle_each(
-    records: list[Mapping[str, Any]],
+    records: Sequence[Mapping[str, Any]],
     handle: Callable[[QueueMessage], None],
     *,
     sqs: "SQSClient",

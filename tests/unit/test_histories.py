@@ -1,0 +1,202 @@
+"""Random histories of several buyers with several licences, delivered in any order and repeatedly, registrations among
+them: they always end in the same state, and no agreement touches a licence that isn't its own.
+
+`HISTORIES=10000 pytest tests/unit/test_histories.py` runs more of them.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marketplace import keys
+from marketplace.clock import DAY, iso
+from marketplace.entitlements import Synced
+from marketplace.identity import LegacyIdentity, LicenseIdentity
+from marketplace.lifecycle import Lifecycle
+from marketplace.notifications import LookAgain, Notification, QueueMessage, parsed
+from marketplace.outbox import Outbox
+from marketplace.requests import REGISTERED, Requests
+from marketplace.seller_events import SellerBus, stable_id
+from marketplace.subscription_store import Stored
+from tests.support.lifecycle_world import EventsClient, QueueClient, Timeline, Usage, at, sample
+from tests.support.memory_store import MemoryStore
+
+EXAMPLES = int(os.environ.get("HISTORIES", "200"))
+START = at("2026-08-20T00:00:00Z")
+LICENSES = [f"arn:aws:license-manager::294406891311:license:l-{number:032x}" for number in range(3)]
+AGREEMENTS = {
+    license_arn: [f"agmt-{number}-{turn}" for turn in range(2)] for number, license_arn in enumerate(LICENSES)
+}
+CUSTOMERS = ["X01", "X02"]
+IDS = [LicenseIdentity(license_arn).subscription_id for license_arn in LICENSES] + [
+    LegacyIdentity("legacy", customer).subscription_id for customer in CUSTOMERS
+]
+LICENSE_EVENT: dict[str, Any] = json.loads(sample("eventbridge_license_updated")[0]["body"])
+ENVELOPE: dict[str, Any] = json.loads(sample("sns_subscribe_success")[0]["body"])
+
+
+@dataclass(frozen=True)
+class Registration:
+    license_arn: str
+    agreement_id: str
+
+
+type Step = QueueMessage | Registration
+
+
+class NoEntitlements:
+    """Grants nothing, always; what is read back is another test's matter."""
+
+    def sync(self, subscription_id: str) -> Synced:
+        return Synced((), False, 0)
+
+
+class World:
+    """The real lifecycle on a store in memory."""
+
+    def __init__(self) -> None:
+        self.store, self.bus, self.usage, self.time = MemoryStore(), EventsClient(), Usage(), Timeline(START + DAY)
+        store: Any = self.store
+        bus = SellerBus(self.bus, "seller")  # type: ignore[arg-type]
+        self.lifecycle = Lifecycle(
+            store=store,
+            entitlements=NoEntitlements(),  # type: ignore[arg-type]
+            usage=self.usage,
+            bus=bus,
+            outbox=Outbox(store, bus),
+            queue=Requests(QueueClient(), "queue"),  # type: ignore[arg-type]
+            clock=self.time.now,
+        )
+
+    def take(self, step: Step) -> None:
+        if isinstance(step, Registration):
+            self._register(step)
+            return
+        found = parsed(step)
+        assert isinstance(found, Notification)
+        self.lifecycle.receive(found)
+
+    def _register(self, step: Registration) -> None:
+        subscription_id = LicenseIdentity(step.license_arn).subscription_id
+        who = {"id": subscription_id, "integration": "license", "product_code": "p", "license_arn": step.license_arn}
+        read = self.store.read(subscription_id)
+        listed = {"agreement_ids": [step.agreement_id], "status": "pending"} if read is None else {}
+        self.store.write(subscription_id, read=read, changes=listed, defaults=who)
+        self.store.join(step.agreement_id, subscription_id)
+        self.lifecycle.look_again(
+            LookAgain(subscription_id=subscription_id, reason=REGISTERED, agreement_id=step.agreement_id)
+        )
+
+    def states(self) -> dict[str, dict[str, Any]]:
+        found = {subscription_id: self.store.read(subscription_id) for subscription_id in IDS}
+        return {subscription_id: _comparable(stored) for subscription_id, stored in found.items() if stored is not None}
+
+
+def _comparable(stored: Stored) -> dict[str, Any]:
+    ignored = {"version", "activation_seen_at"}
+    return {name: value for name, value in stored.values.items() if name not in ignored}
+
+
+def message(body: dict[str, Any]) -> QueueMessage:
+    return QueueMessage(message_id="m", body=json.dumps(body), sent_at_ms=START * 1000)
+
+
+def event(title: str, minute: int, detail: dict[str, Any]) -> QueueMessage:
+    about = {"detail-type": f"{title} - Proposer", "time": iso(START + minute * 60)}
+    shared = {"acceptor": {"accountId": "111122223333"}}
+    event_id = stable_id(title, minute, json.dumps(detail))
+    return message({**LICENSE_EVENT, **about, "id": event_id, "detail": {**shared, **detail}})
+
+
+@st.composite
+def steps(draw: st.DrawFn) -> Step:
+    minute = draw(st.integers(0, 600))
+    kind = draw(st.sampled_from(["created", "ended", "updated", "deprovisioned", "legacy", "registration", "other"]))
+    if kind == "legacy":
+        action = draw(
+            st.sampled_from(["subscribe-success", "subscribe-fail", "unsubscribe-pending", "unsubscribe-success"])
+        )
+        body = {"action": action, "customer-identifier": draw(st.sampled_from(CUSTOMERS)), "product-code": "legacy"}
+        timed = {"MessageId": stable_id(minute, json.dumps(body)), "Timestamp": iso(START + minute * 60)}
+        return message({**ENVELOPE, **timed, "Message": json.dumps(body)})
+    license_arn = draw(st.sampled_from(LICENSES))
+    agreement_id = draw(st.sampled_from(AGREEMENTS[license_arn]))
+    if kind == "registration":
+        return Registration(license_arn, agreement_id)
+    if kind in {"updated", "deprovisioned"}:
+        named = {"agreement": {"id": agreement_id}, "license": {"arn": license_arn}, "product": {"code": "p"}}
+        return event(f"License {kind.title()}", minute, named)
+    status = draw(st.sampled_from(["ACTIVE", "CANCELLED", "EXPIRED", "RENEWED", "REPLACED", "TERMINATED"]))
+    starts = iso(START + draw(st.integers(0, 600)) * 60)
+    intent = draw(st.sampled_from(["NEW", "RENEW", "REPLACE"]))
+    agreement = {"id": agreement_id, "status": status, "intent": intent, "startTime": starts}
+    title = {"created": "Purchase Agreement Created", "ended": "Purchase Agreement Ended"}.get(kind, "Something New")
+    return event(title, minute, {"agreement": agreement})
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(st.data(), st.lists(steps(), min_size=1, max_size=12))
+def test_any_order_and_any_repetition_ends_in_the_same_state(data: st.DataObject, history: list[Step]) -> None:
+    repeated = data.draw(st.lists(st.sampled_from(history), max_size=6))
+    first, second = World(), World()
+    for step in history:
+        first.take(step)
+    for step in data.draw(st.permutations([*history, *repeated])):
+        second.take(step)
+    assert _unordered(first.states()) == _unordered(second.states())
+    for subscription_id in IDS:
+        assert second.store.unpublished(subscription_id) == []
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(st.lists(steps(), min_size=1, max_size=12), st.sampled_from(LICENSES))
+def test_what_happens_to_one_licence_is_nothing_to_another(history: list[Step], license_arn: str) -> None:
+    own = set(AGREEMENTS[license_arn])
+    together, alone = World(), World()
+    for step in history:
+        together.take(step)
+        if _concerns(step, license_arn, own):
+            alone.take(step)
+    subscription_id = LicenseIdentity(license_arn).subscription_id
+    assert together.states().get(subscription_id) == alone.states().get(subscription_id)
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(st.lists(steps(), min_size=1, max_size=12))
+def test_a_seller_who_hears_everything_knows_the_status(history: list[Step]) -> None:
+    world = World()
+    for step in history:
+        world.take(step)
+    for subscription_id, values in world.states().items():
+        told = [
+            json.loads(entry["Detail"])["status"]
+            for entry in world.bus.put
+            if json.loads(entry["Detail"]).get("subscription_id") == subscription_id
+        ]
+        assert (told[-1] if told else "pending") == values["status"]
+
+
+def _concerns(step: Step, license_arn: str, agreements: set[str]) -> bool:
+    if isinstance(step, Registration):
+        return step.license_arn == license_arn
+    found = parsed(step)
+    return isinstance(found, Notification) and (found.license_arn == license_arn or found.agreement_id in agreements)
+
+
+def _unordered(states: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Without what only says which of two equal descriptions of a buyer came first."""
+    who = {"account_id", "product_code"}
+    return {
+        subscription_id: {name: value for name, value in values.items() if name not in who}
+        | {"agreement_ids": sorted(values.get("agreement_ids", ()))}
+        for subscription_id, values in states.items()
+    }
+
+
+def test_the_partitions_of_the_memory_store_are_those_of_the_keys() -> None:
+    assert keys.subscription_pk("x") == "SUB#x"
+    assert keys.agreement_pk("agmt-1-0") == "AGREEMENT#agmt-1-0"
