@@ -44,6 +44,11 @@ _NO_HOUR = Rejection("no_open_hour", "no hour that AWS Marketplace still accepts
 _BUSY = Rejection(
     "busy", "other reports were changing the same hour; send this record again with the same id", retryable=True
 )
+_REPEATED = Rejection(
+    "repeated_id",
+    "this id stands earlier in the request with other content, which was not recorded; send this record again",
+    retryable=True,
+)
 _UNAVAILABLE = Rejection(
     "unavailable",
     "the store gave no answer; send this record again with the same id, it is counted once",
@@ -299,11 +304,13 @@ def _rejected(record_id: str | None, rejection: Rejection) -> Result:
 
 
 def _repetition(again: UsageReport | Rejection, first: UsageReport | Rejection, result: Result) -> Result:
-    """The result of an id that stands twice in one request."""
+    """The result of an id that stands twice in one request. Only if the first was recorded can it be said at once what
+    becomes of other content."""
     if isinstance(again, Rejection) or isinstance(first, Rejection):
         raise TypeError("only valid reports are compared")
     if again.content_digest != first.content_digest:
-        return _conflict(again.id)
+        recorded = result["status"] in {"recorded", "duplicate"}
+        return _conflict(again.id) if recorded else _rejected(again.id, _REPEATED)
     return {**result, "status": "duplicate"} if result["status"] == "recorded" else dict(result)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from marketplace.clock import DAY, HOUR, epoch, hour_of
 from marketplace.identity import SUBSCRIPTION_ID
@@ -50,6 +50,19 @@ def _only_text(value: object) -> object:
     return value
 
 
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be blank")
+    return value
+
+
+def _in_utc(value: datetime | None) -> datetime | None:
+    try:
+        return None if value is None else value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("must lie between the years 1 and 9999 in UTC") from error
+
+
 def _valid_tags(value: object) -> object:
     if value is None:
         return value
@@ -60,7 +73,7 @@ def _valid_tags(value: object) -> object:
     for key, text in value.items():
         if not isinstance(text, str) or not text:
             raise ValueError("every value must be a text that isn't empty; leave the tag out instead")
-        if len(key) > _MAX_TAG_KEY or not _TAG_TEXT.fullmatch(key):
+        if not isinstance(key, str) or len(key) > _MAX_TAG_KEY or not _TAG_TEXT.fullmatch(key):
             raise ValueError(f"a key must be 1-{_MAX_TAG_KEY} characters of a-z A-Z 0-9 + space - = . _ : / @")
         if len(text) > _MAX_TAG_VALUE or not _TAG_TEXT.fullmatch(text):
             raise ValueError(f"a value must be 1-{_MAX_TAG_VALUE} characters of a-z A-Z 0-9 + space - = . _ : / @")
@@ -75,10 +88,12 @@ class UsageReport(BaseModel, frozen=True, extra="forbid"):
 
     id: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,128}$", strict=True)]
     subscription_id: Annotated[str, Field(pattern=SUBSCRIPTION_ID.pattern, strict=True)] | None = None
-    license_arn: Annotated[str, Field(min_length=1, max_length=2048, strict=True)] | None = None
+    license_arn: (
+        Annotated[str, Field(min_length=1, max_length=2048, strict=True), AfterValidator(_not_blank)] | None
+    ) = None
     dimension: Annotated[str, Field(min_length=1, max_length=255, strict=True)]
     quantity: Annotated[int, Field(strict=True, ge=0, le=MAX_QUANTITY)]
-    timestamp: Annotated[AwareDatetime | None, BeforeValidator(_only_text)] = None
+    timestamp: Annotated[AwareDatetime | None, BeforeValidator(_only_text), AfterValidator(_in_utc)] = None
     tags: Annotated[dict[str, str] | None, BeforeValidator(_valid_tags)] = None
 
     @model_validator(mode="after")
@@ -96,7 +111,7 @@ class UsageReport(BaseModel, frozen=True, extra="forbid"):
             self.license_arn,
             self.dimension,
             self.quantity,
-            None if self.timestamp is None else self.timestamp.astimezone(UTC).isoformat(),
+            None if self.timestamp is None else self.timestamp.isoformat(),
             sorted((self.tags or {}).items()),
         ]
         return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
