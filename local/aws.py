@@ -2,13 +2,15 @@
 
 Three things moto does not do by itself. Its time is the real one: here it is the emulator's, so message timers and
 visibility timeouts pass when a person moves the clock. Its transactions are neither atomic under threads nor cheap
-(they copy the whole table once for every item): here requests are handled one at a time, and a failed transaction
-puts back the items it touched. And what is put on a bus goes nowhere: here it is kept, to be watched.
+(they copy the whole table once for every item), and its queries sort the whole table: here requests are handled one at
+a time, a failed transaction puts back the items it touched, and only what a query finds is sorted. And what is put on
+a bus goes nowhere: here it is kept, to be watched.
 """
 
 import copy
 import io
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from unittest import mock
+from urllib.parse import unquote
 
 import boto3
 import moto.core.utils
@@ -24,16 +27,15 @@ from moto.backends import get_backend
 from moto.dynamodb.exceptions import MockValidationException, TransactionCanceledException
 from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.table import Table
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
-from werkzeug.serving import make_server
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
 from local.template import ACCOUNT, REGION, Deployment
+from local.web import RequestHandler, Server
 
 _JUST_AFTER = 0.001
 """moto shows a message again after the moment, not at it; it counts milliseconds."""
 
-type Environ = dict[str, Any]
-type StartResponse = Callable[..., Any]
+type Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +60,19 @@ class LocalAws:
         self.sent = threading.Condition()
         self.events: list[BusEvent] = []
         self.on_event: Callable[[BusEvent], None] = lambda _: None
-        self._app = DomainDispatcherApplication(create_backend_app)
-        self._server = make_server(host, port, self._answer, threaded=True, request_handler=_QuietHandler)
-        self.port = self._server.server_port
-        self.url = f"http://{_reachable(host)}:{self.port}"
+        self._dispatcher = DomainDispatcherApplication(create_backend_app)
+        self._applications: dict[str, Application] = {}
+        self._server = Server(host, port, _AwsHandler, self)
+        self.port, self.url = self._server.port, self._server.url
         _reset()
         self._cleanup.callback(_reset)
         self._cleanup.enter_context(mock.patch.object(moto.core.utils, "utcnow", self._naive_now))
         self._cleanup.enter_context(_plain_transactions())
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="moto", daemon=True)
-        self._thread.start()
+        self._cleanup.enter_context(mock.patch.object(Table, "all_items", _all_items))
 
     def stop(self) -> None:
         """Stop the server and forget what it held."""
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._server.stop()
         self._cleanup.close()
 
     def client(self, service: str) -> Any:
@@ -113,22 +112,33 @@ class LocalAws:
             moments = (max(message.visible_at, message.delayed_until) / 1000 for message in _queue(queue)._messages)
             return min((moment + _JUST_AFTER for moment in moments if moment + _JUST_AFTER > now), default=None)
 
-    def _answer(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def answer(self, environ: dict[str, Any], body: bytes) -> tuple[str, list[tuple[str, str]], bytes]:
+        """Status line, headers and body of one request; `environ` is WSGI's without the body."""
         target = environ.get("HTTP_X_AMZ_TARGET", "")
-        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        environ["wsgi.input"] = io.BytesIO(body)
         if target == "AmazonSQS.ReceiveMessage" and b'"WaitTimeSeconds"' in body:
             # A long poll may not hold everyone else up; and by a clock that stands still it would never end.
             body = json.dumps({**json.loads(body), "WaitTimeSeconds": 0}).encode()
-            environ["wsgi.input"], environ["CONTENT_LENGTH"] = io.BytesIO(body), str(len(body))
+        environ |= {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+        started: list[tuple[str, list[tuple[str, str]]]] = []
         with self._lock:
-            answer = b"".join(self._app(environ, start_response))
+            application = self._application(target, environ)
+            content = b"".join(application(environ, lambda status, headers, _=None: started.append((status, headers))))
         if target == "AWSEvents.PutEvents":
-            self._keep(body, answer)
+            self._keep(body, content)
         elif target.startswith("AmazonSQS."):
             with self.sent:
                 self.sent.notify_all()
-        return [answer]
+        return *started[0], content
+
+    def _application(self, target: str, environ: dict[str, Any]) -> Application:
+        """The part of moto that answers a service. moto looks for it on disk at every request, so it is remembered."""
+        service = target.partition(".")[0]
+        if service not in self._applications:
+            found: Application = self._dispatcher.get_application(environ)
+            if not service:
+                return found
+            self._applications[service] = found
+        return self._applications[service]
 
     def _keep(self, body: bytes, answer: bytes) -> None:
         with suppress(ValueError, KeyError):
@@ -146,13 +156,36 @@ class LocalAws:
                     self.on_event(event)
 
 
-class _QuietHandler(MotoRequestHandler):
-    def log_request(self, *_: Any) -> None:
-        """The functions' own logs are enough."""
+class _AwsHandler(RequestHandler):
+    def _serve(self) -> None:
+        body = self.read_body()
+        if body is None:
+            return
+        path, _, query = self.path.partition("?")
+        host, _, port = self.headers.get("Host", "localhost").partition(":")
+        environ: dict[str, Any] = {
+            "REQUEST_METHOD": self.command,
+            "SCRIPT_NAME": "",
+            "PATH_INFO": unquote(path),
+            "RAW_URI": self.path,
+            "QUERY_STRING": query,
+            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+            "SERVER_NAME": host,
+            "SERVER_PORT": port or "80",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "REMOTE_ADDR": self.client_address[0],
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "http",
+            "wsgi.errors": sys.stderr,
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": False,
+            "wsgi.run_once": False,
+            **{f"HTTP_{name.upper().replace('-', '_')}": value for name, value in self.headers.items()},
+        }
+        status, headers, content = self.application.answer(environ, body)
+        self.send(int(status.split()[0]), [(name.lower(), value) for name, value in headers], content)
 
-
-def _reachable(host: str) -> str:
-    return "127.0.0.1" if host in ("0.0.0.0", "::", "") else host  # noqa: S104 - the address to show, not to bind
+    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = _serve  # noqa: N815 - http.server's names
 
 
 def _queue(name: str) -> Any:
@@ -188,6 +221,13 @@ def _plain_transactions() -> Iterator[None]:
         mock.patch.object(Table, "__deepcopy__", lambda table, _memo: table, create=True),
     ):
         yield
+
+
+def _all_items(table: Table) -> list[Any]:
+    """moto's own, without sorting: Query sorts what it has found, and nothing here scans."""
+    if table.range_key_attr is None:
+        return list(table.items.values())
+    return [item for items in table.items.values() for item in items.values()]
 
 
 def _touched(backend: DynamoDBBackend, transact_items: list[dict[str, Any]]) -> Iterator[tuple[Any, Any, Any]]:

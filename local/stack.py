@@ -9,7 +9,7 @@ import errno
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -304,12 +304,10 @@ class Stack:
 
 @contextmanager
 def _port(who: str, port: int) -> Iterator[None]:
-    """Say whose port is taken. (moto's server ends the process instead of raising.)"""
+    """Say whose port is taken."""
     try:
-        with suppress(SystemExit):
-            yield
-            return
+        yield
     except OSError as error:
         if error.errno not in (errno.EADDRINUSE, errno.EACCES):
             raise
-    raise StackError(f"port {port} for {who} is taken; choose another, or 0 for any")
+        raise StackError(f"port {port} for {who} is taken; choose another, or 0 for any") from error
