@@ -73,11 +73,12 @@ check-locks: $(VENV)/.installed
 test: $(VENV)/.installed ## every test this machine can run
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
-faults: $(VENV)/.installed ## the fault schedules at full length
-	$(BIN)/python -m pytest -n 2 tests/faults $(ARGS)
+SEEDS ?= 10000
+faults: $(VENV)/.installed ## SEEDS=10000 fault schedules: is every unit billed exactly once?
+	$(IMPORTS) $(BIN)/python -m tests.faults --seeds $(SEEDS) $(ARGS)
 
-bench: $(VENV)/.installed ## the benchmarks
-	@for script in bench/*.py; do echo "== $$script"; $(IMPORTS) $(BIN)/python $$script || exit 1; done
+bench: $(VENV)/.installed ## the benchmarks (ARGS="metering idle" for some of them)
+	$(IMPORTS) $(BIN)/python -m bench $(ARGS)
 
 fmt: $(VENV)/.installed ## format and mend what can be mended by itself
 	$(BIN)/ruff check --fix .
