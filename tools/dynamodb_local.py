@@ -16,7 +16,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -76,12 +76,16 @@ def free_port() -> int:
     return port
 
 
-def start(port: int) -> subprocess.Popen[bytes]:
+QUICK_TO_START = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+"""Java's options for tests: little memory, no late compilation."""
+
+
+def start(port: int, java_options: Sequence[str] = QUICK_TO_START) -> subprocess.Popen[bytes]:
     """Start DynamoDB Local on `port` (every interface) and answer its process once it takes connections."""
     home = fetch()
     process = subprocess.Popen(
         [
-            *("java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
+            *("java", *java_options),
             *("-Djava.library.path=DynamoDBLocal_lib", "-jar", "DynamoDBLocal.jar"),
             *("-inMemory", "-sharedDb", "-disableTelemetry", "-port", str(port)),
         ],

@@ -19,9 +19,12 @@ boto3 would build a host name for any other region."""
 
 
 def dynamodb() -> "DynamoDBClient":
+    """The SDK's check of every attribute against the service model is off: it costs a third of the CPU of a metering
+    run (docs/performance.md), and requests are made by a few modules whose tests run with the check on."""
     return boto3.client(
         "dynamodb",
         config=Config(
+            parameter_validation=False,
             connect_timeout=2,
             read_timeout=5,
             retries={"mode": "standard", "total_max_attempts": 4},

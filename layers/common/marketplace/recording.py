@@ -21,7 +21,7 @@ from marketplace.usage_rules import (
     parsed,
     timestamp_of,
 )
-from marketplace.usage_store import Booked, Booking, NotBooked, Target, UsageStore
+from marketplace.usage_store import MAX_ACTIONS, Booked, Booking, Job, NotBooked, Target, UsageStore
 
 type Result = dict[str, object]
 
@@ -157,20 +157,59 @@ class UsageRecorder:
                 groups.setdefault((entry.subscription.id, entry.hour, entry.report.dimension), []).append(entry)
             else:
                 results[entry.index] = _rejected(entry.report.id, _NO_HOUR)
-        if self.parallel == 1 or len(groups) < 2:
-            for group in groups.values():
-                self._book(group, now, results)
+        bundles = self._bundles(list(groups.values()))
+        if self.parallel == 1 or len(bundles) < 2:
+            for bundle in bundles:
+                self._book_bundle(bundle, now, results)
             return
-        with ThreadPoolExecutor(min(self.parallel, len(groups))) as pool:
-            for done in [pool.submit(self._book, group, now, results) for group in groups.values()]:
+        with ThreadPoolExecutor(min(self.parallel, len(bundles))) as pool:
+            for done in [pool.submit(self._book_bundle, bundle, now, results) for bundle in bundles]:
                 done.result()
+
+    def _bundles(self, groups: Sequence[list[_Entry]]) -> list[list[list[_Entry]]]:
+        """Small groups together as far as one transaction goes; a group that needs several stands alone."""
+        bundles: list[list[list[_Entry]]] = []
+        room = 0
+        for group in sorted(groups, key=len):
+            needed = self.store.actions(_bookings(group))
+            if not bundles or needed > room:
+                bundles.append([])
+                room = MAX_ACTIONS
+            bundles[-1].append(group)
+            room -= needed
+        return bundles
+
+    def _book_bundle(self, bundle: Sequence[list[_Entry]], now: int, results: dict[int, Result]) -> None:
+        """Books groups in one transaction; those that something stands in the way of go on by themselves."""
+        pending = list(bundle)
+        while len(pending) > 1:
+            try:
+                outcomes = self.store.book([self._job(group, now) for group in pending], now)
+            except UnavailableError:
+                for group in pending:
+                    _reject_all(group, _UNAVAILABLE, results)
+                return
+            alone: list[list[_Entry]] = []
+            together: list[list[_Entry]] = []
+            for group, outcome in zip(pending, outcomes, strict=True):
+                if isinstance(outcome, Booked):
+                    _answer(group, outcome, results)
+                    continue
+                left = _without_known(group, outcome, results)
+                if left:
+                    (together if outcome.obstacle is None else alone).append(left)
+            for group in alone:
+                self._book(group, now, results)
+            pending = together
+        for group in pending:
+            self._book(group, now, results)
 
     def _book(self, group: Sequence[_Entry], now: int, results: dict[int, Result]) -> None:
         """Books entries of one metering record; those that find it sealed or full move on, each to its next hour."""
         waiting = [list(group)]
         while waiting:
             entries = waiting.pop()
-            room = self.store.capacity([Booking(entry.report, entry.own_hour) for entry in entries])
+            room = self.store.capacity(_bookings(entries))
             if room < len(entries):
                 waiting.append(entries[room:])
             moved: dict[int, list[_Entry]] = {}
@@ -182,14 +221,11 @@ class UsageRecorder:
         """Books the chunk; returns the entries that are to be tried again at the hour they now name."""
         for attempt in range(_ATTEMPTS):
             try:
-                outcome = self.store.book(
-                    self._target(chunk[0], now), [Booking(entry.report, entry.own_hour) for entry in chunk], now
-                )
+                (outcome,) = self.store.book([self._job(chunk, now)], now)
             except UnavailableError:
                 return _reject_all(chunk, _UNAVAILABLE, results)
             if isinstance(outcome, Booked):
-                for entry in chunk:
-                    results[entry.index] = _recorded(entry, untagged=entry.report.id in outcome.untagged)
+                _answer(chunk, outcome, results)
                 return []
             chunk = _without_known(chunk, outcome, results)
             if not chunk:
@@ -208,8 +244,9 @@ class UsageRecorder:
             self._book(half, now, results)
         return []
 
-    def _target(self, entry: _Entry, now: int) -> Target:
-        return Target(
+    def _job(self, group: Sequence[_Entry], now: int) -> Job:
+        entry = group[0]
+        target = Target(
             subscription=entry.subscription,
             dimension=entry.report.dimension,
             hour=entry.hour,
@@ -218,6 +255,16 @@ class UsageRecorder:
             refuse_at=entry.period.refuse_at(entry.hour),
             override_due=entry.period.closing_deadline is not None,
         )
+        return Job(target, _bookings(group))
+
+
+def _bookings(group: Sequence[_Entry]) -> list[Booking]:
+    return [Booking(entry.report, entry.own_hour) for entry in group]
+
+
+def _answer(group: Sequence[_Entry], outcome: Booked, results: dict[int, Result]) -> None:
+    for entry in group:
+        results[entry.index] = _recorded(entry, untagged=entry.report.id in outcome.untagged)
 
 
 def _subscription_id(report: UsageReport) -> str:

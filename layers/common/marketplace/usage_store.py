@@ -1,4 +1,4 @@
-"""Booking usage in the usage table: one transaction per metering record, so a report is counted once or not at all.
+"""Booking usage in the usage table: a transaction, so that a report is counted once or not at all.
 
     put    RECORD#<id>               on condition that the id is new
     update HOUR#<hour>#<dimension>   add the quantity, on condition that it is unsealed and the sum fits
@@ -11,8 +11,6 @@ duplicate.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
-
-from botocore.exceptions import ClientError
 
 from marketplace import keys
 from marketplace.batch_read import read_items
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
 
 type TagSet = tuple[tuple[str, str], ...]
 
-_MAX_ACTIONS = 100
+MAX_ACTIONS = 100
 """DynamoDB API reference, TransactWriteItems."""
 _NEW_ID = "attribute_not_exists(pk)"
 _OPEN_WITH_ROOM = "attribute_not_exists(pk) OR (seal = :unsealed AND quantity <= :room)"
@@ -57,6 +55,18 @@ class Target:
     override_due: bool
     """Whether due_at and refuse_at replace those of an existing record: while the subscription is closing."""
 
+    @property
+    def key(self) -> Key:
+        return keys.metering_record(self.subscription.id, self.hour, self.dimension)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Bookings for one metering record."""
+
+    target: Target
+    bookings: Sequence[Booking]
+
 
 type Obstacle = Literal["sealed", "full", "changed", "busy"]
 
@@ -70,8 +80,9 @@ class Booked:
 
 @dataclass(frozen=True, slots=True)
 class NotBooked:
-    """Nothing was written. `known` holds the stored records of ids that exist already; `obstacle` says what else was
-    in the way: the hour is sealed or full, or another writer was there (changed, busy: try again)."""
+    """Nothing of the transaction was written. `known` holds the stored records of ids that exist already; `obstacle`
+    says what else was in the way: the hour is sealed or full, or another writer was there (changed, busy: try
+    again)."""
 
     known: dict[str, dict[str, Any]]
     obstacle: Obstacle | None
@@ -92,66 +103,78 @@ class UsageStore:
         """The stored records among these (subscription id, record id) pairs."""
         wanted = list(ids)
         found: dict[tuple[str, str], dict[str, Any]] = {}
-        for item in self._read([keys.usage_record(*pair) for pair in wanted]):
+        for item in self._read([keys.usage_record(*pair) for pair in wanted]).values():
             found[(keys.subscription_id_of(item["pk"]["S"]), item["record_id"]["S"])] = from_item(item)
         return found
 
-    def capacity(self, bookings: Sequence[Booking]) -> int:
-        """How many of these, from the start, fit one transaction."""
+    def capacity(self, bookings: Sequence[Booking], taken: int = 0) -> int:
+        """How many of these, from the start, fit a transaction in which `taken` actions stand already."""
         sets: set[TagSet] = set()
         for count, booking in enumerate(bookings):
             sets.add(tag_set(booking.report.tags))
-            if count + 1 + 1 + len(sets - {()}) > _MAX_ACTIONS:
+            if taken + count + 1 + 1 + len(sets - {()}) > MAX_ACTIONS:
                 return count
         return len(bookings)
 
-    def book(self, target: Target, bookings: Sequence[Booking], now: int) -> Booked | NotBooked:
-        """Counts all these reports in the target, or none of them.
+    def actions(self, bookings: Sequence[Booking]) -> int:
+        """How many actions of a transaction booking these takes."""
+        return len(bookings) + 1 + len({tag_set(booking.report.tags) for booking in bookings} - {()})
 
-        At most `capacity(bookings)` of them, with different ids.
+    def book(self, jobs: Sequence[Job], now: int) -> list[Booked | NotBooked]:
+        """Counts all the reports of all the jobs in their targets, or none of them; one outcome per job.
+
+        The jobs have different targets, and ids that differ within a subscription; together they fit a transaction.
         """
-        added: dict[TagSet, int] = {}
-        for booking in bookings:
-            tags = tag_set(booking.report.tags)
-            added[tags] = added.get(tags, 0) + booking.report.quantity
-        total = sum(added.values())
-        if total > MAX_QUANTITY:
-            return NotBooked({}, "full")
-        tagging = self._tagging(target, added)
-        untagged = frozenset(b.report.id for b in bookings if tag_set(b.report.tags) in tagging.refused)
-        actions = [
-            *(self._put_record(target, booking, booking.report.id in untagged, now) for booking in bookings),
-            self._count(target, total, len(bookings), tagging, len(untagged)),
-            *(self._allocate(target, tags, added[tags], tags in tagging.new) for tags in tagging.accepted),
-        ]
+        totals = [sum(booking.report.quantity for booking in job.bookings) for job in jobs]
+        if any(total > MAX_QUANTITY for total in totals):
+            return [NotBooked({}, "full" if total > MAX_QUANTITY else None) for total in totals]
+        taggings = self._taggings(jobs)
+        actions: list[TransactWriteItemTypeDef] = []
+        starts: list[int] = []
+        for job, total, tagging in zip(jobs, totals, taggings, strict=True):
+            starts.append(len(actions))
+            actions += self._actions(job, total, tagging, now)
         with classified_errors():
             try:
                 self._client.transact_write_items(TransactItems=actions)
             except self._client.exceptions.TransactionCanceledException as cancelled:
-                return self._obstacles(cancelled, bookings, total)
-        return Booked(untagged)
+                reasons = cast("list[dict[str, Any]]", cancelled.response.get("CancellationReasons", []))
+                ends = [*starts[1:], len(actions)]
+                return [
+                    _obstacles(job, total, reasons[start:end])
+                    for job, total, start, end in zip(jobs, totals, starts, ends, strict=True)
+                ]
+        return [Booked(_untagged(job, tagging)) for job, tagging in zip(jobs, taggings, strict=True)]
 
-    def _tagging(self, target: Target, added: dict[TagSet, int]) -> "_Tagging":
-        wanted = sorted(tags for tags in added if tags)
-        if not wanted:
-            return _Tagging()
-        allocation_keys = {tags: _allocation_key(target, tags) for tags in wanted}
-        hour_key = keys.metering_record(target.subscription.id, target.hour, target.dimension)
-        stored = {item["sk"]["S"]: item for item in self._read([hour_key, *allocation_keys.values()])}
-        hour = from_item(stored[hour_key.sk]) if hour_key.sk in stored else dict[str, Any]()
-        return _Tagging.decide(
-            existing=[tags for tags in wanted if allocation_keys[tags].sk in stored],
-            wanted=[tags for tags in wanted if allocation_keys[tags].sk not in stored],
-            sets=hour.get("tag_sets", 0),
-            size=hour.get("tag_bytes", 0),
-            tag_keys=hour.get("tag_keys", []),
-        )
+    def _actions(self, job: Job, total: int, tagging: "_Tagging", now: int) -> "list[TransactWriteItemTypeDef]":
+        untagged = _untagged(job, tagging)
+        added = _by_tag_set(job)
+        return [
+            *(self._put_record(job.target, booking, booking.report.id in untagged, now) for booking in job.bookings),
+            self._count(job.target, total, len(job.bookings), tagging, len(untagged)),
+            *(self._allocate(job.target, tags, added[tags], tags in tagging.new) for tags in tagging.accepted),
+        ]
 
-    def _read(self, wanted: Sequence[Key]) -> list[Item]:
+    def _taggings(self, jobs: Sequence[Job]) -> "list[_Tagging]":
+        """What becomes of each job's tag sets, read for all of them at once; nothing is read when nothing is tagged."""
+        wanted = [sorted(tags for tags in _by_tag_set(job) if tags) for job in jobs]
+        asked = [
+            key
+            for job, tag_sets in zip(jobs, wanted, strict=True)
+            if tag_sets
+            for key in (job.target.key, *(_allocation_key(job.target, tags) for tags in tag_sets))
+        ]
+        stored = self._read(asked) if asked else {}
+        return [
+            _tagging(job.target, tag_sets, stored) if tag_sets else _Tagging()
+            for job, tag_sets in zip(jobs, wanted, strict=True)
+        ]
+
+    def _read(self, wanted: Sequence[Key]) -> dict[Key, Item]:
         found, unread = read_items(self._client, self._table, wanted)
         if unread:
             raise ThrottledError("UnprocessedKeys", f"{len(unread)} keys were left unread")
-        return list(found.values())
+        return found
 
     def _put_record(self, target: Target, booking: Booking, untagged: bool, now: int) -> "TransactWriteItemTypeDef":
         report = booking.report
@@ -205,7 +228,9 @@ class UsageStore:
             f"#{name} = if_not_exists(#{name}, :{name})" if name in first else f"#{name} = :{name}" for name in values
         ]
         adds = {"quantity": total, "records": reports, "tag_sets": tagging.new_sets, "tag_bytes": tagging.new_bytes}
-        adds["untagged_records"] = untagged
+        adds = {
+            name: value for name, value in {**adds, "untagged_records": untagged}.items() if value or name == "quantity"
+        }
         add_values: Item = {f":add_{name}": {"N": str(value)} for name, value in adds.items()}
         names |= {f"#{name}": name for name in adds}
         add = [f"#{name} :add_{name}" for name in adds]
@@ -213,8 +238,10 @@ class UsageStore:
         extra: Item = {":unsealed": {"S": UNSEALED}, ":room": {"N": str(MAX_QUANTITY - total)}}
         if tagging.new:
             # Whether a tag set has room depends on the sets that are there: creating one needs them to be unchanged.
-            condition += " AND (attribute_not_exists(pk) OR #tag_sets = :tag_sets)"
-            extra[":tag_sets"] = {"N": str(tagging.sets)}
+            unchanged = "#tag_sets = :tag_sets" if tagging.sets else "attribute_not_exists(#tag_sets)"
+            condition += f" AND (attribute_not_exists(pk) OR {unchanged})"
+            if tagging.sets:
+                extra[":tag_sets"] = {"N": str(tagging.sets)}
         if tagging.new_keys:
             add.append("#tag_keys :new_keys")
             names["#tag_keys"] = "tag_keys"
@@ -222,7 +249,7 @@ class UsageStore:
         return {
             "Update": {
                 "TableName": self._table,
-                "Key": keys.metering_record(subscription.id, target.hour, target.dimension).item(),
+                "Key": target.key.item(),
                 "UpdateExpression": f"SET {', '.join(sets)} ADD {', '.join(add)}",
                 "ConditionExpression": condition,
                 "ExpressionAttributeNames": names,
@@ -251,23 +278,50 @@ class UsageStore:
             }
         }
 
-    def _obstacles(self, cancelled: ClientError, bookings: Sequence[Booking], total: int) -> NotBooked:
-        reasons = cast("list[dict[str, Any]]", cancelled.response.get("CancellationReasons", []))
-        known: dict[str, dict[str, Any]] = {}
-        obstacle: Obstacle | None = None
-        for index, reason in enumerate(reasons):
-            code = reason.get("Code", "None")
-            if code == "None":
-                continue
-            if code != "ConditionalCheckFailed":
-                obstacle = obstacle or "busy"
-            elif index < len(bookings):
-                known[bookings[index].report.id] = from_item(reason["Item"])
-            elif index == len(bookings):
-                obstacle = _hour_obstacle(from_item(reason.get("Item", {})), total)
-            else:
-                obstacle = obstacle or "changed"
-        return NotBooked(known, obstacle)
+
+def _obstacles(job: Job, total: int, reasons: Sequence[dict[str, Any]]) -> NotBooked:
+    """Why a job's part of a transaction that was cancelled could not be: in the order of its actions. A part without
+    a reason of its own was cancelled with the others."""
+    known: dict[str, dict[str, Any]] = {}
+    obstacle: Obstacle | None = None
+    for index, reason in enumerate(reasons):
+        code = reason.get("Code", "None")
+        if code == "None":
+            continue
+        if code != "ConditionalCheckFailed":
+            obstacle = obstacle or "busy"
+        elif index < len(job.bookings):
+            known[job.bookings[index].report.id] = from_item(reason["Item"])
+        elif index == len(job.bookings):
+            obstacle = _hour_obstacle(from_item(reason.get("Item", {})), total)
+        else:
+            obstacle = obstacle or "changed"
+    return NotBooked(known, obstacle)
+
+
+def _by_tag_set(job: Job) -> dict[TagSet, int]:
+    added: dict[TagSet, int] = {}
+    for booking in job.bookings:
+        tags = tag_set(booking.report.tags)
+        added[tags] = added.get(tags, 0) + booking.report.quantity
+    return added
+
+
+def _untagged(job: Job, tagging: "_Tagging") -> frozenset[str]:
+    """The ids of the job whose tags found no room."""
+    return frozenset(one.report.id for one in job.bookings if tag_set(one.report.tags) in tagging.refused)
+
+
+def _tagging(target: Target, tag_sets: list[TagSet], stored: dict[Key, Item]) -> "_Tagging":
+    hour = from_item(stored[target.key]) if target.key in stored else dict[str, Any]()
+    there = {tags for tags in tag_sets if _allocation_key(target, tags) in stored}
+    return _Tagging.decide(
+        existing=[tags for tags in tag_sets if tags in there],
+        wanted=[tags for tags in tag_sets if tags not in there],
+        sets=hour.get("tag_sets", 0),
+        size=hour.get("tag_bytes", 0),
+        tag_keys=hour.get("tag_keys", []),
+    )
 
 
 def _hour_obstacle(hour: dict[str, Any], total: int) -> Obstacle:
