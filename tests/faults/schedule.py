@@ -127,6 +127,7 @@ class Schedule:
         self.sent: list[dict[str, Any]] = []
         self.foreign: set[tuple[str, str, int]] = set()
         self.kinds: set[str] = set()
+        self.run_failed = False
         self.outcome = Outcome()
         products = [product.code for product in self.world.marketplace.products()]
         self.buyers = [self._buyer(n, products[n % len(products)]) for n in range(dice.randint(1, 4))]
@@ -207,6 +208,7 @@ class Schedule:
         except UnavailableError:
             return
         self.outcome.aws_calls += report.calls
+        self.run_failed = report.breaker_opened
 
     def _report(self, dice: random.Random) -> None:
         records = self._records(dice)
@@ -234,15 +236,17 @@ class Schedule:
 
     def _hours(self, dice: random.Random) -> None:
         """Time passes as in production: a metering run every quarter of an hour, and the timers of closing ones. Any
-        run may crash, but not two in a row."""
+        run may crash or meet an outage of AWS, but not two in a row."""
         target = self._later(dice)
-        spared = False
         while self.world.time.seconds() < target:
             self.world.time.to(min(target, self.world.time.seconds() // 900 * 900 + 1200))
             self._timers()
-            crashes = self.outcome.crashes
-            self._act(dice, self._meter_once, crash=0.0 if spared else self.crash)
-            spared = self.outcome.crashes > crashes
+            if self.run_failed:
+                self.world.marketplace.faults.clear()
+                self.store_faults.clear()
+            crash = 0.0 if self.run_failed else self.crash
+            self.run_failed = True
+            self._act(dice, self._meter_once, crash=crash)
 
     def _outage(self, dice: random.Random) -> None:
         """Time passes and nothing runs."""
@@ -461,15 +465,17 @@ class Schedule:
         return hour.get("reason") == "answered_as_duplicate"
 
     def _check_events(self, hours: dict[Any, Any]) -> None:
-        told: dict[tuple[str, str, str, str], SellerEvent] = {(event.detail["subscription_id"], event.detail["dimension"], event.detail["hour"], event.kind): event
-                for event in self.world.bus.events}  # fmt: skip
+        told: dict[tuple[str, str, str, str], SellerEvent] = {}
+        for event in self.world.bus.events:
+            detail = event.detail
+            told[detail["subscription_id"], detail["dimension"], detail["hour"], event.kind] = event
         for hour in hours.values():
             kind = {"conflict": "Usage Conflict", "unbillable": "Usage Not Billable"}.get(hour["state"])
             if kind:
                 when = datetime.fromtimestamp(hour["hour"], UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-                event = told.get((hour["pk"].removeprefix("SUB#"), hour["dimension"], when, kind))
-                _must(event is not None, f"nobody was told of {hour}")
-                _must(event is not None and event.detail["quantity"] == hour["quantity"], "told another quantity")
+                told_of = told.get((hour["pk"].removeprefix("SUB#"), hour["dimension"], when, kind))
+                _must(told_of is not None, f"nobody was told of {hour}")
+                _must(told_of is not None and told_of.detail["quantity"] == hour["quantity"], "told another quantity")
         _must(len(self.world.bus.distinct()) == len(told), "an event changed its id when it was repeated")
 
 
