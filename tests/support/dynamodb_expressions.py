@@ -144,7 +144,7 @@ def _ordinal(attribute: Attribute) -> tuple[str, Any]:
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<name>\#[A-Za-z0-9_]+)|(?P<value>:[A-Za-z0-9_]+)|(?P<word>[A-Za-z][A-Za-z0-9_]*)"
-    r"|(?P<mark><=|>=|<>|[=<>(),.+\-\[\]]))"
+    r"|(?P<digits>[0-9]+)|(?P<mark><=|>=|<>|[=<>(),.+\-\[\]]))"
 )
 _KEYWORDS = frozenset({"AND", "OR", "NOT", "IN", "BETWEEN", "SET", "REMOVE", "ADD", "DELETE"})
 _CONDITION_FUNCTIONS = {"attribute_exists": 1, "attribute_not_exists": 1, "attribute_type": 2, "begins_with": 2}
@@ -330,11 +330,14 @@ class _Parser:
 
     def allow(self, term: _Term, kinds: Sequence[str], function: str) -> None:
         """A value in this place must be of one of these types."""
+        if term.sized and "N" not in kinds:
+            raise InvalidExpressionError(f"Incorrect operand type for operator or function: {function}, type: N")
         if term.ref is not None and not term.sized:
             self.kinds.append((term.ref, frozenset(kinds), function))
 
     def distinct(self, function: str, first: _Term, *rest: _Term) -> None:
-        if first.path is not None and any(first.path == other.path and first.sized == other.sized for other in rest):
+        plain = first.path is not None and not first.sized
+        if plain and any(first.path == other.path and not other.sized for other in rest):
             raise InvalidExpressionError(
                 "The first operand must be distinct from the remaining operands for this operator or function; "
                 f"operator: {function}"
@@ -656,6 +659,13 @@ def _check_parent(item: Item, path: Path) -> None:
         raise UpdateError(_NO_PARENT)
 
 
+def _existing(found: Attribute | None, default: Attribute | None) -> Attribute:
+    """What if_not_exists gives; its default must exist even where it isn't needed."""
+    if default is None:
+        raise UpdateError(_MISSING)
+    return default if found is None else found
+
+
 def _added(found: Attribute | None, value: Attribute) -> Attribute:
     if found is None:
         return value
@@ -804,7 +814,8 @@ class _UpdateParser(_Parser):
         if name == "if_not_exists":
             if first.path is None:
                 raise InvalidExpressionError("Operator or function requires a document path; function: if_not_exists")
-            return _Term(lambda item, values: other(item, values) if (found := one(item, values)) is None else found)
+            self.distinct(name, first, second)
+            return _Term(lambda item, values: _existing(one(item, values), other(item, values)))
         for term in (first, second):
             self.allow(term, ("L",), name)
 
