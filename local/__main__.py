@@ -95,7 +95,7 @@ def welcome(local: Any) -> str:
   AWS Marketplace    {local.marketplace_url:<28} buy, change, cancel; move the clock; read the bill
   Your application   {local.console_url:<28} sign buyers up, report usage, see it metered
   The API            {local.api_url:<28} /register for buyers, the seller API beside it
-  DynamoDB, SQS, ... {aws:<28} for example: aws dynamodb list-tables {key} {aws}
+  DynamoDB and SQS   {aws:<28} for example: aws dynamodb list-tables {key} {aws}
 
   First: buy a product on {local.marketplace_url} and choose "Set up your account".
   Routes that ask for AWS_IAM take unsigned calls here. The functions' log follows; Ctrl-C ends everything.

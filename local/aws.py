@@ -29,6 +29,7 @@ from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.table import Table
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
+from local.errors import StackError
 from local.template import ACCOUNT, REGION, Deployment
 from local.web import RequestHandler, Server
 
@@ -53,16 +54,22 @@ class BusEvent:
 class LocalAws:
     """The server, from construction to `stop`. Only one may run in a process: moto keeps its state in modules."""
 
+    _one = threading.Lock()
+
     def __init__(self, host: str, port: int, now: Callable[[], datetime]) -> None:
         self._now = now
         self._lock = threading.Lock()
-        self._cleanup = ExitStack()
         self.sent = threading.Condition()
         self.events: list[BusEvent] = []
         self.on_event: Callable[[BusEvent], None] = lambda _: None
         self._dispatcher = DomainDispatcherApplication(create_backend_app)
         self._applications: dict[str, Application] = {}
-        self._server = Server(host, port, _AwsHandler, self)
+        if not self._one.acquire(blocking=False):
+            raise StackError("a process runs one stack at a time: moto keeps its state in modules")
+        with ExitStack() as undo:
+            undo.callback(self._one.release)
+            self._server = Server(host, port, _AwsHandler, self)
+            self._cleanup = undo.pop_all()
         self.port, self.url = self._server.port, self._server.url
         _reset()
         self._cleanup.callback(_reset)

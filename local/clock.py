@@ -15,12 +15,13 @@ from marketplace_emulator.clock import HOUR, parse_duration, parse_time
 
 class StackClock(Clock):
     """`next_stop(now, end)` answers the next moment up to `end` at which something happens, or None; `at_stop()` does
-    what is due there and returns when all that follows is done."""
+    what is due there and returns when all that follows is done; `set_back(now)` hears that it was set back."""
 
     def __init__(self) -> None:
         super().__init__()
         self.next_stop: Callable[[float, float], float | None] = lambda _now, _end: None
         self.at_stop: Callable[[], None] = lambda: None
+        self.set_back: Callable[[float], None] = lambda _now: None
         self.stopping = threading.Event()
         self._shared: SharedClock | None = None
         self._walking = threading.RLock()
@@ -73,6 +74,7 @@ class StackClock(Clock):
         if end < now:
             moment = super().set(end, force=force)
             self._publish()
+            self.set_back(end)
             return moment
         self.at_stop()  # what is still to be done belongs to the present
         while not self.stopping.is_set():

@@ -160,9 +160,9 @@ class Runtime:
             self._changed.notify_all()
         for environment in idle:
             environment.connection.close()
-        self._control.close()
         self._process.kill()
         self._process.wait()
+        self._control.close()
         self.clock.close()
         self._clock_file.close()
 

@@ -139,7 +139,7 @@ class Stack:
             self._pollers.append(poller)
         self._delivery = parts.Delivery(self.marketplace, self.deployment, self.aws.client("sqs"), urls)
         cleanup.callback(self._delivery.stop)
-        self.clock.next_stop, self.clock.at_stop = self._next_stop, self._do_due
+        self.clock.next_stop, self.clock.at_stop, self.clock.set_back = self._next_stop, self._do_due, self._set_back
         ticker = threading.Thread(target=self._tick, name="ticker", daemon=True)
         ticker.start()
         cleanup.callback(ticker.join)
@@ -236,6 +236,11 @@ class Stack:
         moments = [self.marketplace.next_due(), *(self._next_tick(name, end) for name in self._ticks)]
         moments += [self.aws.next_visible_at(poller.mapping.queue, now) for poller in self._pollers]
         return min((moment for moment in moments if moment is not None and now < moment <= end), default=None)
+
+    def _set_back(self, now: float) -> None:
+        """The clock was set back: nothing has happened in its future."""
+        self._fired = {name: min(fired, now) for name, fired in self._fired.items()}
+        self._last_activity = min(self._last_activity, now)
 
     def _next_tick(self, name: str, end: float) -> float | None:
         """The schedule's next tick on the way to `end`.

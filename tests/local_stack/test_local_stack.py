@@ -1,0 +1,112 @@
+"""What the stack does with time, and with messages that fail."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+
+from local.stack import Stack
+from tests.local_stack.browser import Neighbourhood, call
+
+HOUR = 3600
+MAIN_QUEUE, DEAD_LETTERS = "marketplace-saas-NotificationQueue", "marketplace-saas-NotificationDeadLetterQueue"
+
+
+def lines(log: io.StringIO, *wanted: str) -> list[str]:
+    """The log's times and lines that hold all of these words."""
+    return [line for line in log.getvalue().splitlines() if all(word in line for word in wanted)]
+
+
+def since(log: io.StringIO, act: Any, *wanted: str) -> list[str]:
+    before = len(lines(log, *wanted))
+    act()
+    return lines(log, *wanted)[before:]
+
+
+def times(found: list[str]) -> list[str]:
+    return [line[:8] for line in found]
+
+
+def test_an_hour_passes_through_every_tick_of_the_schedule(stack: Stack, log: io.StringIO) -> None:
+    found = since(log, lambda: stack.advance(HOUR), "MeterUsage", "metering run")
+
+    assert times(found) == ["12:20:00", "12:35:00", "12:50:00", "13:05:00"]
+    assert f"{stack.clock.now():%H:%M:%S}" == "13:10:00"
+
+
+def test_the_clock_s_page_and_api_move_time_the_same_way(
+    stack: Stack, neighbourhood: Neighbourhood, log: io.StringIO
+) -> None:
+    assert times(since(log, lambda: neighbourhood.advance(900), "metering run")) == ["13:20:00"]
+    page = since(
+        log,
+        lambda: call(
+            "POST",
+            f"{neighbourhood.marketplace}/ui/clock",
+            "by=next_hour",
+            {"content-type": "application/x-www-form-urlencoded"},
+        ),
+        "metering run",
+    )
+    assert times(page) == ["13:35:00", "13:50:00"]
+    assert f"{stack.clock.now():%H:%M:%S}" == "14:00:00"
+
+
+def test_a_message_s_timer_follows_the_clock(stack: Stack, log: io.StringIO) -> None:
+    look = {"marketplace_request": "look_again", "subscription_id": f"sub-{'a' * 26}", "reason": "claimed"}
+    stack.aws.client("sqs").send_message(
+        QueueUrl=stack.queue_url(MAIN_QUEUE), MessageBody=json.dumps(look), DelaySeconds=600
+    )
+    stack.advance(599)
+    assert lines(log, "unknown_subscription") == []
+    stack.advance(2)
+
+    assert times(lines(log, "unknown_subscription")) == ["14:10:00"]
+
+
+def test_a_poison_message_ends_in_the_dead_letter_queue_and_holds_up_nobody(
+    stack: Stack, neighbourhood: Neighbourhood
+) -> None:
+    sqs = stack.aws.client("sqs")
+    sqs.send_message(QueueUrl=stack.queue_url(MAIN_QUEUE), MessageBody="no JSON")
+    bought = neighbourhood.buy("ca2payasyougoproduct00000", "111122223333")
+    landing = neighbourhood.register(bought["id"])
+    neighbourhood.advance(120)
+    claimed = neighbourhood.claim(landing.rsplit("/", 1)[1], "acme")
+
+    assert claimed["status"] == "active"
+    assert stack.aws.visible_messages(DEAD_LETTERS) == 0
+    stack.advance(3 * HOUR)
+    assert stack.aws.visible_messages(DEAD_LETTERS) == 1
+
+
+def test_a_long_quiet_time_plays_fewer_ticks_and_always_the_last(stack: Stack, log: io.StringIO) -> None:
+    stack.advance(3 * HOUR)
+    found = since(log, lambda: stack.advance(4 * 24 * HOUR), "metering run")
+
+    assert len(found) < 60
+    minutes = stack.clock.now().hour * 60 + stack.clock.now().minute
+    last = int(found[-1][:2]) * 60 + int(found[-1][3:5])
+    assert 0 <= minutes - last < 15
+
+
+def test_backwards_only_with_force_and_then_the_schedule_goes_on(stack: Stack, log: io.StringIO) -> None:
+    with pytest.raises(ValueError, match="forward only"):
+        stack.advance(-HOUR)
+    stack.clock.advance(-2 * HOUR, force=True)
+    call("GET", f"{stack.api_url}/register")  # not quiet any more: every tick is played
+
+    assert len(since(log, lambda: stack.advance(HOUR), "metering run")) == 4
+
+
+def test_the_clock_can_run_and_be_stopped(stack: Stack) -> None:
+    stack.clock.run()
+    assert not stack.clock.is_frozen
+    stack.advance(60)
+    stack.clock.freeze()
+    before = stack.clock.timestamp()
+
+    assert stack.clock.timestamp() == before

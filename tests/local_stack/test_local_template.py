@@ -1,0 +1,229 @@
+"""The stack follows the template: what it declares is played, what can't be played is refused by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.template import Deployment, Route, TemplateError, parameters_of, read
+from tools.template import TEMPLATE
+
+GIVEN = {"ProductCodes": "one,two", "SupportContact": "help@seller.example", "Stage": "local"}
+SQS = "http://127.0.0.1:1"
+
+
+def deployed(path: Path = TEMPLATE, **parameters: str) -> Deployment:
+    return read(path, {**GIVEN, **parameters}, sqs_endpoint=SQS, root=TEMPLATE.parent)
+
+
+def changed(tmp_path: Path, *changes: tuple[str, str]) -> Path:
+    text = TEMPLATE.read_text()
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new)
+    path = tmp_path / "template.yaml"
+    path.write_text(text)
+    return path
+
+
+def small(tmp_path: Path, resources: dict[str, Any], **rest: Any) -> Path:
+    path = tmp_path / "template.yaml"
+    path.write_text(json.dumps({"Resources": resources, **rest}))
+    return path
+
+
+def of(path: Path) -> Deployment:
+    return read(path, {}, sqs_endpoint=SQS)
+
+
+FUNCTION: dict[str, Any] = {
+    "Type": "AWS::Serverless::Function",
+    "Properties": {"CodeUri": "f", "Handler": "app.handler"},
+}
+
+
+def test_functions_carry_their_environment_with_globals_merged_in() -> None:
+    meter = deployed(SealDelayMinutes="20").functions["MeterUsageFunction"]
+
+    assert meter.environment["SEAL_DELAY_MINUTES"] == "20"
+    assert meter.environment["PRODUCT_CODES"] == "one,two"
+    assert meter.environment["POWERTOOLS_SERVICE_NAME"] == "meter_usage-local"
+    assert meter.environment["NOTIFICATION_QUEUE_URL"].startswith(SQS)
+    assert meter.folder == TEMPLATE.parent / "functions" / "meter_usage"
+    assert (meter.handler, meter.concurrency) == ("app.lambda_handler", 1)
+
+
+def test_a_parameter_decides_reserved_concurrency() -> None:
+    assert deployed(MeteringReservedConcurrency="0").functions["MeterUsageFunction"].concurrency is None
+
+
+def test_routes_say_who_may_call() -> None:
+    routes = {route.key: route for route in deployed().routes}
+
+    assert routes["POST /register"] == Route("POST", "/register", "ResolveCustomerFunction", needs_iam=False)
+    assert routes["POST /usage"].needs_iam
+
+
+def test_a_legacy_product_brings_its_sns_subscriptions() -> None:
+    assert deployed().subscriptions == []
+    (one,) = deployed(LegacyProductCodes="mail").subscriptions
+
+    assert one.topic_arn.endswith(":aws-mp-subscription-notification-mail")
+    assert not one.raw
+
+
+def test_a_queue_keeps_its_timeout_and_its_dead_letter_queue() -> None:
+    queues = {queue.name: queue.attributes for queue in deployed().queues}
+    redrive = json.loads(queues["marketplace-saas-NotificationQueue"]["RedrivePolicy"])
+
+    assert queues["marketplace-saas-NotificationQueue"]["VisibilityTimeout"] == "360"
+    assert redrive["deadLetterTargetArn"].endswith(":marketplace-saas-NotificationDeadLetterQueue")
+
+
+def test_a_changed_template_is_followed(tmp_path: Path) -> None:
+    path = changed(
+        tmp_path,
+        ("Method: POST, Path: /register }", "Method: PUT, Path: /sign-up }"),
+        ("BatchSize: 10", "BatchSize: 3"),
+        ("VisibilityTimeout: 360", "VisibilityTimeout: 77"),
+        ("source: [aws.agreement-marketplace]", "source: [other]"),
+        ("IndexName: due\n", "IndexName: due_soon\n"),
+    )
+    deployment = deployed(path, MeteringSchedule="rate(1 hour)")
+
+    assert any(route.key == "PUT /sign-up" for route in deployment.routes)
+    assert [mapping.batch_size for mapping in deployment.queue_mappings] == [3]
+    assert [queue.attributes.get("VisibilityTimeout") for queue in deployment.queues] == ["77", None]
+    assert [rule.pattern for rule in deployment.rules] == [{"source": ["other"]}]
+    assert [schedule.expression for schedule in deployment.schedules] == ["rate(1 hour)"]
+    assert any(
+        index["IndexName"] == "due_soon"
+        for table in deployment.tables
+        for index in table.get("GlobalSecondaryIndexes", ())
+    )
+
+
+def test_the_fulfilment_path_is_the_output_s() -> None:
+    assert deployed().fulfilment_path == "/register"
+
+
+def test_parameters_are_listed_missing_ones_named_and_unknown_ones_refused() -> None:
+    assert "ProductCodes" in parameters_of(TEMPLATE)
+    with pytest.raises(TemplateError, match="ProductCodes"):
+        read(TEMPLATE, {}, sqs_endpoint=SQS)
+    with pytest.raises(TemplateError, match="no parameter Colour"):
+        deployed(Colour="red")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"Fn::Join": ["-", ["a", {"Ref": "AWS::Region"}]]}, "a-us-east-1"),
+        ({"Fn::Sub": "${!Literal} ${AWS::AccountId}"}, "${Literal} 123456789012"),
+        ({"Fn::Sub": ["${X}!", {"X": {"Fn::Select": [1, {"Fn::Split": [",", "a,b"]}]}}]}, "b!"),
+        ({"Fn::If": ["Yes", "then", "else"]}, "then"),
+        ({"Fn::GetAtt": ["Q", "QueueName"]}, "marketplace-saas-Q"),
+        ({"Fn::GetAtt": "Q.Arn"}, "arn:aws:sqs:us-east-1:123456789012:marketplace-saas-Q"),
+        ({"Ref": "Q"}, "http://127.0.0.1:1/123456789012/marketplace-saas-Q"),
+        ({"Ref": "T"}, "named"),
+    ],
+)
+def test_intrinsic_functions(tmp_path: Path, value: Any, expected: str) -> None:
+    function = {**FUNCTION, "Properties": {**FUNCTION["Properties"], "Environment": {"Variables": {"V": value}}}}
+    path = small(
+        tmp_path,
+        {
+            "F": function,
+            "Q": {"Type": "AWS::SQS::Queue"},
+            "T": {"Type": "AWS::DynamoDB::Table", "Properties": {"TableName": "named"}},
+        },
+        Conditions={
+            "Yes": {"Fn::And": [{"Fn::Not": [{"Fn::Equals": [1, 2]}]}, {"Condition": "Or"}]},
+            "Or": {"Fn::Or": [{"Fn::Equals": [1, "1"]}, {"Fn::Equals": [1, 2]}]},
+        },
+    )
+
+    assert of(path).functions["F"].environment == {"V": expected}
+
+
+def test_no_value_leaves_a_variable_out(tmp_path: Path) -> None:
+    variables = {"Variables": {"V": {"Ref": "AWS::NoValue"}}}
+    function = {**FUNCTION, "Properties": {**FUNCTION["Properties"], "Environment": variables}}
+
+    assert of(small(tmp_path, {"F": function})).functions["F"].environment == {}
+
+
+def with_event(kind: str, **properties: Any) -> dict[str, Any]:
+    events = {"E": {"Type": kind, "Properties": properties}}
+    return {"F": {**FUNCTION, "Properties": {**FUNCTION["Properties"], "Events": events}}}
+
+
+def test_a_sam_schedule_is_a_schedule_too(tmp_path: Path) -> None:
+    (one,) = of(small(tmp_path, with_event("Schedule", Schedule="rate(5 minutes)", Input='{"a": 1}'))).schedules
+
+    assert (one.expression, one.function, one.event) == ("rate(5 minutes)", "F", '{"a": 1}')
+
+
+RULE: dict[str, Any] = {
+    "EventPattern": {"source": ["x"]},
+    "Targets": [{"Id": "q", "Arn": {"Fn::GetAtt": ["Q", "Arn"]}}],
+}
+QUEUE: dict[str, Any] = {"Type": "AWS::SQS::Queue"}
+
+
+@pytest.mark.parametrize(
+    ("resources", "named"),
+    [
+        (with_event("S3", Bucket="b"), "S3"),
+        (with_event("HttpApi", Auth={"Authorizer": "Mine"}), "Mine"),
+        ({"R": {"Type": "AWS::Events::Rule", "Properties": {**RULE, "EventBusName": "b"}}, "Q": QUEUE}, "other buses"),
+        (
+            {
+                "Q": QUEUE,
+                "R": {
+                    "Type": "AWS::Events::Rule",
+                    "Properties": {**RULE, "Targets": [{**RULE["Targets"][0], "InputPath": "$.detail"}]},
+                },
+            },
+            "InputPath",
+        ),
+        (
+            {
+                "Q": QUEUE,
+                "R": {
+                    "Type": "AWS::Events::Rule",
+                    "Properties": {"ScheduleExpression": "rate(1 hour)", "Targets": RULE["Targets"]},
+                },
+            },
+            "must be a function",
+        ),
+        ({"R": {"Type": "AWS::Events::Rule", "Properties": {**RULE, "Targets": [{"Arn": "arn:x"}]}}}, "arn:x"),
+        (
+            {"S": {"Type": "AWS::SNS::Subscription", "Properties": {"Protocol": "email", "Endpoint": "x"}}},
+            "only SNS subscriptions of queues",
+        ),
+        ({"Q": {**QUEUE, "Properties": {"DelaySeconds": {"Fn::ImportValue": "x"}}}}, "Fn::ImportValue"),
+        ({"Q": {**QUEUE, "Properties": {"DelaySeconds": {"Ref": "Nobody"}}}}, "Nobody"),
+        ({"Q": {**QUEUE, "Properties": {"DelaySeconds": {"Fn::GetAtt": ["Nobody", "Arn"]}}}}, "Nobody"),
+        ({"Q": {**QUEUE, "Properties": {"DelaySeconds": {"Fn::GetAtt": ["Q", "Colour"]}}}}, "Q.Colour"),
+    ],
+)
+def test_what_can_t_be_played_is_named(tmp_path: Path, resources: dict[str, Any], named: str) -> None:
+    with pytest.raises(TemplateError, match=named.replace("(", r"\(")):
+        of(small(tmp_path, resources))
+
+
+@pytest.mark.parametrize("text", ["a: [", "[]", "{}"])
+def test_what_is_no_template_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "template.yaml"
+    path.write_text(text)
+    with pytest.raises(TemplateError, match="no template"):
+        of(path)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TemplateError, match="can't be read"):
+        of(tmp_path / "missing.yaml")
