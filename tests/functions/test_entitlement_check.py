@@ -28,7 +28,9 @@ HISTORY = [
     "eventbridge_purchase_agreement_ended",
     "eventbridge_license_deprovisioned",
 ]
-NOTIFICATIONS = sorted(path.stem for pattern in ("eventbridge_*", "sns_*") for path in EVENTS.glob(f"{pattern}.json"))
+NOTIFICATIONS = sorted(
+    path.stem for pattern in ("eventbridge_*", "sns_*", "request_*") for path in EVENTS.glob(f"{pattern}.json")
+)
 
 
 class Context:
@@ -126,6 +128,12 @@ def metric_counts(output: str) -> dict[str, int]:
 
 @pytest.mark.parametrize("name", NOTIFICATIONS)
 def test_every_notification_is_handled(deployment: Deployment, name: str) -> None:
+    assert deployment.invoke(sample(name)) == []
+
+
+@pytest.mark.parametrize("name", [name for name in NOTIFICATIONS if name.startswith("request_")])
+def test_every_request_is_done_for_a_subscription(deployment: Deployment, name: str) -> None:
+    deployment.invoke(sample("eventbridge_license_updated"))
     assert deployment.invoke(sample(name)) == []
 
 

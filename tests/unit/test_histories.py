@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +27,7 @@ from tests.support.lifecycle_world import EventsClient, QueueClient, Timeline, U
 from tests.support.memory_store import MemoryStore
 
 EXAMPLES = int(os.environ.get("HISTORIES", "200"))
+pytestmark = pytest.mark.timeout(max(300, EXAMPLES // 2))
 START = at("2026-08-20T00:00:00Z")
 LICENSES = [f"arn:aws:license-manager::294406891311:license:l-{number:032x}" for number in range(3)]
 AGREEMENTS = {

@@ -1,6 +1,7 @@
 """What follows from a notification, step by step: the state, the usage, the events, the requests to look again."""
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from marketplace import keys, requests
 from marketplace.clock import HOUR
 from marketplace.entitlement_rules import Entitlement
 from marketplace.errors import RefusedError, ThrottledError
+from marketplace.notifications import Notification
 from marketplace.seller_events import stable_id
 from tests.support.lifecycle_world import AGREEMENT, LEGACY, LICENSED, LifecycleWorld, at, notification
 from tests.support.tables import Tables
@@ -160,15 +162,7 @@ def test_another_sellers_product_is_kept_and_not_followed(moto_dynamodb: Any, mo
 
 def test_an_end_that_only_the_account_matches_closes_nothing_and_is_reported(world: LifecycleWorld) -> None:
     world.receive(UPDATED)
-    stranger = notification(ENDED)
-    other = type(stranger)(
-        **{
-            **{name: getattr(stranger, name) for name in type(stranger).__dataclass_fields__},
-            "agreement_id": "agmt-other",
-            "id": "other",
-        }
-    )
-    assert world.lifecycle.receive(other) == "ambiguous"
+    assert world.lifecycle.receive(changed(ENDED, agreement_id="agmt-other", id="other")) == "ambiguous"
     assert world.subscription().status == "active"
 
 
@@ -240,13 +234,58 @@ def test_a_request_about_nobody_is_answered(world: LifecycleWorld) -> None:
 
 def test_a_closing_subscription_returns_with_a_new_subscription(world: LifecycleWorld) -> None:
     world.receive("sns_subscribe_success", "sns_unsubscribe_pending")
-    again = notification("sns_subscribe_success")
-    values = {name: getattr(again, name) for name in type(again).__dataclass_fields__}
     later = at("2026-08-20T15:30:00Z")
-    world.lifecycle.receive(type(again)(**{**values, "id": "again", "at_ms": later * 1000}))
+    world.lifecycle.receive(changed("sns_subscribe_success", id="again", at_ms=later * 1000))
     found = world.subscription(LEGACY)
     assert (found.status, found.activated_at, found.closing_deadline) == ("active", at("2026-08-20T14:24:24Z"), None)
     assert world.usage.released == [LEGACY, LEGACY]
+
+
+def changed(name: str, **changes: Any) -> Notification:
+    """A sample with some of its values changed."""
+    return replace(notification(name), **changes)
+
+
+def test_an_advisory_about_nobody_known_is_passed_on_all_the_same(world: LifecycleWorld) -> None:
+    assert (
+        world.lifecycle.receive(changed("eventbridge_purchase_agreement_advisory_issued", agreement_id=None)) == "noted"
+    )
+    assert world.bus.details("Advisory Issued")[0]["subscription_ids"] == []
+
+
+def test_what_names_nobody_is_kept_by_its_day(world: LifecycleWorld) -> None:
+    assert world.lifecycle.receive(changed("eventbridge_unknown_type", agreement_id=None)) == "unknown"
+    assert len(world.items("UNASSIGNED#2026-08-26")) == 1
+
+
+def test_an_unknown_type_that_names_a_licence_is_kept_with_it(world: LifecycleWorld) -> None:
+    assert world.lifecycle.receive(changed(UPDATED, kind="unknown")) == "unknown"
+    assert len(world.store.inbox(LICENSED)) == 1
+    assert world.store.read(LICENSED) is None
+
+
+def test_an_agreement_that_ended_with_a_status_nobody_knows_is_counted(world: LifecycleWorld) -> None:
+    world.receive(UPDATED)
+    assert world.lifecycle.receive(changed(ENDED, agreement_status="VANISHED")) == "unknown"
+    assert world.subscription().status == "active"
+
+
+def test_an_end_without_an_account_waits(world: LifecycleWorld) -> None:
+    assert world.lifecycle.receive(changed(ENDED, account_id=None)) == "waiting"
+
+
+def test_a_join_to_a_subscription_that_is_still_to_come_waits_for_it(world: LifecycleWorld) -> None:
+    world.store.join(AGREEMENT, LICENSED)
+    assert world.receive(ENDED) == ["applied"]
+    assert world.store.read(LICENSED) is None
+    world.receive(UPDATED)
+    assert world.subscription().status == "closing"
+
+
+def test_a_crowd_of_writers_gives_the_message_back(world: LifecycleWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world.store, "write", lambda *_, **__: False)
+    with pytest.raises(ThrottledError):
+        world.receive(UPDATED)
 
 
 def _clear(world: LifecycleWorld) -> None:
