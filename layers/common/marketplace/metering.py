@@ -155,7 +155,7 @@ class MeteringRun:
             try:
                 records.append(self._sendable(entry, item))
             except UnsendableError:
-                self._reject(entry.key, token, "unsendable", entry.quantity)
+                self._reject(entry.key, token, "unsendable", entry.quantity, doubtful=in_doubt(entry.seal))
         for request in split_by_size(records):
             self._deliver(group, request, token)
 
@@ -171,6 +171,9 @@ class MeteringRun:
         while pending:
             if self._must_stop():
                 self._leave(pending, token)
+                return
+            pending = self._in_time(pending, token)
+            if not pending:
                 return
             self.rate.wait()
             self.report.count_call()
@@ -200,6 +203,15 @@ class MeteringRun:
             if pending:
                 self.sleep(2 ** (tries - 1) * (0.5 + self.jitter() / 2))
 
+    def _in_time(self, records: list[Sendable], token: str) -> list[Sendable]:
+        """The records that AWS still takes; those whose deadline has passed since the run began are written off."""
+        now = epoch(self.clock())
+        late = [record for record in records if record.refuse_at <= now]
+        if not late:
+            return records
+        self._expire([(record.key, record.item, record.doubtful) for record in late], token)
+        return [record for record in records if record.refuse_at > now]
+
     def _isolate(self, group: Group, records: list[Sendable], token: str, error: RefusedError) -> None:
         """AWS refuses a call whole for one bad record, so halves of it find the record and let the others through."""
         if len(records) == 1:
@@ -221,17 +233,24 @@ class MeteringRun:
         accepted = [(r, o) for r, o in outcomes if isinstance(o, Metered) and not o.earlier]
         self._settle_metered(accepted, now)
         to_announce: list[tuple[Key, Item]] = []
+        held: list[Sendable] = []
         left: list[Sendable] = []
         for record, outcome in outcomes:
             match outcome:
                 case Metered(earlier=True):
                     self._settle_earlier(record, outcome, token, now)
                 case Held():
-                    self._hold(record, token, now)
+                    if self._hold(record, token, now):
+                        held.append(record)
                 case Rejected():
-                    self._reject(record.key, token, outcome.reason, record.quantity)
+                    self._reject(record.key, token, outcome.reason, record.quantity, doubtful=record.doubtful)
                 case Conflict():
-                    values: dict[str, str | int] = {"state": "conflict", "reason": "DuplicateRecord", "settled_at": now}
+                    values: dict[str, str | int] = {
+                        "state": "conflict",
+                        "reason": "DuplicateRecord",
+                        "settled_at": now,
+                        "seal": cleared(token),
+                    }
                     if self._decide(record.key, token, values, record.quantity):
                         to_announce.append((record.key, _with(record.item, values)))
                 case StaysDue():
@@ -241,7 +260,10 @@ class MeteringRun:
                         left.append(record)
         if left:
             self._leave(left, token)
-        self._announce(to_announce, token)
+        # What AWS answered is all written down by now: asking and telling may fail without costing any of it.
+        for record in held:
+            self.requests.look_again(record.subscription_id, "not_subscribed", since=now)
+        self._announce(to_announce)
 
     def _settle_metered(self, accepted: Sequence[tuple[Sendable, Outcome]], now: int) -> None:
         items = []
@@ -265,17 +287,16 @@ class MeteringRun:
             values["metering_record_id"] = outcome.metering_record_id
         self._decide(record.key, token, values, record.quantity, outcome="metered_earlier", settled=True)
 
-    def _hold(self, record: Sendable, token: str, now: int) -> None:
+    def _hold(self, record: Sendable, token: str, now: int) -> bool:
         """Due again on activation; until then it waits in the index for a last try, and for being written off."""
         last_try = record.refuse_at - LAST_TRY
         values: dict[str, str | int] = {
             "state": "held",
             "reason": "CustomerNotSubscribed",
             "due_at": last_try if now < last_try else record.refuse_at,
-            "seal": token if record.doubtful else cleared(token),
+            "seal": _seal_after(token, doubtful=record.doubtful),
         }
-        if self._decide(record.key, token, values, record.quantity):
-            self.requests.look_again(record.subscription_id, "not_subscribed", since=now)
+        return self._decide(record.key, token, values, record.quantity)
 
     def _decide(
         self,
@@ -294,22 +315,33 @@ class MeteringRun:
         self.report.count(outcome or str(values["state"]), quantity)
         return True
 
-    def _reject(self, key: Key, token: str, reason: str, quantity: int) -> None:
-        values: dict[str, str | int] = {"state": "rejected", "reason": reason, "settled_at": epoch(self.clock())}
+    def _reject(self, key: Key, token: str, reason: str, quantity: int, *, doubtful: bool) -> None:
+        values: dict[str, str | int] = {
+            "state": "rejected",
+            "reason": reason,
+            "settled_at": epoch(self.clock()),
+            "seal": _seal_after(token, doubtful=doubtful),
+        }
         self._decide(key, token, values, quantity, settled=True)
 
     def _write_off(self, entries: list[DueEntry]) -> None:
-        """AWS takes these no more: they are marked unbillable, with whether an attempt may have been accepted."""
         token, taken = self._take(entries)
+        self._expire([(entry.key, item, in_doubt(entry.seal)) for entry, item in taken], token)
+
+    def _expire(self, records: Iterable[tuple[Key, Item, bool]], token: str) -> None:
+        """AWS takes these no more: they are marked unbillable, with whether an attempt may have been accepted."""
         now = epoch(self.clock())
         to_announce: list[tuple[Key, Item]] = []
-        for entry, item in taken:
-            reason = "deadline_passed_in_doubt" if in_doubt(entry.seal) else "deadline_passed"
-            values: dict[str, str | int] = {"state": "unbillable", "reason": reason, "settled_at": now}
-            quantity = int(item["quantity"]["N"])
-            if self._decide(entry.key, token, values, quantity):
-                to_announce.append((entry.key, _with(item, values)))
-        self._announce(to_announce, token)
+        for key, item, doubtful in records:
+            values: dict[str, str | int] = {
+                "state": "unbillable",
+                "reason": "deadline_passed_in_doubt" if doubtful else "deadline_passed",
+                "settled_at": now,
+                "seal": _seal_after(token, doubtful=doubtful),
+            }
+            if self._decide(key, token, values, int(item["quantity"]["N"])):
+                to_announce.append((key, _with(item, values)))
+        self._announce(to_announce)
 
     def _announce_entries(self, entries: list[DueEntry]) -> None:
         """Events that an earlier run decided on and may not have published."""
@@ -317,20 +349,25 @@ class MeteringRun:
         for entry in entries:
             item = items.get(entry.key)
             if item is not None and item["state"]["S"] in _ANNOUNCED and item["seal"]["S"] == entry.seal:
-                self._announce([(entry.key, item)], entry.seal)
+                self._announce([(entry.key, item)])
                 self._settled.add(entry.key)
 
-    def _announce(self, decided: Sequence[tuple[Key, Item]], seal: str) -> None:
+    def _announce(self, decided: Sequence[tuple[Key, Item]]) -> None:
         """Publishes first and takes the record out of the index after, so an event can repeat but not be missing."""
         if not decided:
             return
         self.bus.publish([_event(key, item) for key, item in decided])
-        for key, _ in decided:
-            self.store.change_if(key, seal, {}, settled=True)
+        for key, item in decided:
+            self.store.change_if(key, item["seal"]["S"], {}, settled=True)
 
 
 def _is_ours(item: Item | None, token: str) -> bool:
     return item is not None and item["seal"]["S"] == token and item["state"]["S"] in _SENDABLE and "due_shard" in item
+
+
+def _seal_after(token: str, *, doubtful: bool) -> str:
+    """The seal of a record whose outcome is written down: in doubt only if an attempt has stayed without an answer."""
+    return token if doubtful else cleared(token)
 
 
 def _was_unprocessed(outcome: Outcome) -> bool:
