@@ -44,9 +44,11 @@ class _Trouble:
 
 @dataclass
 class Calls:
-    """Give `wrap` to a World. `made` lists every call that began, as (method, arguments)."""
+    """Give `wrap` to a World. `made` lists every call that began, as (method, arguments). `judge` may answer a call
+    with an error, going by what it asks for."""
 
     made: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    judge: Callable[[str, dict[str, Any]], BaseException | None] | None = None
     _trouble: list[_Trouble] = field(default_factory=list)
 
     def wrap(self, client: Any) -> Any:
@@ -76,6 +78,8 @@ class Calls:
 
     def _before(self, name: str, arguments: dict[str, Any]) -> None:
         self.made.append((name, copy.deepcopy(arguments)))
+        if self.judge is not None and (error := self.judge(name, arguments)) is not None:
+            raise error
         self._strike(name, "before")
 
     def _after(self, name: str, _: dict[str, Any]) -> None:
