@@ -60,6 +60,7 @@ button.primary:hover { background: #0a5548; }
   border-radius: 50%; background: var(--accent-soft); color: var(--accent); font-weight: 650; font-size: 14px;
   display: grid; place-items: center; }
 .clock form { flex-wrap: wrap; }
+@media (min-width: 641px) { td.what { white-space: nowrap; } }
 @media (max-width: 640px) { .clock form button { flex: 1 1 auto; } .row form, .row .pill { flex: 0 1 auto; } }
 """
 
@@ -225,7 +226,8 @@ def _usage_row(row: Values) -> str:
     settled = row.get("metering_record_id") or row.get("reason") or ""
     if not settled and row.get("due_at"):
         settled = f"due at {_iso(row['due_at'])}"
-    tags = f' <span class="tag">{row["tag_sets"]} tag sets</span>' if row.get("tag_sets") else ""
+    sets = row.get("tag_sets", 0)
+    tags = f' <span class="tag">{sets} tag set{"" if sets == 1 else "s"}</span>' if sets else ""
     return (
         f'<tr><td class="when">{_iso(row["hour"])}</td><td class="what">{escape(str(row["dimension"]))}{tags}</td>'
         f'<td class="num">{row["quantity"]:,}</td><td>{_pill(_STATE, row["state"])}</td>'
@@ -341,7 +343,7 @@ def _page(title: str, bar: Bar, body: str, back: str, status: int = 200) -> Page
 def _header(bar: Bar, back: str) -> str:
     metered = ""
     if bar.metered_at is not None:
-        metered = f'<button class="small" name="by" value="metered">To {_clock(bar.metered_at)}, hour metered</button>'
+        metered = f'<button class="small" name="by" value="metered">To {_clock(bar.metered_at)}: hour metered</button>'
     mode = "stands still" if bar.frozen else "running"
     return (
         '<header class="bar"><div class="wrap"><a class="brand" href="/"><b>Your application</b></a>'
