@@ -62,24 +62,40 @@ class Subscriptions(Protocol):
     def get_many(self, ids: Sequence[str]) -> Mapping[str, Subscription]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Billing:
+    """A subscription that can take usage, and when."""
+
+    subscription: Subscription
+    period: Period
+
+
 @dataclass(slots=True)
 class _Entry:
-    """A valid report on its way to a result."""
+    """A valid report on its way to a result. `hours` are the places that may take it, best first."""
 
     index: int
     report: UsageReport
-    subscription: Subscription
-    period: Period
+    named: str
     own_hour: int
-    hours: Iterator[int]
+    hours: Iterator[tuple[_Billing, int]]
+    billing: _Billing
     hour: int = 0
 
+    @property
+    def subscription(self) -> Subscription:
+        return self.billing.subscription
+
+    @property
+    def place(self) -> tuple[str, int]:
+        return self.subscription.id, self.hour
+
     def next_hour(self) -> bool:
-        """Moves on to the next hour that may take the usage; False when there is none."""
-        hour = next(self.hours, None)
-        if hour is None:
+        """Moves on to the next place that may take the usage; False when there is none."""
+        place = next(self.hours, None)
+        if place is None:
             return False
-        self.hour = hour
+        self.billing, self.hour = place
         return True
 
 
@@ -123,7 +139,7 @@ class UsageRecorder:
             else:
                 reports[index] = report
         owners = {index: _subscription_id(report) for index, report in reports.items()}
-        subscriptions = self.subscriptions.get_many(sorted(set(owners.values())))
+        subscriptions = self._with_counterparts(sorted(set(owners.values())))
         entries: list[_Entry] = []
         repeated: list[tuple[int, int]] = []
         first_with: dict[tuple[str, str], int] = {}
@@ -132,17 +148,24 @@ class UsageRecorder:
             if original != index:
                 repeated.append((index, original))
                 continue
-            entry = _entry(index, report, subscriptions.get(owners[index]), now)
+            entry = _entry(index, report, owners[index], subscriptions, now)
             if isinstance(entry, Rejection):
                 results[index] = _rejected(report.id, entry)
             else:
                 entries.append(entry)
         return entries, repeated
 
+    def _with_counterparts(self, ids: Sequence[str]) -> dict[str, Subscription]:
+        """The subscriptions, and those that they were migrated to or from."""
+        found = dict(self.subscriptions.get_many(ids))
+        others = {other for one in found.values() for other in (one.migrated_to, one.migrated_from) if other}
+        missing = sorted(others - set(found))
+        return found | dict(self.subscriptions.get_many(missing)) if missing else found
+
     def _predict(self, entries: Sequence[_Entry], results: dict[int, Result]) -> None:
-        known = self.store.known((entry.subscription.id, entry.report.id) for entry in entries)
+        known = self.store.known((entry.named, entry.report.id) for entry in entries)
         for entry in entries:
-            stored = known.get((entry.subscription.id, entry.report.id))
+            stored = known.get((entry.named, entry.report.id))
             if stored is not None:
                 results[entry.index] = _known(entry.report, stored)
             elif entry.next_hour():
@@ -154,7 +177,7 @@ class UsageRecorder:
         groups: dict[tuple[str, int, str], list[_Entry]] = {}
         for entry in entries:
             if entry.next_hour():
-                groups.setdefault((entry.subscription.id, entry.hour, entry.report.dimension), []).append(entry)
+                groups.setdefault((*entry.place, entry.report.dimension), []).append(entry)
             else:
                 results[entry.index] = _rejected(entry.report.id, _NO_HOUR)
         bundles = self._bundles(list(groups.values()))
@@ -212,9 +235,9 @@ class UsageRecorder:
             room = self.store.capacity(_bookings(entries))
             if room < len(entries):
                 waiting.append(entries[room:])
-            moved: dict[int, list[_Entry]] = {}
+            moved: dict[tuple[str, int], list[_Entry]] = {}
             for entry in self._book_chunk(entries[:room], now, results):
-                moved.setdefault(entry.hour, []).append(entry)
+                moved.setdefault(entry.place, []).append(entry)
             waiting += moved.values()
 
     def _book_chunk(self, chunk: list[_Entry], now: int, results: dict[int, Result]) -> list[_Entry]:
@@ -245,21 +268,21 @@ class UsageRecorder:
         return []
 
     def _job(self, group: Sequence[_Entry], now: int) -> Job:
-        entry = group[0]
+        entry, period = group[0], group[0].billing.period
         target = Target(
             subscription=entry.subscription,
             dimension=entry.report.dimension,
             hour=entry.hour,
-            timestamp=timestamp_of(entry.hour, entry.period.activated_at),
-            due_at=entry.period.due_at(entry.hour, self.seal_delay, now),
-            refuse_at=entry.period.refuse_at(entry.hour),
-            override_due=entry.period.closing_deadline is not None,
+            timestamp=timestamp_of(entry.hour, period.activated_at),
+            due_at=period.due_at(entry.hour, self.seal_delay, now),
+            refuse_at=period.refuse_at(entry.hour),
+            override_due=period.closing_deadline is not None,
         )
         return Job(target, _bookings(group))
 
 
 def _bookings(group: Sequence[_Entry]) -> list[Booking]:
-    return [Booking(entry.report, entry.own_hour) for entry in group]
+    return [Booking(entry.report, entry.named, entry.own_hour) for entry in group]
 
 
 def _answer(group: Sequence[_Entry], outcome: Booked, results: dict[int, Result]) -> None:
@@ -273,7 +296,10 @@ def _subscription_id(report: UsageReport) -> str:
     return report.subscription_id or ""
 
 
-def _entry(index: int, report: UsageReport, subscription: Subscription | None, now: int) -> _Entry | Rejection:
+def _entry(
+    index: int, report: UsageReport, named: str, subscriptions: Mapping[str, Subscription], now: int
+) -> _Entry | Rejection:
+    subscription = subscriptions.get(named)
     if subscription is None:
         return _UNKNOWN
     moment = now if report.timestamp is None else epoch(report.timestamp)
@@ -281,13 +307,31 @@ def _entry(index: int, report: UsageReport, subscription: Subscription | None, n
         return _IN_FUTURE
     if moment <= now - MAX_AGE:
         return _TOO_OLD
+    billed = subscriptions.get(subscription.billed_to(hour_of(moment)), subscription)
+    own = _billing(billed, now)
+    # What finds no hour before a cut-over any more goes to one after it; the other way round it would be sent twice.
+    later = subscriptions.get(billed.migrated_to or "")
+    billings = [own] if later is None else [own, _billing(later, now)]
+    usable = [billing for billing in billings if isinstance(billing, _Billing)]
+    if not usable:
+        return own if isinstance(own, Rejection) else _NOT_ACTIVE
+    hours = ((billing, hour) for billing in usable for hour in booking_hours(moment, billing.period, now))
+    return _Entry(index, report, named, usable[0].period.own_hour(moment), hours, usable[0])
+
+
+def _billing(subscription: Subscription, now: int) -> _Billing | Rejection:
+    """How a subscription takes usage now, or why it doesn't."""
     refusal = _REFUSING.get(subscription.status_at(now))
     if refusal is not None or subscription.activated_at is None:
         return refusal or _NOT_ACTIVE
-    closing = subscription.closing_deadline if subscription.status == "closing" else None
-    period = Period(subscription.activated_at, closing)
-    own_hour = hour_of(max(moment, subscription.activated_at))
-    return _Entry(index, report, subscription, period, own_hour, booking_hours(moment, period, now))
+    cutover = subscription.cutover_at
+    period = Period(
+        subscription.activated_at,
+        subscription.closing_deadline if subscription.status == "closing" else None,
+        since=cutover if cutover is not None and subscription.migrated_from else 0,
+        until=cutover if subscription.migrated_to else None,
+    )
+    return _Billing(subscription, period)
 
 
 def _without_known(chunk: list[_Entry], outcome: NotBooked, results: dict[int, Result]) -> list[_Entry]:

@@ -69,7 +69,8 @@ class UsageQueries:
         record = self._get(keys.usage_record(subscription_id, record_id))
         if record is None:
             return None
-        hour = self._get(keys.metering_record(subscription_id, record["hour"], record["dimension"]))
+        billed_to = record.get("billed_to", subscription_id)
+        hour = self._get(keys.metering_record(billed_to, record["hour"], record["dimension"]))
         reported: dict[str, Any] = {
             "id": record["record_id"],
             "dimension": record["dimension"],
@@ -82,6 +83,7 @@ class UsageQueries:
             reported["untagged"] = True
         return {
             "subscription_id": subscription_id,
+            "billed_to": billed_to,
             "record": reported,
             "hour": iso(record["hour"]),
             "metering_record": None if hour is None else _described(hour),

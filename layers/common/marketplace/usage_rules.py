@@ -185,15 +185,20 @@ def timestamp_of(hour: int, activated_at: int) -> int:
 @dataclass(frozen=True, slots=True)
 class Period:
     """From when to when a subscription's usage can be metered. `closing_deadline` is None while it isn't closing;
-    `until` is the end of the period for a subscription whose later usage belongs to another one."""
+    hours before `since` and from `until` on belong to another subscription, across a migration."""
 
     activated_at: int
     closing_deadline: int | None = None
+    since: int = 0
     until: int | None = None
 
     @property
     def first_hour(self) -> int:
-        return hour_of(self.activated_at)
+        return max(hour_of(self.activated_at), self.since)
+
+    def own_hour(self, moment: int) -> int:
+        """The hour that usage of this moment belongs to, once it can be metered at all."""
+        return max(hour_of(moment), self.first_hour)
 
     def refuse_at(self, hour: int) -> int:
         regular = refuse_at(hour)
@@ -223,7 +228,7 @@ def booking_hours(moment: int, period: Period, now: int) -> Iterator[int]:
     activation; then, if none of that month is left, the current and the coming hour. Hours that no metering run would
     reach before AWS refuses them come last, as a chance rather than none.
     """
-    own = hour_of(max(moment, period.activated_at))
+    own = period.own_hour(moment)
     in_order = [hour for hour in _nearest_hours(own, period, now) if period.until is None or hour < period.until]
     safe = [hour for hour in in_order if period.time_to_send(hour, now) >= SENDING_MARGIN]
     narrow = [hour for hour in in_order if 0 < period.time_to_send(hour, now) < SENDING_MARGIN]

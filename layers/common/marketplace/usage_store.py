@@ -36,9 +36,11 @@ _OPEN_WITH_ROOM = "attribute_not_exists(pk) OR (seal = :unsealed AND quantity <=
 
 @dataclass(frozen=True, slots=True)
 class Booking:
-    """One report and the hour it is of."""
+    """One report, the subscription it names, and the hour it is of. Ids are the named subscription's, whichever
+    subscription is billed, so a repetition is found across a migration too."""
 
     report: UsageReport
+    named: str
     own_hour: int
 
 
@@ -178,7 +180,7 @@ class UsageStore:
 
     def _put_record(self, target: Target, booking: Booking, untagged: bool, now: int) -> "TransactWriteItemTypeDef":
         report = booking.report
-        key = keys.usage_record(target.subscription.id, report.id)
+        key = keys.usage_record(booking.named, report.id)
         item = to_item(
             {
                 "pk": key.pk,
@@ -190,6 +192,7 @@ class UsageStore:
                 "tags": report.tags or None,
                 "untagged": untagged or None,
                 "own_hour": booking.own_hour,
+                "billed_to": None if booking.named == target.subscription.id else target.subscription.id,
                 "hour": target.hour,
                 "recorded_at": now,
                 "expires_at": now + self._ttl,
