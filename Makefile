@@ -71,7 +71,7 @@ check-locks: $(VENV)/.installed
 	$(BIN)/python -m tools.locks --check
 
 test: $(VENV)/.installed ## every test this machine can run
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 SEEDS ?= 10000
 faults: $(VENV)/.installed ## SEEDS=10000 fault schedules: is every unit billed exactly once?

@@ -14,7 +14,7 @@ from tests.local_invoke.conftest import Invoke, wait_until
 from tools import check_layer, sam_local
 from tools.template import ROOT, resources
 
-pytestmark = [pytest.mark.docker, pytest.mark.dynamodb_local, pytest.mark.xdist_group("sam"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.docker, pytest.mark.dynamodb_local, pytest.mark.timeout(900)]
 
 EVENTS = ROOT / "events"
 
