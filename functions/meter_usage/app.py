@@ -11,6 +11,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from marketplace import aws, clock
+from marketplace.errors import UnavailableError
 from marketplace.heartbeat import ActiveByStatus, Heartbeat
 from marketplace.metering import MeteringRun
 from marketplace.metering_api import MeteringApi
@@ -23,7 +24,7 @@ from marketplace.settings import Settings
 from marketplace.subscription_reader import SubscriptionReader
 
 logger = Logger()
-metrics = Metrics()
+metrics = Metrics(namespace="MarketplaceSaaS")
 
 
 @cache
@@ -50,6 +51,7 @@ def heartbeat() -> Heartbeat:
     return Heartbeat(client, given.usage_table, active, given.heartbeat_dimension, given.seal_delay_minutes * 60)
 
 
+@logger.inject_lambda_context
 @metrics.log_metrics
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return metered(context)
@@ -58,7 +60,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 def metered(context: LambdaContext) -> dict[str, Any]:
     """One metering run, with the zero records before it, reported in metrics and one log line."""
     if settings().heartbeat_dimension:
-        metrics.add_metric("HeartbeatRecords", MetricUnit.Count, heartbeat().fill(clock.epoch(clock.utc_now())))
+        fill_heartbeat()
     report = MeteringRun(
         **collaborators(),
         clock=clock.utc_now,
@@ -69,6 +71,15 @@ def metered(context: LambdaContext) -> dict[str, Any]:
         jitter=random.random,
     ).run()
     return published(report)
+
+
+def fill_heartbeat() -> None:
+    """The zero records of idle hours. Without them the hour is only idle, so their failure never stops the metering."""
+    try:
+        metrics.add_metric("HeartbeatRecords", MetricUnit.Count, heartbeat().fill(clock.epoch(clock.utc_now())))
+    except UnavailableError as error:
+        metrics.add_metric("HeartbeatFailed", MetricUnit.Count, 1)
+        logger.warning("heartbeat failed", extra={"error": error.code})
 
 
 def published(report: MeteringReport) -> dict[str, Any]:
