@@ -45,7 +45,7 @@ def test_the_suite_finds_a_unit_that_is_billed_twice() -> None:
     """The check can fail: the same hour sent to a second region is billed again, and noticed."""
     schedule = Schedule(1, MemoryDynamoDB)
     schedule.crash = 0.0
-    schedule.play([Step("report", 1)])
+    schedule.play([Step("report", n) for n in range(8)])
     schedule.drain()
     from tests.support.in_process import client
 
