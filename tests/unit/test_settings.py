@@ -1,0 +1,85 @@
+"""The deployment's settings: from the environment, complete, and within bounds."""
+
+import pytest
+from pydantic import ValidationError
+
+from marketplace.settings import Settings
+
+REQUIRED = {
+    "SUBSCRIPTIONS_TABLE": "subscriptions",
+    "USAGE_TABLE": "usage",
+    "EVENT_BUS_NAME": "bus",
+    "NOTIFICATION_QUEUE_URL": "https://sqs.invalid/queue",
+}
+
+
+def test_what_is_not_set_has_a_default() -> None:
+    settings = Settings.from_env(REQUIRED)
+    assert settings.usage_table == "usage"
+    assert settings.product_codes == frozenset()
+    assert settings.seal_delay_minutes == 10
+    assert settings.metering_calls_per_second == 10
+    assert settings.metering_region == "us-east-1"
+    assert settings.heartbeat_dimension == ""
+    assert settings.usage_record_ttl_days == 400
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    assert Settings.from_env({**REQUIRED, "SEAL_DELAY_MINUTES": ""}).seal_delay_minutes == 10
+
+
+@pytest.mark.parametrize("missing", sorted(REQUIRED))
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_missing_variable_is_named(missing: str, value: str | None) -> None:
+    given = {name: text for name, text in REQUIRED.items() if name != missing}
+    with pytest.raises(ValidationError, match=missing.lower()):
+        Settings.from_env(given if value is None else {**given, missing: value})
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("", set()),
+        (" , ", set()),
+        ("a", {"a"}),
+        ("a,b", {"a", "b"}),
+        (" a , b,, a ", {"a", "b"}),
+    ],
+)
+def test_product_codes_are_separated_by_commas(given: str, found: set[str]) -> None:
+    assert Settings.from_env({**REQUIRED, "PRODUCT_CODES": given}).product_codes == found
+
+
+def test_product_codes_may_be_a_set_already() -> None:
+    given = {name.lower(): value for name, value in REQUIRED.items()}
+    assert Settings.model_validate({**given, "product_codes": {"a"}}).product_codes == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SEAL_DELAY_MINUTES", "-1"),
+        ("SEAL_DELAY_MINUTES", "721"),
+        ("SEAL_DELAY_MINUTES", "ten"),
+        ("METERING_CALLS_PER_SECOND", "0"),
+        ("METERING_CALLS_PER_SECOND", "101"),
+        ("ENTITLEMENT_MAX_AGE_MINUTES", "-1"),
+        ("USAGE_RECORD_TTL_DAYS", "1"),
+    ],
+)
+def test_what_is_out_of_bounds_is_refused_by_name(name: str, value: str) -> None:
+    with pytest.raises(ValidationError, match=name.lower()):
+        Settings.from_env({**REQUIRED, name: value})
+
+
+def test_the_environment_is_the_process_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in REQUIRED.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("METERING_CALLS_PER_SECOND", "2.5")
+    assert Settings.from_env().metering_calls_per_second == 2.5
+
+
+def test_settings_stay_what_they_are() -> None:
+    settings = Settings.from_env(REQUIRED)
+    with pytest.raises(ValidationError):
+        settings.usage_table = "other"  # type: ignore[misc]
