@@ -1,0 +1,266 @@
+"""The schedule's function as Lambda runs it: metered, counted, told, and nothing of the buyers in the logs."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import StringIO
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+import pytest
+
+from functions.meter_usage import app
+from marketplace import aws, clock
+from marketplace.clock import HOUR
+from marketplace.errors import AwsError
+from marketplace.subscription import Subscription
+from tests.support.calls import Calls
+from tests.support.deployed import Context, sample
+from tests.support.in_process import client as in_process_client
+from tests.support.tables import Tables
+from tests.support.world import NOON, World
+
+
+class LambdaContext(Context):
+    """What the function uses of Lambda's context."""
+
+    function_name = "meter_usage"
+
+    def __init__(self) -> None:
+        self.milliseconds = 900_000
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self.milliseconds
+
+
+@dataclass
+class Deployment:
+    """The function, what it talks to, and what it leaves on its standard output."""
+
+    world: World
+    calls: Calls
+    log: StringIO
+    queue_url: str
+    heard_url: str
+    context: LambdaContext
+    capture: pytest.CaptureFixture[str]
+    printed: str = ""
+
+    def run(self) -> dict[str, Any]:
+        answer: dict[str, Any] = app.lambda_handler(sample("schedule"), self.context)
+        return answer
+
+    def metrics(self) -> dict[str, float]:
+        """The metrics since the last look, from the embedded metric format that CloudWatch reads."""
+        out = self.capture.readouterr().out
+        self.printed += out
+        found: dict[str, float] = {}
+        for line in out.splitlines():
+            emitted = json.loads(line)
+            (directive,) = emitted["_aws"]["CloudWatchMetrics"]
+            assert directive["Namespace"] == "MarketplaceSaaS"
+            for metric in directive["Metrics"]:
+                (value,) = emitted[metric["Name"]]
+                found[metric["Name"]] = value
+        return found
+
+    def bodies(self, url: str) -> list[dict[str, Any]]:
+        received = boto3.client("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=10)
+        return [json.loads(message["Body"]) for message in received.get("Messages", [])]
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.getvalue().splitlines()]
+
+
+def forget() -> None:
+    for cached in (app.settings, app.collaborators, app.heartbeat):
+        cached.cache_clear()
+
+
+@pytest.fixture
+def deployment(
+    monkeypatch: pytest.MonkeyPatch, moto_dynamodb: Any, moto_tables: Tables, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Deployment]:
+    world = World(moto_dynamodb, moto_tables)
+    sqs, events = boto3.client("sqs"), boto3.client("events")
+    queue_url = sqs.create_queue(QueueName="notifications")["QueueUrl"]
+    heard_url = sqs.create_queue(QueueName="heard")["QueueUrl"]
+    events.create_event_bus(Name="seller")
+    pattern = json.dumps({"source": ["marketplace.saas"]})
+    events.put_rule(Name="all", EventBusName="seller", EventPattern=pattern)
+    arn = sqs.get_queue_attributes(QueueUrl=heard_url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    events.put_targets(Rule="all", EventBusName="seller", Targets=[{"Id": "heard", "Arn": arn}])
+    environment = {
+        "SUBSCRIPTIONS_TABLE": moto_tables.subscriptions,
+        "USAGE_TABLE": moto_tables.usage,
+        "EVENT_BUS_NAME": "seller",
+        "NOTIFICATION_QUEUE_URL": queue_url,
+        "METERING_CALLS_PER_SECOND": "100",
+        "POWERTOOLS_SERVICE_NAME": "test",
+        "POWERTOOLS_METRICS_NAMESPACE": "MarketplaceSaaS",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(app.metrics.provider, "namespace", "MarketplaceSaaS")
+    calls = Calls()
+    made = aws.dynamodb
+    monkeypatch.setattr(aws, "dynamodb", lambda: calls.wrap(made()))
+    monkeypatch.setattr(
+        aws,
+        "metering_without_retries",
+        lambda region: calls.wrap(in_process_client("meteringmarketplace", world.marketplace, region)),
+    )
+    monkeypatch.setattr(clock, "utc_now", world.time.now)
+    monkeypatch.setattr(app, "time", SimpleNamespace(monotonic=world.time.monotonic, sleep=world.time.sleep))
+    log = StringIO()
+    monkeypatch.setattr(app.logger.registered_handler, "stream", log)
+    forget()
+    yield Deployment(world, calls, log, queue_url, heard_url, LambdaContext(), capsys)
+    forget()
+
+
+def due(world: World, count: int = 3) -> list[Subscription]:
+    buyers = [world.subscribe(f"4444{n:08d}") for n in range(count)]
+    world.report_all([world.usage(buyer, 7) for buyer in buyers])
+    world.to_due()
+    return buyers
+
+
+def test_usage_that_is_due_is_metered_and_counted(deployment: Deployment) -> None:
+    due(deployment.world)
+    answer = deployment.run()
+    assert answer["records"] == {"metered": 3}
+    assert answer["units"] == {"metered": 21}
+    assert sum(deployment.world.billed().values()) == 21
+    metrics = deployment.metrics()
+    assert metrics["UsageMetered"] == 3
+    assert metrics["MeteringCalls"] == 1
+    assert set(metrics) >= set(app.METRIC_OF_OUTCOME.values())
+    assert {name for name, value in metrics.items() if value} == {"UsageMetered", "MeteringCalls"}
+
+
+def test_an_idle_run_still_reports(deployment: Deployment) -> None:
+    """An alarm on missing data needs a value from every run."""
+    assert deployment.run()["due"] == 0
+    metrics = deployment.metrics()
+    assert not any(metrics.values())
+    assert {"UnitsAtRisk", "OldestUnsettledAgeSeconds", "BreakerOpened", "MeteringErrors"} <= set(metrics)
+
+
+def test_an_outage_shows_in_the_metrics(deployment: Deployment) -> None:
+    due(deployment.world)
+    deployment.world.time.to(NOON + 20 * HOUR)
+    deployment.world.marketplace.faults.plan([{"fault": "access_denied", "times": None}])
+    deployment.run()
+    metrics = deployment.metrics()
+    assert (metrics["BreakerOpened"], metrics["MeteringErrors"], metrics["UnitsAtRisk"]) == (1, 5, 21)
+    assert metrics["OldestUnsettledAgeSeconds"] >= 18 * HOUR
+
+
+def test_the_seller_hears_of_usage_that_cannot_be_billed(deployment: Deployment) -> None:
+    (buyer,) = due(deployment.world, 1)
+    deployment.world.time.to(NOON + 25 * HOUR)
+    deployment.run()
+    assert deployment.metrics()["UsageUnbillable"] == 1
+    (event,) = deployment.bodies(deployment.heard_url)
+    assert (event["source"], event["detail-type"]) == ("marketplace.saas", "Usage Not Billable")
+    assert event["detail"]["subscription_id"] == buyer.id
+    assert event["detail"]["quantity"] == 7
+
+
+def test_held_usage_has_its_subscription_looked_at(deployment: Deployment) -> None:
+    (buyer,) = due(deployment.world, 1)
+    deployment.world.marketplace.suspend(buyer.account_id or "")
+    deployment.run()
+    assert deployment.metrics()["UsageHeld"] == 1
+    (message,) = deployment.bodies(deployment.queue_url)
+    assert message["subscription_id"] == buyer.id
+    assert message["reason"] == "not_subscribed"
+    assert message["since"] == deployment.world.time.seconds()
+
+
+def test_a_run_ends_before_lambda_ends_it(deployment: Deployment) -> None:
+    due(deployment.world, 2)
+    deployment.context.milliseconds = 29_000
+    answer = deployment.run()
+    assert (answer["out_of_time"], answer["calls"], answer["left"]) == (True, 0, 2)
+
+
+def test_without_a_heartbeat_dimension_idle_hours_stay_empty(deployment: Deployment) -> None:
+    deployment.world.subscribe()
+    deployment.world.to_due()
+    deployment.run()
+    assert deployment.world.stored() == []
+    assert "HeartbeatRecords" not in deployment.metrics()
+
+
+def test_with_a_heartbeat_dimension_idle_hours_are_metered_as_zero(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEARTBEAT_DIMENSION", "api_calls")
+    buyer = deployment.world.subscribe()
+    deployment.world.to_due()
+    assert deployment.run()["records"] == {"metered": 1}
+    assert deployment.metrics()["HeartbeatRecords"] == 1
+    assert deployment.world.billed() == {(buyer.id, "api_calls"): 0}
+
+
+def test_a_heartbeat_that_fails_stops_no_metering(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEARTBEAT_DIMENSION", "api_calls")
+    due(deployment.world)
+    deployment.calls.fail("get_item")
+    assert deployment.run()["records"] == {"metered": 3}
+    assert deployment.metrics()["HeartbeatFailed"] == 1
+
+
+@pytest.mark.filterwarnings("ignore:No application metrics to publish")
+def test_a_store_that_does_not_answer_fails_the_function(deployment: Deployment) -> None:
+    """Lambda's own Errors metric and the schedule's retry take it from there."""
+    due(deployment.world)
+    deployment.calls.fail("query")
+    with pytest.raises(AwsError):
+        deployment.run()
+    assert deployment.run()["records"] == {"metered": 3}
+
+
+def test_one_container_serves_many_runs(deployment: Deployment) -> None:
+    for hour in range(3):
+        due(deployment.world, 2)
+        assert deployment.run()["records"] == {"metered": 2}, hour
+    assert deployment.metrics()["UsageMetered"] == 2
+
+
+def test_logs_and_metrics_name_no_buyer(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEARTBEAT_DIMENSION", "api_calls")
+    buyers = due(deployment.world, 4)
+    deployment.world.marketplace.suspend(buyers[0].account_id or "")
+    deployment.world.marketplace.faults.plan([{"fault": "duplicate", "indexes": [1]}])
+    deployment.run()
+    deployment.calls.fail("get_item")
+    deployment.world.marketplace.faults.plan([{"fault": "access_denied", "times": None}])
+    due(deployment.world, 2)
+    deployment.run()
+    deployment.metrics()
+    (first, *_, last) = deployment.lines()
+    assert (first["message"], last["message"]) == ("metering run", "metering run")
+    assert first["due"] == 4
+    told = deployment.log.getvalue() + deployment.printed
+    arns = [buyer.license_arn or "" for buyer in buyers]
+    secrets = {"testing", "license-manager", *(buyer.account_id or "" for buyer in buyers)}
+    for secret in secrets | {arn.rpartition(":")[2] for arn in arns}:
+        assert secret not in told
+
+
+FAULTS = ("not_subscribed", "duplicate", "unprocessed", "omit", "unknown_status", "timeout_after")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_no_outcome_is_without_a_metric(deployment: Deployment, fault: str) -> None:
+    due(deployment.world, 1)
+    deployment.world.marketplace.settings.update({"identical_resend": "duplicate"})
+    deployment.world.marketplace.faults.plan([{"fault": fault}])
+    answer = deployment.run()
+    metrics = deployment.metrics()
+    for outcome, count in answer["records"].items():
+        assert metrics[app.METRIC_OF_OUTCOME[outcome]] == count
