@@ -1,10 +1,13 @@
-"""One stack per module: its clock stands still, and moves when a test moves it."""
+"""One stack per module: its clock stands still, and moves when a test moves it.
+
+Tests of one module may run in any order and in several workers, each with a stack of its own, so every test makes what
+it needs.
+"""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -12,13 +15,6 @@ from local import stack as local_stack
 from tests.local_stack.browser import Neighbourhood
 
 NOON = "2026-11-22T12:10:00Z"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A module's tests share a stack whose clock they move: one worker runs them, in their order."""
-    for item in items:
-        if item.path.parent == Path(__file__).parent:
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
 
 
 @pytest.fixture(scope="module")

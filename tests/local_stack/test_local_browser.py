@@ -36,6 +36,7 @@ def look(tab: Page, name: str) -> None:
 def test_the_way_of_a_first_visitor(stack: Stack, tab: Page) -> None:
     tab.resize(1280, 900)
     tab.go(stack.console_url)
+    assert "Buy a product on AWS Marketplace" in tab.text
     look(tab, "console-empty")
 
     # Buy, and set up the account: the browser is posted to the seller's landing page.
