@@ -13,7 +13,6 @@ from typing import Literal
 type Integration = Literal["license", "legacy"]
 
 _LICENSE_ID = re.compile(r"(?:^|[:/])(l(?:ic)?-[A-Za-z0-9]+)$")
-_ACCOUNT = re.compile(r"(?<![0-9])([0-9]{12})(?![0-9])")
 SUBSCRIPTION_ID = re.compile(r"^sub-[a-z2-7]{26}$")
 
 
@@ -50,10 +49,10 @@ type Identity = LicenseIdentity | LegacyIdentity
 def normalised_license_arn(license_arn: str) -> str:
     """One text for all the forms in which AWS prints the ARN of one licence.
 
-    The ARN appears with and without `arn:`, with and without a region, and with `license:` or `license/` before the
-    id (ResolveCustomer, the EventBridge examples of the Seller Guide and the metering skill differ), so only the
-    issuing account and the trailing licence id carry identity. What has another shape is kept as it stands: the
-    model's pattern is loose, and refusing it would refuse a buyer.
+    The ARN appears with and without `arn:`, with and without a region, with `license:` or `license/` before the id, and
+    with different accounts (ResolveCustomer, the EventBridge examples of the Seller Guide and the metering skill
+    differ), so only the trailing licence id, 128 random bits, carries identity. What has another shape is kept as it
+    stands: the model's pattern is loose, and refusing it would refuse a buyer.
 
     Raises InvalidIdentityError when the ARN is empty.
     """
@@ -61,10 +60,7 @@ def normalised_license_arn(license_arn: str) -> str:
     if not text:
         raise InvalidIdentityError("the licence ARN is empty")
     license_id = _LICENSE_ID.search(text)
-    if license_id is None:
-        return text
-    account = _ACCOUNT.search(text[: license_id.start()] + ":")
-    return f"arn:aws:license-manager::{account.group(1) if account else ''}:license:{license_id.group(1)}"
+    return text if license_id is None else license_id.group(1)
 
 
 def _derive(*parts: str) -> str:
