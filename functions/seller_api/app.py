@@ -11,6 +11,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from marketplace import aws
 from marketplace.claims import Claims
 from marketplace.clock import utc_now
+from marketplace.contract_terms import ContractTerms
 from marketplace.entitlements import MINUTE, Entitlements, MarketplaceEntitlements
 from marketplace.http import Request
 from marketplace.logs import whereabouts
@@ -61,6 +62,12 @@ def routes() -> SellerRoutes:
             clock=utc_now,
             seal_delay=settings.seal_delay_minutes * MINUTE,
             sleep=time.sleep,
+            terms=ContractTerms(
+                dynamodb,
+                table=table,
+                usage_table=settings.usage_table,
+                overage_dimensions=settings.overage_dimensions,
+            ),
         ),
         usage=UsageQueries(dynamodb, settings.usage_table),
         clock=utc_now,

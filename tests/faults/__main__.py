@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.faults.schedule import Outcome, minimised, run, steps_of
 
-STATES = ("recorded", "metered", "held", "rejected", "conflict", "unbillable", "open")
+STATES = ("recorded", "metered", "included", "held", "rejected", "conflict", "unbillable", "open")
 
 
 def memory() -> Any:

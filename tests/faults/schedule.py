@@ -43,6 +43,10 @@ STARTS = (
 )
 
 
+MAPPED = ("ca1contractandconsumption", "api_calls")
+"""A dimension whose usage counts against an entitlement first."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One thing that happens. `seed` decides its details, whatever steps stand around it."""
@@ -122,8 +126,16 @@ class Schedule:
         self.store_faults: list[tuple[str, str]] = []
         settings = EmulatorSettings(seed=seed, identical_resend=dice.choice(("success", "duplicate")))
         start = int(dice.choice(STARTS).timestamp())
-        self.world = World.on(make_dynamodb(), time=Timeline(start), settings=settings, wrap=self._observed)
-        self.acknowledged: dict[tuple[str, str], int] = {}
+        self.world = World.on(
+            make_dynamodb(),
+            time=Timeline(start),
+            settings=settings,
+            wrap=self._observed,
+            overage_dimensions={MAPPED: "seats"},
+        )
+        self.limits: dict[str, int] = {}
+        self.used: dict[str, int] = {}
+        self.acknowledged: dict[tuple[str, str], dict[str, Any]] = {}
         self.sent: list[dict[str, Any]] = []
         self.foreign: set[tuple[str, str, int]] = set()
         self.kinds: set[str] = set()
@@ -131,6 +143,10 @@ class Schedule:
         self.outcome = Outcome()
         products = [product.code for product in self.world.marketplace.products()]
         self.buyers = [self._buyer(n, products[n % len(products)]) for n in range(dice.randint(1, 4))]
+        for buyer in self.buyers:
+            if buyer.subscription.product_code == MAPPED[0]:
+                self.limits[buyer.subscription.id] = dice.choice((0, 3, 20, 2500))
+                self.world.grant(buyer.subscription, self.limits[buyer.subscription.id], ends_at=start + 90 * DAY)
 
     def _buyer(self, number: int, product: str) -> _Buyer:
         purchase = self.world.marketplace.subscribe(product, f"{100000000000 + number}", provision=True)
@@ -200,7 +216,13 @@ class Schedule:
             return
         for record, result in zip(records, results, strict=True):
             if result["status"] in {"recorded", "duplicate"}:
-                self.acknowledged[record["subscription_id"], record["id"]] = record["quantity"]
+                self._acknowledge((record["subscription_id"], record["id"]), record, result)
+
+    def _acknowledge(self, key: tuple[str, str], record: dict[str, Any], result: dict[str, Any]) -> None:
+        told = {"quantity": record["quantity"], "included": result.get("included")}
+        _must(self.acknowledged.setdefault(key, told) == told, f"{key} was acknowledged twice, and not alike")
+        if told["included"] is not None:
+            _must(told["included"] + result["overage"] == record["quantity"], f"{key} is not split exactly")
 
     def _meter_once(self) -> None:
         try:
@@ -380,16 +402,18 @@ class Schedule:
         """Every unit that was acknowledged is billed once, or stands in a list with a reason; raises InvariantError."""
         records, hours, allocations = self._usage_table()
         self._check_acknowledged(records)
+        self._check_included(records)
         self._check_hours(records, hours, allocations)
         self._check_bill(hours, allocations)
         self._check_events(hours)
         for hour in hours.values():
             self.outcome.units[hour["state"]] += hour["quantity"]
+        self.outcome.units["included"] = sum(record.get("included", 0) for record in records.values())
         recorded = sum(record["quantity"] for record in records.values())
         _must(sum(self.outcome.units.values()) == recorded, "units are unaccounted for")
         self.outcome.units["recorded"] = recorded
         if not self.kinds & HARMFUL:
-            lost = recorded - self.outcome.units["metered"] - self.outcome.units["rejected"]
+            lost = recorded - sum(self.outcome.units[state] for state in ("metered", "rejected", "included"))
             _must(lost == 0, f"{lost} units could have been billed and were not: {self.outcome.units}")
 
     def _usage_table(self) -> tuple[dict[Any, Any], dict[Any, Any], dict[Any, Counter[Any]]]:
@@ -403,6 +427,8 @@ class Schedule:
                 records[subscription_id, item["record_id"]] = item
             elif "seal" in item:
                 hours[item["pk"], item["sk"]] = item
+            elif "used" in item:
+                self.used[subscription_id] = item["used"]
             else:
                 hour_sk = item["sk"].partition("#TAGS#")[0]
                 allocations[item["pk"], hour_sk][tuple(sorted(item["tags"].items()))] += item["quantity"]
@@ -410,11 +436,25 @@ class Schedule:
 
     def _check_acknowledged(self, records: dict[Any, Any]) -> None:
         reported = {(record["subscription_id"], record["id"]): record["quantity"] for record in self.sent}
-        for key, quantity in self.acknowledged.items():
+        for key, told in self.acknowledged.items():
             _must(key in records, f"{key} was acknowledged and is not there")
-            _must(records[key]["quantity"] == quantity, f"{key} was recorded with another quantity")
+            stored = {name: records[key].get(name) for name in told}
+            _must(stored == told, f"{key} was acknowledged as {told} and recorded as {stored}")
         for key, record in records.items():
             _must(reported.get(key) == record["quantity"], f"{key} was never reported so")
+
+    def _check_included(self, records: dict[Any, Any]) -> None:
+        """Each contract includes exactly what it grants, or all of the usage where that is less."""
+        for subscription_id, limit in self.limits.items():
+            mapped = [
+                record for (owner, _), record in records.items()
+                if owner == subscription_id and record["dimension"] == MAPPED[1]
+            ]  # fmt: skip
+            _must(all("included" in record for record in mapped), f"{subscription_id} has usage without a split")
+            reported = sum(record["quantity"] for record in mapped)
+            included = sum(record["included"] for record in mapped)
+            _must(included == min(reported, limit), f"{included} of {reported} units are included, {limit} should be")
+            _must(self.used.get(subscription_id, 0) == included, f"{subscription_id}'s counter is not what was booked")
 
     def _check_hours(
         self, records: dict[Any, Any], hours: dict[Any, Any], allocations: dict[Any, Counter[Any]]
@@ -423,9 +463,12 @@ class Schedule:
         tagged: dict[Any, Counter[Any]] = defaultdict(Counter)
         for (subscription_id, _), record in records.items():
             key = (subscription_id, record["hour"], record["dimension"])
-            booked[key] += record["quantity"]
+            metered = record["quantity"] - record.get("included", 0)
+            if "included" in record and not metered:
+                continue
+            booked[key] += metered
             if record.get("tags") and not record.get("untagged"):
-                tagged[key][tuple(sorted(record["tags"].items()))] += record["quantity"]
+                tagged[key][tuple(sorted(record["tags"].items()))] += metered
         for place, hour in hours.items():
             key = (hour["pk"].removeprefix("SUB#"), hour["hour"], hour["dimension"])
             _must(booked.pop(key, 0) == hour["quantity"], f"{key} doesn't hold what was booked to it")

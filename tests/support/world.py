@@ -2,13 +2,15 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from marketplace import keys
 from marketplace.clock import HOUR, hour_of
+from marketplace.contract_terms import ContractTerms
+from marketplace.entitlement_rules import Entitlement, ValueType
 from marketplace.items import from_item, to_item
 from marketplace.metering import MeteringRun
 from marketplace.metering_api import MeteringApi
@@ -102,6 +104,7 @@ class World:
     requests: LookAgain = field(default_factory=LookAgain)
     calls_per_second: float = 1000.0
     time_left: float = 900.0
+    overage_dimensions: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.marketplace = Marketplace(clock=self.time.emulator, settings=self.settings)
@@ -142,6 +145,31 @@ class World:
         key = keys.subscription(subscription.id)
         self.dynamodb.put_item(TableName=self.tables.subscriptions, Item=to_item({**key._asdict(), **values}))
 
+    def grant(
+        self,
+        subscription: Subscription,
+        quantity: Any,
+        *,
+        dimension: str = "seats",
+        ends_at: int | None = None,
+        value_type: ValueType = "integer",
+    ) -> None:
+        """An entitlement as a reading of AWS leaves it; without a quantity AWS listed none."""
+        now = to_item({"now": self.time.seconds()})["now"]
+        self.dynamodb.update_item(
+            TableName=self.tables.subscriptions,
+            Key=keys.subscription(subscription.id).item(),
+            UpdateExpression="SET entitlements_synced_at = :now",
+            ExpressionAttributeValues={":now": now},
+        )
+        key = keys.entitlement(subscription.id, dimension)
+        if quantity is None:
+            self.dynamodb.delete_item(TableName=self.tables.subscriptions, Key=key.item())
+            return
+        granted = Entitlement(dimension=dimension, value_type=value_type, value=quantity, expires_at=ends_at)
+        values = {**key._asdict(), "dimension": dimension, **granted.as_values()}
+        self.dynamodb.put_item(TableName=self.tables.subscriptions, Item=to_item(values))
+
     # -- the product --------------------------------------------------------------------------------------
 
     def recorder(self) -> UsageRecorder:
@@ -154,6 +182,12 @@ class World:
             sleep=self.time.sleep,
             jitter=lambda: 0.5,
             parallel=1,
+            terms=ContractTerms(
+                client,
+                table=self.tables.subscriptions,
+                usage_table=self.tables.usage,
+                overage_dimensions=self.overage_dimensions,
+            ),
         )
 
     def metering(self) -> MeteringRun:

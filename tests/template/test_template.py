@@ -110,7 +110,7 @@ def test_settings_take_every_value_that_a_parameter_allows() -> None:
     globals_ = template.load()["Globals"]["Function"]["Environment"]["Variables"]
     for bound in ("MinValue", "MaxValue"):
         environ = {
-            name: str(parameters.get(value["Ref"], {}).get(bound, "something"))
+            name: str(parameters.get(value["Ref"], {}).get(bound, "" if name == "OVERAGE_DIMENSIONS" else "something"))
             for name, value in globals_.items()
             if isinstance(value, dict) and "Ref" in value
         }
@@ -250,6 +250,11 @@ def test_every_parameter_is_described_and_constrained() -> None:
         ("Stage", ["prod", "dev-2"], ["", "Prod", "-a"]),
         ("AlarmEmail", ["", "ops@seller.example"], ["ops"]),
         ("AlarmTopicArn", ["", "arn:aws:sns:us-east-1:123456789012:alarms"], ["alarms"]),
+        (
+            "OverageDimensions",
+            ["", "code1/api_calls=seats", "code1/api_calls=seats,code1/gb=storage,code2/a/b=c"],
+            ["code1", "code1/a", "a=b", "code1/a=b,", "code1/a=b, code1/c=d", "/a=b", "code1/a=b=c"],
+        ),
         ("MeteringRegion", ["us-east-1", "ap-southeast-2"], ["", "useast1"]),
     ],
 )

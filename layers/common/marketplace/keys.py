@@ -115,11 +115,22 @@ def account_tenants(account: str) -> Key:
 
 HOUR_PREFIX = "HOUR#"
 RECORD_PREFIX = "RECORD#"
+INCLUDED_PREFIX = "INCLUDED#"
 TAGS_MARK = "#TAGS#"
 
 
 def usage_record(subscription_id: str, record_id: str) -> Key:
     return Key(subscription_pk(subscription_id), RECORD_PREFIX + encoded(record_id))
+
+
+def included_prefix(dimension: str) -> str:
+    return f"{INCLUDED_PREFIX}{encoded(dimension)}#"
+
+
+def included(subscription_id: str, dimension: str, term_end: int | None) -> Key:
+    """How much of what a contract includes was used in the term that ends then; terms sort in time order."""
+    end = "-" if term_end is None else iso(term_end)
+    return Key(subscription_pk(subscription_id), included_prefix(dimension) + end)
 
 
 def hour_prefix(hour: int) -> str:

@@ -115,6 +115,12 @@ class UsageResult(Answer):
     own_hour: str | None = Field(default=None, description="The hour that it is of, when that is another one")
     month_shifted: bool = Field(default=False, description="No hour of its own billing month could take it")
     untagged: bool = Field(default=False, description="The hour had no room for its tags; the quantity counts")
+    included: int | None = Field(
+        default=None, description="In an overage dimension: how much of the quantity the contract includes"
+    )
+    overage: int | None = Field(
+        default=None, description="In an overage dimension: the rest of the quantity, and all of it that is metered"
+    )
     reason: str | None = None
     message: str | None = None
     retryable: bool | None = None
@@ -166,13 +172,27 @@ class ReportedUsage(Answer):
     untagged: bool = False
 
 
+class ContractSplit(Answer):
+    """What of a usage record the contract included when it was booked."""
+
+    included: int
+    overage: int = Field(description="What is metered: quantity minus included")
+    included_dimension: str = Field(description="The dimension whose entitlement was used up first")
+    limit: int = Field(description="How much the contract included in this term when the record was booked")
+    term_end: str | None = Field(description="When the billing term ends; null when the entitlement has no date")
+    explanation: str
+
+
 class UsageProof(Answer):
-    """Where a usage record went: the record, the hour it was booked to, and the metering record of that hour."""
+    """Where a usage record went: the record, the hour it was booked to, and the metering record of that hour. A record
+    that its contract includes whole has no metering record; `contract` says why."""
 
     subscription_id: str
+    billed_to: str = Field(description="The subscription that is billed: across a migration the other one")
     record: ReportedUsage
     hour: str = _TIME
     metering_record: MeteringRecord | None
+    contract: ContractSplit | None = Field(default=None, description="In an overage dimension only")
 
 
 class ErrorBody(BaseModel, extra="allow"):

@@ -1,14 +1,17 @@
 """Recording usage: what a seller's application reports is checked, booked to an hour and answered one by one."""
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 from marketplace.clock import Clock, epoch, hour_of, iso
 from marketplace.errors import UnavailableError
 from marketplace.identity import LicenseIdentity
+from marketplace.keys import Key
+from marketplace.overage import Term, included_parts
 from marketplace.subscription import Subscription
 from marketplace.usage_rules import (
     FUTURE_TOLERANCE,
@@ -62,6 +65,14 @@ class Subscriptions(Protocol):
     def get_many(self, ids: Sequence[str]) -> Mapping[str, Subscription]: ...
 
 
+class Terms(Protocol):
+    """Finds the contract terms that usage counts against first; see marketplace.contract_terms."""
+
+    def find(
+        self, wanted: Iterable[tuple[Subscription, str]], known: Mapping[str, Subscription], now: int
+    ) -> Mapping[tuple[str, str], Term | Rejection]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Billing:
     """A subscription that can take usage, and when."""
@@ -72,7 +83,8 @@ class _Billing:
 
 @dataclass(slots=True)
 class _Entry:
-    """A valid report on its way to a result. `hours` are the places that may take it, best first."""
+    """A valid report on its way to a result. `hours` are the places that may take it, best first; `term` is what it
+    counts against first, in a contract with consumption."""
 
     index: int
     report: UsageReport
@@ -81,6 +93,7 @@ class _Entry:
     hours: Iterator[tuple[_Billing, int]]
     billing: _Billing
     hour: int = 0
+    term: Term | None = None
 
     @property
     def subscription(self) -> Subscription:
@@ -99,9 +112,14 @@ class _Entry:
         return True
 
 
+type _Bundle = list[list[_Entry]]
+"""Groups of entries that are booked together; each group has one metering record."""
+
+
 @dataclass(slots=True)
 class UsageRecorder:
-    """Records usage. `sleep` and `jitter` (0 to 1) are what a retry waits with."""
+    """Records usage. `sleep` and `jitter` (0 to 1) are what a retry waits with; without `terms` all usage is
+    metered."""
 
     store: UsageStore
     subscriptions: Subscriptions
@@ -110,6 +128,7 @@ class UsageRecorder:
     sleep: Callable[[float], None]
     jitter: Callable[[], float] = random.random
     parallel: int = _PARALLEL
+    terms: Terms | None = None
 
     def record(self, records: Sequence[object], *, validate: bool = False) -> list[Result]:
         """One result per record, in order: recorded, duplicate, conflict or rejected (docs/integration.md describes
@@ -153,7 +172,29 @@ class UsageRecorder:
                 results[index] = _rejected(report.id, entry)
             else:
                 entries.append(entry)
-        return entries, repeated
+        return self._with_terms(entries, subscriptions, now, results), repeated
+
+    def _with_terms(
+        self,
+        entries: list[_Entry],
+        subscriptions: Mapping[str, Subscription],
+        now: int,
+        results: dict[int, Result],
+    ) -> list[_Entry]:
+        """The entries with their contract terms; those whose term can't be known now are rejected."""
+        if self.terms is None:
+            return entries
+        places = ((entry.subscription, entry.report.dimension) for entry in entries)
+        found = self.terms.find(places, subscriptions, now)
+        taken: list[_Entry] = []
+        for entry in entries:
+            term = found.get((entry.subscription.id, entry.report.dimension))
+            if isinstance(term, Rejection):
+                results[entry.index] = _rejected(entry.report.id, term)
+            else:
+                entry.term = term
+                taken.append(entry)
+        return taken
 
     def _with_counterparts(self, ids: Sequence[str]) -> dict[str, Subscription]:
         """The subscriptions, and those that they were migrated to or from."""
@@ -164,37 +205,38 @@ class UsageRecorder:
 
     def _predict(self, entries: Sequence[_Entry], results: dict[int, Result]) -> None:
         known = self.store.known((entry.named, entry.report.id) for entry in entries)
+        used = self.store.used(entry.term for entry in entries if entry.term is not None)
+        fresh: list[_Entry] = []
         for entry in entries:
             stored = known.get((entry.named, entry.report.id))
-            if stored is not None:
-                results[entry.index] = _known(entry.report, stored)
-            elif entry.next_hour():
-                results[entry.index] = _recorded(entry, untagged=False)
+            if stored is None:
+                fresh.append(entry)
             else:
-                results[entry.index] = _rejected(entry.report.id, _NO_HOUR)
+                results[entry.index] = _known(entry.report, stored)
+        for bundle in self._bundles(_groups(fresh, results)):
+            for entry in chain.from_iterable(bundle):
+                results[entry.index] = _recorded(entry, untagged=False, included=_predicted_part(entry, used))
 
     def _book_all(self, entries: Sequence[_Entry], now: int, results: dict[int, Result]) -> None:
-        groups: dict[tuple[str, int, str], list[_Entry]] = {}
-        for entry in entries:
-            if entry.next_hour():
-                groups.setdefault((*entry.place, entry.report.dimension), []).append(entry)
-            else:
-                results[entry.index] = _rejected(entry.report.id, _NO_HOUR)
-        bundles = self._bundles(list(groups.values()))
-        if self.parallel == 1 or len(bundles) < 2:
-            for bundle in bundles:
-                self._book_bundle(bundle, now, results)
+        lanes = _lanes(self._bundles(_groups(entries, results)))
+        if self.parallel == 1 or len(lanes) < 2:
+            for lane in lanes:
+                self._book_lane(lane, now, results)
             return
-        with ThreadPoolExecutor(min(self.parallel, len(bundles))) as pool:
-            for done in [pool.submit(self._book_bundle, bundle, now, results) for bundle in bundles]:
+        with ThreadPoolExecutor(min(self.parallel, len(lanes))) as pool:
+            for done in [pool.submit(self._book_lane, lane, now, results) for lane in lanes]:
                 done.result()
 
-    def _bundles(self, groups: Sequence[list[_Entry]]) -> list[list[list[_Entry]]]:
+    def _book_lane(self, lane: Sequence[_Bundle], now: int, results: dict[int, Result]) -> None:
+        for bundle in lane:
+            self._book_bundle(bundle, now, results)
+
+    def _bundles(self, groups: Sequence[list[_Entry]]) -> list[_Bundle]:
         """Small groups together as far as one transaction goes; a group that needs several stands alone."""
-        bundles: list[list[list[_Entry]]] = []
+        bundles: list[_Bundle] = []
         room = 0
         for group in sorted(groups, key=len):
-            needed = self.store.actions(_bookings(group))
+            needed = self.store.actions(_bookings(group)) + _counters(group)
             if not bundles or needed > room:
                 bundles.append([])
                 room = MAX_ACTIONS
@@ -202,7 +244,7 @@ class UsageRecorder:
             room -= needed
         return bundles
 
-    def _book_bundle(self, bundle: Sequence[list[_Entry]], now: int, results: dict[int, Result]) -> None:
+    def _book_bundle(self, bundle: _Bundle, now: int, results: dict[int, Result]) -> None:
         """Books groups in one transaction; those that something stands in the way of go on by themselves."""
         pending = list(bundle)
         while len(pending) > 1:
@@ -232,7 +274,7 @@ class UsageRecorder:
         waiting = [list(group)]
         while waiting:
             entries = waiting.pop()
-            room = self.store.capacity(_bookings(entries))
+            room = self.store.capacity(_bookings(entries), _counters(entries))
             if room < len(entries):
                 waiting.append(entries[room:])
             moved: dict[tuple[str, int], list[_Entry]] = {}
@@ -278,7 +320,51 @@ class UsageRecorder:
             refuse_at=period.refuse_at(entry.hour),
             override_due=period.closing_deadline is not None,
         )
-        return Job(target, _bookings(group))
+        return Job(target, _bookings(group), entry.term)
+
+
+def _groups(entries: Iterable[_Entry], results: dict[int, Result]) -> list[list[_Entry]]:
+    """The entries by the metering record that takes them; those that no hour can take are rejected."""
+    groups: dict[tuple[str, int, str], list[_Entry]] = {}
+    for entry in entries:
+        if entry.next_hour():
+            groups.setdefault((*entry.place, entry.report.dimension), []).append(entry)
+        else:
+            results[entry.index] = _rejected(entry.report.id, _NO_HOUR)
+    return list(groups.values())
+
+
+def _lanes(bundles: Iterable[_Bundle]) -> list[list[_Bundle]]:
+    """What may be booked side by side: bundles that count against the same contract go one after another, or they
+    would get into each other's way."""
+    lanes: list[tuple[set[Key], list[_Bundle]]] = []
+    for bundle in bundles:
+        counters = {group[0].term.counter for group in bundle if group[0].term is not None}
+        together = [bundle]
+        apart: list[tuple[set[Key], list[_Bundle]]] = []
+        for lane in lanes:
+            if lane[0] & counters:
+                counters |= lane[0]
+                together = [*lane[1], *together]
+            else:
+                apart.append(lane)
+        lanes = [*apart, (counters, together)]
+    return [lane for _, lane in lanes]
+
+
+def _counters(group: Sequence[_Entry]) -> int:
+    """How many actions of a transaction the counter of the group's term takes."""
+    return 0 if group[0].term is None else 1
+
+
+def _predicted_part(entry: _Entry, used: dict[Key, int]) -> int | None:
+    """How much of the entry is included after those before it, which `used` keeps."""
+    if entry.term is None:
+        return None
+    before = used.get(entry.term.counter, 0)
+    (part,) = included_parts([entry.report.quantity], entry.term.left(before))
+    used[entry.term.counter] = before + part
+    return part
 
 
 def _bookings(group: Sequence[_Entry]) -> list[Booking]:
@@ -287,7 +373,10 @@ def _bookings(group: Sequence[_Entry]) -> list[Booking]:
 
 def _answer(group: Sequence[_Entry], outcome: Booked, results: dict[int, Result]) -> None:
     for entry in group:
-        results[entry.index] = _recorded(entry, untagged=entry.report.id in outcome.untagged)
+        record_id = entry.report.id
+        results[entry.index] = _recorded(
+            entry, untagged=record_id in outcome.untagged, included=outcome.included.get(record_id)
+        )
 
 
 def _subscription_id(report: UsageReport) -> str:
@@ -357,7 +446,7 @@ def _reject_all(chunk: Sequence[_Entry], rejection: Rejection, results: dict[int
     return []
 
 
-def _recorded(entry: _Entry, *, untagged: bool) -> Result:
+def _recorded(entry: _Entry, *, untagged: bool, included: int | None) -> Result:
     result: Result = {"id": entry.report.id, "status": "recorded", "hour": iso(entry.hour)}
     if entry.hour != entry.own_hour:
         result["own_hour"] = iso(entry.own_hour)
@@ -365,12 +454,18 @@ def _recorded(entry: _Entry, *, untagged: bool) -> Result:
             result["month_shifted"] = True
     if untagged:
         result["untagged"] = True
-    return result
+    return result | _split(entry.report.quantity, included)
+
+
+def _split(quantity: int, included: int | None) -> Result:
+    """What of a quantity a contract includes and what is metered, for usage that counts against a contract."""
+    return {} if included is None else {"included": included, "overage": quantity - included}
 
 
 def _known(report: UsageReport, stored: Mapping[str, Any]) -> Result:
     if stored["digest"] == report.content_digest:
-        return {"id": report.id, "status": "duplicate", "hour": iso(stored["hour"])}
+        split = _split(stored["quantity"], stored.get("included"))
+        return {"id": report.id, "status": "duplicate", "hour": iso(stored["hour"]), **split}
     return _conflict(report.id)
 
 

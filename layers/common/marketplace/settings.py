@@ -4,7 +4,9 @@ import os
 from collections.abc import Mapping
 from typing import Annotated, Self
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
+
+from marketplace.overage import parsed_overage_dimensions
 
 
 def _comma_separated(value: object) -> object:
@@ -33,6 +35,17 @@ class Settings(BaseModel, frozen=True):
     entitlement_max_age_minutes: Annotated[int, Field(ge=0)] = 15
     entitlement_stale_limit_minutes: Annotated[int, Field(ge=0)] = 1440
     usage_record_ttl_days: Annotated[int, Field(ge=2)] = 400
+    overage_dimensions: Annotated[dict[tuple[str, str], str], BeforeValidator(parsed_overage_dimensions)] = Field(
+        default_factory=dict
+    )
+
+    @model_validator(mode="after")
+    def _overage_of_own_products(self) -> Self:
+        """A product code with a typing error would be billed as if its contracts included nothing."""
+        unknown = sorted({product for product, _ in self.overage_dimensions} - self.product_codes)
+        if self.product_codes and unknown:
+            raise ValueError(f"overage_dimensions: {', '.join(unknown)} is not among product_codes")
+        return self
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:

@@ -70,7 +70,9 @@ class UsageQueries:
         if record is None:
             return None
         billed_to = record.get("billed_to", subscription_id)
-        hour = self._get(keys.metering_record(billed_to, record["hour"], record["dimension"]))
+        contract = _contract(record)
+        metered = contract is None or contract["overage"] > 0
+        hour = self._get(keys.metering_record(billed_to, record["hour"], record["dimension"])) if metered else None
         reported: dict[str, Any] = {
             "id": record["record_id"],
             "dimension": record["dimension"],
@@ -81,18 +83,40 @@ class UsageQueries:
         }
         if record.get("untagged"):
             reported["untagged"] = True
-        return {
+        proof = {
             "subscription_id": subscription_id,
             "billed_to": billed_to,
             "record": reported,
             "hour": iso(record["hour"]),
             "metering_record": None if hour is None else _described(hour),
         }
+        return proof if contract is None else {**proof, "contract": contract}
 
     def _get(self, key: Key) -> dict[str, Any] | None:
         with classified_errors():
             answer = self._client.get_item(TableName=self._table, Key=key.item(), ConsistentRead=True)
         return from_item(answer["Item"]) if "Item" in answer else None
+
+
+def _contract(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How much of a usage record a contract includes, by the limit and the term that held when it was booked; None
+    for usage that is metered whole."""
+    if "included" not in record:
+        return None
+    included, limit, term_end = record["included"], record["term_limit"], record.get("term_end")
+    overage = record["quantity"] - included
+    term = "" if term_end is None else f" in the term that ends at {iso(term_end)}"
+    granted = f"the contract included {limit} of {record['included_dimension']}{term}"
+    counted = f"{included} of the {record['quantity']} reported units were left of it"
+    metered = f"{overage} are metered" if overage else "nothing is metered"
+    return {
+        "included": included,
+        "overage": overage,
+        "included_dimension": record["included_dimension"],
+        "limit": limit,
+        "term_end": None if term_end is None else iso(term_end),
+        "explanation": f"When this was booked, {granted}; {counted}, so {metered}.",
+    }
 
 
 def described(item: Item) -> dict[str, Any]:

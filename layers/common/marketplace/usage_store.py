@@ -3,13 +3,17 @@
     put    RECORD#<id>               on condition that the id is new
     update HOUR#<hour>#<dimension>   add the quantity, on condition that it is unsealed and the sum fits
     update ...#TAGS#<digest>         add to the allocation of the tag set
+    update INCLUDED#<dim>#<end>      what the contract's term includes is used up by so much
+
+The last is for contracts with consumption: what the term includes is counted there and only the rest goes to the
+metering record and the allocations; a report without such a rest touches neither.
 
 All of it happens or none of it does; repeating it after a lost answer fails on the first condition and reads as a
 duplicate.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from marketplace import keys
@@ -19,6 +23,7 @@ from marketplace.errors import ThrottledError, classified_errors
 from marketplace.items import Item, from_item, to_item
 from marketplace.keys import Key
 from marketplace.metering_record import MAX_ALLOCATION_BYTES, MAX_TAG_SETS, UNSEALED
+from marketplace.overage import Term, included_parts
 from marketplace.subscription import Subscription
 from marketplace.usage_rules import MAX_QUANTITY, MAX_TAGS, UsageReport, tag_bytes, tag_set, tags_digest
 
@@ -64,10 +69,12 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Bookings for one metering record."""
+    """Bookings for one metering record. `term`: the contract's term that they count against first; None where all
+    usage is metered."""
 
     target: Target
     bookings: Sequence[Booking]
+    term: Term | None = None
 
 
 type Obstacle = Literal["sealed", "full", "changed", "busy"]
@@ -75,9 +82,11 @@ type Obstacle = Literal["sealed", "full", "changed", "busy"]
 
 @dataclass(frozen=True, slots=True)
 class Booked:
-    """The transaction went through. `untagged` holds the ids whose tags found no room."""
+    """The transaction went through. `untagged` holds the ids whose tags found no room; `included`, of a job with a
+    term, how much of each id's quantity the contract includes."""
 
     untagged: frozenset[str] = frozenset()
+    included: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +127,13 @@ class UsageStore:
                 return count
         return len(bookings)
 
+    def used(self, terms: Iterable[Term]) -> dict[Key, int]:
+        """How much of each term is used, by the key of its counter; nothing is read without a term."""
+        wanted = list({term.counter for term in terms})
+        return {key: _used(item) for key, item in self._read(wanted).items()} if wanted else {}
+
     def actions(self, bookings: Sequence[Booking]) -> int:
-        """How many actions of a transaction booking these takes."""
+        """How many actions of a transaction booking these takes, without a term's counter."""
         return len(bookings) + 1 + len({tag_set(booking.report.tags) for booking in bookings} - {()})
 
     def book(self, jobs: Sequence[Job], now: int) -> list[Booked | NotBooked]:
@@ -127,50 +141,77 @@ class UsageStore:
 
         The jobs have different targets, and ids that differ within a subscription; together they fit a transaction.
         """
-        totals = [sum(booking.report.quantity for booking in job.bookings) for job in jobs]
-        if any(total > MAX_QUANTITY for total in totals):
-            return [NotBooked({}, "full" if total > MAX_QUANTITY else None) for total in totals]
-        taggings = self._taggings(jobs)
+        stored = self._look(jobs)
+        counters: dict[Key, _Counter] = {}
+        parts = [_part(job, counters, stored) for job in jobs]
+        if any(part.total > MAX_QUANTITY for part in parts):
+            return [NotBooked({}, "full" if part.total > MAX_QUANTITY else None) for part in parts]
         actions: list[TransactWriteItemTypeDef] = []
         starts: list[int] = []
-        for job, total, tagging in zip(jobs, totals, taggings, strict=True):
+        for part in parts:
             starts.append(len(actions))
-            actions += self._actions(job, total, tagging, now)
+            actions += self._actions(part, now)
+        ends = [*starts[1:], len(actions)]
+        touched = [counter for counter in counters.values() if counter.taken]
+        actions += [self._use(counter) for counter in touched]
         with classified_errors():
             try:
                 self._client.transact_write_items(TransactItems=actions)
             except self._client.exceptions.TransactionCanceledException as cancelled:
                 reasons = cast("list[dict[str, Any]]", cancelled.response.get("CancellationReasons", []))
-                ends = [*starts[1:], len(actions)]
+                in_use = _in_use(touched, reasons[ends[-1] :])
                 return [
-                    _obstacles(job, total, reasons[start:end])
-                    for job, total, start, end in zip(jobs, totals, starts, ends, strict=True)
+                    _obstacles(part, reasons[start:end], in_use)
+                    for part, start, end in zip(parts, starts, ends, strict=True)
                 ]
-        return [Booked(_untagged(job, tagging)) for job, tagging in zip(jobs, taggings, strict=True)]
+        return [Booked(part.untagged, part.included) for part in parts]
 
-    def _actions(self, job: Job, total: int, tagging: "_Tagging", now: int) -> "list[TransactWriteItemTypeDef]":
-        untagged = _untagged(job, tagging)
-        added = _by_tag_set(job)
+    def _actions(self, part: "_Part", now: int) -> "list[TransactWriteItemTypeDef]":
+        records = [self._put_record(part, booking, now) for booking in part.job.bookings]
+        if not part.metered:
+            return records
+        target, tagging, added = part.job.target, part.tagging, _by_tag_set(part.metered)
         return [
-            *(self._put_record(job.target, booking, booking.report.id in untagged, now) for booking in job.bookings),
-            self._count(job.target, total, len(job.bookings), tagging, len(untagged)),
-            *(self._allocate(job.target, tags, added[tags], tags in tagging.new) for tags in tagging.accepted),
+            *records,
+            self._count(target, part.total, len(part.metered), tagging, len(part.untagged)),
+            *(self._allocate(target, tags, added[tags], tags in tagging.new) for tags in tagging.accepted),
         ]
 
-    def _taggings(self, jobs: Sequence[Job]) -> "list[_Tagging]":
-        """What becomes of each job's tag sets, read for all of them at once; nothing is read when nothing is tagged."""
-        wanted = [sorted(tags for tags in _by_tag_set(job) if tags) for job in jobs]
-        asked = [
-            key
-            for job, tag_sets in zip(jobs, wanted, strict=True)
-            if tag_sets
-            for key in (job.target.key, *(_allocation_key(job.target, tags) for tags in tag_sets))
-        ]
-        stored = self._read(asked) if asked else {}
-        return [
-            _tagging(job.target, tag_sets, stored) if tag_sets else _Tagging()
-            for job, tag_sets in zip(jobs, wanted, strict=True)
-        ]
+    def _look(self, jobs: Sequence[Job]) -> dict[Key, Item]:
+        """What the decisions about these jobs depend on, read at once: their terms' counters, and what there is of
+        their tag sets. Nothing is read for usage without either."""
+        asked: list[Key] = []
+        for job in jobs:
+            if job.term is not None and job.term.limit:
+                asked.append(job.term.counter)
+            if tag_sets := {tag_set(booking.report.tags) for booking in job.bookings} - {()}:
+                asked += [job.target.key, *(_allocation_key(job.target, tags) for tags in sorted(tag_sets))]
+        return self._read(asked) if asked else {}
+
+    def _use(self, counter: "_Counter") -> "TransactWriteItemTypeDef":
+        """Uses up what the jobs take of a term. Where all of their usage is included, it is enough that there is room,
+        so reporters do not get into each other's way; where it is used up, nobody else may have taken a unit since."""
+        term = counter.term
+        values = {"dimension": term.dimension, "included_dimension": term.included_dimension, "limit": term.limit}
+        values |= {} if term.ends_at is None else {"term_end": term.ends_at}
+        if not counter.exhausted:
+            condition, bound = "attribute_not_exists(#used) OR #used <= :bound", term.limit - counter.taken
+        elif counter.used:
+            condition, bound = "#used = :bound", counter.used
+        else:
+            condition, bound = "attribute_not_exists(#used)", None
+        return {
+            "Update": {
+                "TableName": self._table,
+                "Key": term.counter.item(),
+                "UpdateExpression": f"SET {', '.join(f'#{name} = :{name}' for name in values)} ADD #used :taken",
+                "ConditionExpression": condition,
+                "ExpressionAttributeNames": {f"#{name}": name for name in (*values, "used")},
+                "ExpressionAttributeValues": to_item(
+                    {**{f":{name}": value for name, value in values.items()}, ":taken": counter.taken, ":bound": bound}
+                ),
+            }
+        }
 
     def _read(self, wanted: Sequence[Key]) -> dict[Key, Item]:
         found, unread = read_items(self._client, self._table, wanted)
@@ -178,8 +219,8 @@ class UsageStore:
             raise ThrottledError("UnprocessedKeys", f"{len(unread)} keys were left unread")
         return found
 
-    def _put_record(self, target: Target, booking: Booking, untagged: bool, now: int) -> "TransactWriteItemTypeDef":
-        report = booking.report
+    def _put_record(self, part: "_Part", booking: Booking, now: int) -> "TransactWriteItemTypeDef":
+        target, report = part.job.target, booking.report
         key = keys.usage_record(booking.named, report.id)
         item = to_item(
             {
@@ -190,7 +231,8 @@ class UsageStore:
                 "dimension": report.dimension,
                 "quantity": report.quantity,
                 "tags": report.tags or None,
-                "untagged": untagged or None,
+                "untagged": report.id in part.untagged or None,
+                **_split(part, report.id),
                 "own_hour": booking.own_hour,
                 "billed_to": None if booking.named == target.subscription.id else target.subscription.id,
                 "hour": target.hour,
@@ -282,11 +324,87 @@ class UsageStore:
         }
 
 
-def _obstacles(job: Job, total: int, reasons: Sequence[dict[str, Any]]) -> NotBooked:
+@dataclass(slots=True)
+class _Counter:
+    """How much of a term is used, as read; what jobs take of it, and whether that leaves some usage without."""
+
+    term: Term
+    used: int
+    taken: int = 0
+    exhausted: bool = False
+
+    def take(self, quantities: Sequence[int]) -> tuple[int, ...]:
+        parts = included_parts(quantities, self.term.left(self.used + self.taken))
+        self.taken += sum(parts)
+        self.exhausted = self.exhausted or sum(parts) < sum(quantities)
+        return parts
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A job decided: what of each report is included in a term, and what is left for the metering record."""
+
+    job: Job
+    included: Mapping[str, int]
+    metered: Sequence[tuple[Booking, int]]
+    tagging: "_Tagging"
+
+    @property
+    def total(self) -> int:
+        return sum(quantity for _, quantity in self.metered)
+
+    @property
+    def untagged(self) -> frozenset[str]:
+        """The ids whose tags found no room."""
+        refused = self.tagging.refused
+        return frozenset(one.report.id for one, _ in self.metered if tag_set(one.report.tags) in refused)
+
+
+def _part(job: Job, counters: dict[Key, _Counter], stored: Mapping[Key, Item]) -> _Part:
+    included: dict[str, int] = {}
+    metered = [(booking, booking.report.quantity) for booking in job.bookings]
+    if job.term is not None:
+        key = job.term.counter
+        counter = counters.setdefault(key, _Counter(job.term, _used(stored.get(key, {}))))
+        taken = counter.take([quantity for _, quantity in metered])
+        included = {booking.report.id: part for booking, part in zip(job.bookings, taken, strict=True)}
+        beyond = ((booking, quantity - part) for (booking, quantity), part in zip(metered, taken, strict=True))
+        metered = [(booking, quantity) for booking, quantity in beyond if quantity]
+    tag_sets = sorted(tags for tags in _by_tag_set(metered) if tags)
+    return _Part(job, included, metered, _tagging(job.target, tag_sets, stored) if tag_sets else _Tagging())
+
+
+def _used(counter: Item) -> int:
+    return int(counter["used"]["N"]) if counter else 0
+
+
+def _split(part: _Part, record_id: str) -> dict[str, Any]:
+    """What a usage record keeps of the term that it was counted against."""
+    term = part.job.term
+    if term is None:
+        return {}
+    return {
+        "included": part.included[record_id],
+        "included_dimension": term.included_dimension,
+        "term_limit": term.limit,
+        "term_end": term.ends_at,
+    }
+
+
+def _in_use(counters: Sequence[_Counter], reasons: Sequence[dict[str, Any]]) -> dict[Key, Obstacle]:
+    """The counters that another writer changed or is changing."""
+    codes = {one.term.counter: reason.get("Code", "None") for one, reason in zip(counters, reasons, strict=False)}
+    return {
+        key: "changed" if code == "ConditionalCheckFailed" else "busy" for key, code in codes.items() if code != "None"
+    }
+
+
+def _obstacles(part: _Part, reasons: Sequence[dict[str, Any]], in_use: Mapping[Key, Obstacle]) -> NotBooked:
     """Why a job's part of a transaction that was cancelled could not be: in the order of its actions. A part without
     a reason of its own was cancelled with the others."""
+    job = part.job
     known: dict[str, dict[str, Any]] = {}
-    obstacle: Obstacle | None = None
+    obstacle: Obstacle | None = in_use.get(job.term.counter) if job.term is not None else None
     for index, reason in enumerate(reasons):
         code = reason.get("Code", "None")
         if code == "None":
@@ -296,26 +414,21 @@ def _obstacles(job: Job, total: int, reasons: Sequence[dict[str, Any]]) -> NotBo
         elif index < len(job.bookings):
             known[job.bookings[index].report.id] = from_item(reason["Item"])
         elif index == len(job.bookings):
-            obstacle = _hour_obstacle(from_item(reason.get("Item", {})), total)
+            obstacle = _hour_obstacle(from_item(reason.get("Item", {})), part.total)
         else:
             obstacle = obstacle or "changed"
     return NotBooked(known, obstacle)
 
 
-def _by_tag_set(job: Job) -> dict[TagSet, int]:
+def _by_tag_set(metered: Iterable[tuple[Booking, int]]) -> dict[TagSet, int]:
     added: dict[TagSet, int] = {}
-    for booking in job.bookings:
+    for booking, quantity in metered:
         tags = tag_set(booking.report.tags)
-        added[tags] = added.get(tags, 0) + booking.report.quantity
+        added[tags] = added.get(tags, 0) + quantity
     return added
 
 
-def _untagged(job: Job, tagging: "_Tagging") -> frozenset[str]:
-    """The ids of the job whose tags found no room."""
-    return frozenset(one.report.id for one in job.bookings if tag_set(one.report.tags) in tagging.refused)
-
-
-def _tagging(target: Target, tag_sets: list[TagSet], stored: dict[Key, Item]) -> "_Tagging":
+def _tagging(target: Target, tag_sets: list[TagSet], stored: Mapping[Key, Item]) -> "_Tagging":
     hour = from_item(stored[target.key]) if target.key in stored else dict[str, Any]()
     there = {tags for tags in tag_sets if _allocation_key(target, tags) in stored}
     return _Tagging.decide(
