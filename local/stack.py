@@ -281,6 +281,9 @@ class Stack:
         from local import parts  # noqa: PLC0415
 
         event = json.loads(one.event) if one.event is not None else parts.scheduled_event(one.name, tick)
+        if one.queue is not None:
+            self.aws.client("sqs").send_message(QueueUrl=self.queue_url(one.queue), MessageBody=json.dumps(event))
+            return
         try:
             self.runtime.invoke(one.function, event)
         except FunctionError as error:

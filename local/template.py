@@ -73,12 +73,13 @@ class QueueMapping:
 
 @dataclass(frozen=True)
 class Schedule:
-    """When a function is run by itself; `event` is what it is handed."""
+    """When a function is run by itself, or a queue gets a message; `event` is what it is handed."""
 
     name: str
     expression: str
-    function: str
+    function: str | None
     event: str | None
+    queue: str | None = None
 
 
 @dataclass(frozen=True)
@@ -278,10 +279,9 @@ class _Reader:
             if "ScheduleExpression" not in body or self._value(body.get("State", "ENABLED")) == "DISABLED":
                 continue
             for target in self._targets(name, body):
-                if target["Arn"] not in functions:
-                    raise TemplateError(f"{name}: a schedule's target must be a function")
-                expression = self._value(body["ScheduleExpression"])
-                yield Schedule(name, expression, functions[target["Arn"]], target.get("Input"))
+                started = functions.get(target["Arn"])
+                queue = self._queue_name(target["Arn"]) if started is None else None
+                yield Schedule(name, self._value(body["ScheduleExpression"]), started, target.get("Input"), queue)
 
     def _rules(self) -> Iterator[Rule]:
         for name, body in self._of("AWS::Events::Rule"):

@@ -98,7 +98,11 @@ def test_a_changed_template_is_followed(tmp_path: Path) -> None:
     assert [mapping.batch_size for mapping in deployment.queue_mappings] == [3]
     assert [queue.attributes.get("VisibilityTimeout") for queue in deployment.queues] == ["77", None]
     assert [rule.pattern for rule in deployment.rules] == [{"source": ["other"]}]
-    assert [schedule.expression for schedule in deployment.schedules] == ["rate(1 hour)"]
+    assert [one.expression for one in deployment.schedules] == ["rate(1 hour)", "cron(40 7 * * ? *)"]
+    assert [(one.function, one.queue is None) for one in deployment.schedules] == [
+        ("MeterUsageFunction", True),
+        (None, False),
+    ]
     assert any(
         index["IndexName"] == "due_soon"
         for table in deployment.tables
@@ -195,10 +199,13 @@ QUEUE: dict[str, Any] = {"Type": "AWS::SQS::Queue"}
                 "Q": QUEUE,
                 "R": {
                     "Type": "AWS::Events::Rule",
-                    "Properties": {"ScheduleExpression": "rate(1 hour)", "Targets": RULE["Targets"]},
+                    "Properties": {
+                        "ScheduleExpression": "rate(1 hour)",
+                        "Targets": [{"Id": "Topic", "Arn": "arn:aws:sns:us-east-1:222233334444:topic"}],
+                    },
                 },
             },
-            "must be a function",
+            "is no queue",
         ),
         ({"R": {"Type": "AWS::Events::Rule", "Properties": {**RULE, "Targets": [{"Arn": "arn:x"}]}}}, "arn:x"),
         (

@@ -128,7 +128,8 @@ def test_only_the_event_rule_and_the_legacy_topics_send_to_the_queues(queue: str
     events, legacy = of_type("AWS::SQS::QueuePolicy")[f"{queue}Policy"]["PolicyDocument"]["Statement"]
     condition, topics, otherwise = legacy["Fn::If"]
     assert events["Principal"] == {"Service": "events.amazonaws.com"}
-    assert events["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["AgreementEventsRule", "Arn"]}}}
+    rules = [{"Fn::GetAtt": [name, "Arn"]} for name in ("AgreementEventsRule", "ReconciliationSchedule")]
+    assert events["Condition"] == {"ArnEquals": {"aws:SourceArn": rules}}
     assert (condition, otherwise) == ("HasLegacy", {"Ref": "AWS::NoValue"})
     assert topics["Principal"] == {"Service": "sns.amazonaws.com"}
     subscribed = [body["TopicArn"] for body in of_type("AWS::SNS::Subscription").values()]

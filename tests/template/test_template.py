@@ -201,6 +201,7 @@ def test_the_alarms_cover_what_can_be_lost() -> None:
     assert metrics == {
         *("UsageUnbillable", "UsageRejected", "UsageConflict", "UsageHeld", "UnitsAtRisk"),
         *("OldestUnsettledAgeSeconds", "BreakerOpened", "UnknownNotification"),
+        *("AmbiguousAgreement", "ReconciliationDenied", "EntitlementsRefused"),
     }
     for function in of_type("AWS::Lambda::Function"):
         stem = function.removesuffix("Function")
