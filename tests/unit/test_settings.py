@@ -83,3 +83,21 @@ def test_settings_stay_what_they_are() -> None:
     settings = Settings.from_env(REQUIRED)
     with pytest.raises(ValidationError):
         settings.usage_table = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("products", ["a,b", ""])
+def test_overage_dimensions_are_read_by_product_and_dimension(products: str) -> None:
+    given = {**REQUIRED, "PRODUCT_CODES": products, "OVERAGE_DIMENSIONS": "a/calls=included,b/gb=storage"}
+    assert Settings.from_env(given).overage_dimensions == {("a", "calls"): "included", ("b", "gb"): "storage"}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("a/calls", r"overage_dimensions[\s\S]*'a/calls' is not of the form"),
+        ("a/calls=x,c/calls=y", "overage_dimensions: c is not among product_codes"),
+    ],
+)
+def test_a_mapping_that_would_bill_wrongly_is_refused(given: str, said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Settings.from_env({**REQUIRED, "PRODUCT_CODES": "a,b", "OVERAGE_DIMENSIONS": given})
