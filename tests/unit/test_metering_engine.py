@@ -5,7 +5,8 @@ import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ from marketplace.clock import DAY, HOUR, hour_of, iso
 from marketplace.errors import NoAnswerError, ThrottledError
 from marketplace.items import to_item
 from marketplace.metering import LAST_TRY
-from marketplace.metering_record import MAX_REQUEST_BYTES, MAX_TAG_SETS, in_doubt
+from marketplace.metering_api import Answer
+from marketplace.metering_record import MAX_REQUEST_BYTES, MAX_TAG_SETS, Group, Sendable, in_doubt
 from marketplace.metering_report import MeteringReport
 from marketplace.subscription import Subscription
 from marketplace.usage_rules import month_of
@@ -178,6 +180,34 @@ def test_a_record_that_is_metered_and_not_answered_is_found_again(world: World, 
     assert world.meter().records.total() == 2
     assert states(world) == {"metered": 3}
     assert sum(world.billed().values()) == 6
+
+
+@dataclass
+class Says:
+    """AWS, answering every record alike."""
+
+    status: str
+    metering_record_id: str | None
+
+    def send(self, group: Group, records: Sequence[Sendable]) -> Answer:
+        return Answer({record.result_key: (self.status, self.metering_record_id) for record in records}, frozenset())
+
+
+@pytest.mark.parametrize("status", ["Success", "DuplicateRecord"])
+@pytest.mark.parametrize("metering_record_id", [None, "m-1"])
+def test_a_metering_record_id_is_kept_if_there_is_one(
+    world: World, status: str, metering_record_id: str | None
+) -> None:
+    due(world, 1)
+    (record,) = world.stored()
+    change(world, record, seal="an-attempt-without-an-answer")
+    run = world.metering()
+    run.api = Says(status, metering_record_id)  # type: ignore[assignment]
+    run.run()
+    (settled,) = world.stored()
+    assert settled["state"] == "metered"
+    assert settled.get("metering_record_id") == metering_record_id
+    assert rest(world) == []
 
 
 def test_an_unknown_refusal_marks_nothing_bad(world: World, calls: Calls) -> None:
@@ -891,6 +921,33 @@ def test_keys_that_the_store_leaves_unread_are_read_again_or_wait(world: World, 
     assert (report.calls, report.left) == (0, 1)
     store.unprocessed = None
     assert world.meter().records == {"metered": 1}
+
+
+def test_an_event_whose_record_is_left_unread_is_published_by_a_later_run(
+    world: World, store: MemoryDynamoDB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    due(world, 1)
+    world.time.to(NOON + 25 * HOUR)
+    with monkeypatch.context() as patch:
+        patch.setattr(world.bus, "publish", _raising(NoAnswerError("InternalFailure")))
+        world.meter()
+    store.unprocessed = lambda operation, count: range(count) if operation == "BatchGetItem" else ()
+    assert world.meter().left == 1
+    assert world.bus.events == []
+    store.unprocessed = None
+    assert world.meter().left == 0
+    assert len(world.bus.events) == 1
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_outcome_that_the_store_does_not_take_is_found_again(world: World, calls: Calls, when: str) -> None:
+    due(world, 1)
+    aws(world, "not_subscribed", times=2)
+    calls.fail("update_item", no_answer, when=when)
+    assert world.meter().errors == {"ReadTimeoutError": 1}
+    world.deadlines().release(world.stored()[0]["pk"].removeprefix("SUB#"), now=world.time.seconds())
+    world.meter()
+    assert states(world) == {"held": 1}
 
 
 def test_statements_that_fail_singly_leave_their_records_for_later(world: World, store: MemoryDynamoDB) -> None:

@@ -598,6 +598,14 @@ def test_hours_may_be_booked_side_by_side(world: World) -> None:
     assert total(world) == sum(record["quantity"] for record in records)
 
 
+def test_without_contract_terms_all_usage_is_metered(world: World) -> None:
+    buyer = world.subscribe()
+    recorder = world.recorder()
+    recorder.terms = None
+    assert recorder.record([world.usage(buyer, 3)]) == [{"id": "r1", "status": "recorded", "hour": iso(NOON)}]
+    assert total(world) == 3
+
+
 # Only validating
 
 
