@@ -230,7 +230,7 @@ class Schedule:
         except UnavailableError:
             return
         self.outcome.aws_calls += report.calls
-        self.run_failed = report.breaker_opened
+        self.run_failed = report.breaker_opened or report.left > 0
 
     def _report(self, dice: random.Random) -> None:
         records = self._records(dice)
@@ -254,14 +254,19 @@ class Schedule:
         self._act(dice, *reporters, *runs)
 
     def _minutes(self, dice: random.Random) -> None:
-        self.world.time.advance(dice.choice((60, 300, 900)))
+        self._play_until(dice, self.world.time.seconds() + dice.choice((60, 300, 900)))
 
     def _hours(self, dice: random.Random) -> None:
+        self._play_until(dice, self._later(dice))
+
+    def _play_until(self, dice: random.Random, target: int) -> None:
         """Time passes as in production: a metering run every quarter of an hour, and the timers of closing ones. Any
         run may crash or meet an outage of AWS, but not two in a row."""
-        target = self._later(dice)
-        while self.world.time.seconds() < target:
-            self.world.time.to(min(target, self.world.time.seconds() // 900 * 900 + 1200))
+        while (now := self.world.time.seconds()) < target:
+            tick = (now - 300) // 900 * 900 + 1200
+            self.world.time.to(min(target, tick))
+            if tick > target:
+                return
             self._timers()
             if self.run_failed:
                 self.world.marketplace.faults.clear()
@@ -367,7 +372,7 @@ class Schedule:
         # A fault that was meant for the product may strike here.
         with contextlib.suppress(Exception):
             client("meteringmarketplace", self.world.marketplace).batch_meter_usage(UsageRecords=[record])
-        self.foreign.add((buyer.subscription.id, dimension, hour))
+        self.foreign.add((buyer.subscription.id, dimension, hour_of(int(record["Timestamp"]))))
 
     def _quietly(self, work: Callable[[], Any]) -> None:
         try:
