@@ -362,7 +362,7 @@ class Schedule:
         if buyer.subscription.license_arn is None:
             return
         hour = hour_of(self.world.time.seconds())
-        record = {
+        record: dict[str, Any] = {
             "Timestamp": max(hour, buyer.subscription.activated_at or 0),
             "Dimension": dimension,
             "Quantity": 999_983,
@@ -372,7 +372,7 @@ class Schedule:
         # A fault that was meant for the product may strike here.
         with contextlib.suppress(Exception):
             client("meteringmarketplace", self.world.marketplace).batch_meter_usage(UsageRecords=[record])
-        self.foreign.add((buyer.subscription.id, dimension, hour_of(int(record["Timestamp"]))))
+        self.foreign.add((buyer.subscription.id, dimension, hour_of(record["Timestamp"])))
 
     def _quietly(self, work: Callable[[], Any]) -> None:
         try:
