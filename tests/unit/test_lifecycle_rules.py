@@ -274,8 +274,8 @@ def test_every_state_makes_sense(history: list[Fact], minutes: int) -> None:
 @settings(max_examples=300, deadline=None)
 @given(histories(), st.integers(0, 400))
 def test_the_end_of_an_agreement_that_is_not_the_licences_own_does_nothing(history: list[Fact], minutes: int) -> None:
-    now = NOON + minutes * 60
     strange = ended(120, agreement_id="agmt-strange", id="strange")
+    now = strange.at_ms // 1000 + minutes * 60
     before, after = folded(history, now), folded([*history, strange], now)
     if any(fact.agreement_id for fact in history if fact.kind in {"agreement_created", "license_updated"}):
         earliest = min(fact.at_ms for fact in history if fact.kind in {"agreement_created", "license_updated"})
