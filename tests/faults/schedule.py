@@ -506,7 +506,7 @@ class Schedule:
                 _must(key in self.foreign, f"{key} is a conflict without another sender")
             if hour["state"] == "rejected":
                 poisoned = hour["dimension"] == "no_such_dimension"
-                _must(poisoned or bool(self.kinds & HARMFUL), f"{key} is rejected: {hour['reason']}")
+                _must(poisoned or "skew" in self.kinds, f"{key} is rejected: {hour['reason']}")
 
     def _excused(self, hour: dict[str, Any]) -> bool:
         """AWS answers a doubtful attempt like another sender's: with DuplicateRecord. What was in doubt says so."""
