@@ -117,6 +117,20 @@ def test_hours_before_activation_and_subscriptions_that_are_not_active_are_left_
     assert len(world.stored()) == 7
 
 
+def test_across_a_migration_an_hour_is_filled_on_its_own_side_only(world: World) -> None:
+    """botocore model, BatchMeterUsage: ProductCode and LicenseArn for one customer and hour are billed twice."""
+    legacy = world.subscribe("000000000001", "legacysubscriptionproduct")
+    licensed = world.subscribe("000000000001")
+    cutover = NOON + 2 * HOUR
+    world.put_subscription(replace(legacy, migrated_to=licensed.id, cutover_at=cutover))
+    world.put_subscription(replace(licensed, migrated_from=legacy.id, cutover_at=cutover))
+    for _ in range(4):
+        world.to_due()
+        fill(world)
+    assert hours(world, legacy) == [NOON, NOON + HOUR]
+    assert hours(world, licensed) == [NOON + 2 * HOUR, NOON + 3 * HOUR]
+
+
 def test_hours_missed_in_an_outage_are_filled_as_far_as_AWS_takes_them(world: World) -> None:  # noqa: N802 - a name
     buyer = world.subscribe()
     world.time.advance(DUE)

@@ -62,7 +62,9 @@ class Heartbeat:
         if subscription.activated_at is None or hour < hour_of(subscription.activated_at):
             return 0
         period = Period(subscription.activated_at)
-        if period.refuse_at(hour) <= now or self._has_usage(subscription.id, hour):
+        if period.refuse_at(hour) <= now or subscription.billed_to(hour) != subscription.id:
+            return 0
+        if self._has_usage(subscription.id, hour):
             return 0
         key = keys.metering_record(subscription.id, hour, self.dimension)
         values: dict[str, Any] = {
