@@ -1,4 +1,5 @@
-"""Metering 25,000 due records over 10,000 licences: at the quota of 10 calls a second, and without one.
+"""Metering 25,000 due records over 10,000 licences: at the quota of 10 calls a second, the same with the waiting of a
+network, and without a quota.
 
 python -m bench.metering [--records 25000] [--licences 10000] [--workers 4]
 """
@@ -14,6 +15,15 @@ from marketplace.metering import MeteringRun
 from marketplace.metering_api import MeteringApi
 from marketplace.metering_store import MeteringStore
 from marketplace.rate import CallRate
+
+NETWORK = {
+    "Query": 0.01,
+    "BatchExecuteStatement": 0.02,
+    "BatchGetItem": 0.01,
+    "BatchWriteItem": 0.02,
+    "BatchMeterUsage": 0.2,
+}
+"""Seconds of waiting by call, on the long side of what calls within a region take."""
 
 
 class Silent:
@@ -43,10 +53,11 @@ def metering_run(around: Surroundings, calls_per_second: float, workers: int) ->
     )
 
 
-def measure(records: int, licences: int, quota: float, workers: int) -> None:
+def measure(case: str, records: int, licences: int, workers: int, *, quota: float, latency: dict[str, float]) -> None:
     with surroundings(licences=licences, rate=quota) as around:
         around.write(around.tables.usage, around.due_records(records), every=5000)
         around.calls.clear()
+        around.latency = latency
         cpu, began = around.cpu(), time.monotonic()
         report = metering_run(around, quota or 1_000_000, workers).run()
         elapsed = time.monotonic() - began
@@ -54,13 +65,14 @@ def measure(records: int, licences: int, quota: float, workers: int) -> None:
         assert report.records == {"metered": records}, report.summary()
         calls = around.calls["BatchMeterUsage"]
         trips = sum(around.calls.values()) - around.calls["Query"]
-        title = f"Metering {records:,} due records, {'10 calls a second' if quota else 'no quota'}, {workers} workers"
+        sending = (calls - 1) / (around.metered_at[-1] - around.metered_at[0])
         table(
-            title,
+            f"Metering {records:,} due records of {licences:,} licences, {case}, {workers} workers",
             [
-                ("records per second", f"{records / elapsed:,.0f}"),
-                ("seconds", f"{elapsed:,.1f}"),
-                ("BatchMeterUsage calls", f"{calls:,} ({calls / elapsed:.2f} a second)"),
+                ("records per second, from the first call to the last", f"{sending * records / calls:,.1f}"),
+                ("the whole run", f"{elapsed:,.1f} s, {records / elapsed:,.0f} records per second"),
+                ("before the first call (reading the index)", f"{around.metered_at[0] - began:.1f} s"),
+                ("BatchMeterUsage calls", f"{calls:,}, {sending:.2f} a second"),
                 ("batches full", f"{records / calls / 25:.1%}"),
                 (
                     "round trips per 25 records",
@@ -80,8 +92,13 @@ def main() -> None:
     options.add_argument("--licences", type=int, default=10_000)
     options.add_argument("--workers", type=int, default=4)
     given = options.parse_args()
-    for quota in (10.0, 0.0):
-        measure(given.records, given.licences, quota, given.workers)
+    waiting = f"waiting {NETWORK['BatchMeterUsage'] * 1000:.0f} ms for AWS Marketplace and 10 to 20 ms for DynamoDB"
+    for case, quota, latency in (
+        ("10 calls a second", 10.0, {}),
+        (f"10 calls a second, {waiting}", 10.0, NETWORK),
+        ("no quota", 0.0, {}),
+    ):
+        measure(case, given.records, given.licences, given.workers, quota=quota, latency=latency)
 
 
 if __name__ == "__main__":

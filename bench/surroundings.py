@@ -52,7 +52,10 @@ class Surroundings:
     emulator_url: str
     pids: dict[str, int]
     calls: Counter[str] = field(default_factory=Counter)
-    records: Counter[int] = field(default_factory=Counter)
+    latency: dict[str, float] = field(default_factory=dict)
+    "Seconds that each call of an operation waits before it is sent, by the operation's name, as over a network."
+    metered_at: list[float] = field(default_factory=list)
+    "When BatchMeterUsage was called, by time.monotonic()."
 
     def cpu(self) -> dict[str, float]:
         """CPU seconds used so far: this process, DynamoDB Local, the emulator."""
@@ -181,7 +184,9 @@ def _count(made: Surroundings, request: Any) -> None:
     operation = (target.decode() if isinstance(target, bytes) else target).rpartition(".")[2]
     made.calls[operation] += 1
     if operation == "BatchMeterUsage":
-        made.records[request.body.count(b'"Dimension"')] += 1
+        made.metered_at.append(time.monotonic())
+    if wait := made.latency.get(operation):
+        time.sleep(wait)
 
 
 def table(title: str, rows: list[tuple[str, str]]) -> None:
