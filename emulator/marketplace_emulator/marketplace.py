@@ -446,11 +446,15 @@ class Marketplace:
         return self.tokens.add(self._ids.token(), purchase.id, self.clock.timestamp() + lifetime).value
 
     def add_product(self, product: Product | dict[str, Any]) -> Product:
-        """List another product, or change one that has the same code."""
+        """List another product, or change one that has the same code: its buyers have the new dimensions at once, but
+        for those of another integration, who stay with what they bought."""
         with self.lock:
             parsed = product if isinstance(product, Product) else parse_product(product)
             self._products = [item for item in self._products if item.code != parsed.code] + [parsed]
             self.registry.products[parsed.code] = parsed
+            for purchase in self.registry.by_product.get(parsed.code, []):
+                if purchase.product.integration == parsed.integration:
+                    purchase.product = parsed
             return parsed
 
     def products(self) -> list[Product]:

@@ -375,6 +375,23 @@ def test_usage_of_a_pending_licence_can_refuse_the_call_instead(emulator):
     assert emulator.send(emulator.record(emulator.m.subscribe(PAYG))) == "InvalidLicenseException"
 
 
+def test_a_dimension_that_is_published_later_is_metered_from_then_on(emulator):
+    purchase = emulator.buy()
+    record = emulator.record(purchase, Dimension="published_later")
+    assert emulator.send(record) == "InvalidUsageDimensionException"
+    product = purchase.product.as_dict()
+    dimensions = [*product["dimensions"], {"key": "published_later", "type": "usage"}]
+    emulator.m.add_product(product | {"dimensions": dimensions})
+    assert emulator.statuses(record) == ["Success"]
+
+
+def test_a_product_that_moves_to_licences_keeps_its_legacy_customers(emulator):
+    purchase = emulator.buy(LEGACY)
+    emulator.m.add_product(purchase.product.as_dict() | {"integration": "license"})
+    assert purchase.is_legacy
+    assert not emulator.m.subscribe(LEGACY).is_legacy
+
+
 def test_a_suspended_account_is_not_subscribed(emulator):
     purchase = emulator.buy()
     emulator.m.suspend(purchase.account_id)

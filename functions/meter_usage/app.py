@@ -3,6 +3,7 @@
 import random
 import time
 import uuid
+from dataclasses import asdict
 from functools import cache
 from typing import Any
 
@@ -83,7 +84,7 @@ def fill_heartbeat() -> None:
 
 
 def published(report: MeteringReport) -> dict[str, Any]:
-    """The report as metrics (docs/operations.md names their alarms), as a log line, and as the answer."""
+    """The report as metrics (docs/operations.md names their alarms), as log lines, and as the answer."""
     for outcome, metric in METRIC_OF_OUTCOME.items():
         metrics.add_metric(metric, MetricUnit.Count, report.records[outcome])
     metrics.add_metric("MeteringCalls", MetricUnit.Count, report.calls)
@@ -91,6 +92,8 @@ def published(report: MeteringReport) -> dict[str, Any]:
     metrics.add_metric("UnitsAtRisk", MetricUnit.Count, report.units_at_risk)
     metrics.add_metric("OldestUnsettledAgeSeconds", MetricUnit.Seconds, report.oldest_unsettled_seconds)
     metrics.add_metric("BreakerOpened", MetricUnit.Count, int(report.breaker_opened))
+    for note in report.notes:
+        logger.warning("usage not metered", extra=asdict(note))
     summary = report.summary()
     logger.info("metering run", extra=summary)
     return summary

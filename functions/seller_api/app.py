@@ -26,6 +26,7 @@ from marketplace.subscription_queries import SubscriptionQueries
 from marketplace.subscription_reader import SubscriptionReader
 from marketplace.subscription_store import SubscriptionStore
 from marketplace.usage_queries import UsageQueries
+from marketplace.usage_retry import UsageRetry
 from marketplace.usage_store import UsageStore
 
 logger = Logger()
@@ -70,6 +71,7 @@ def routes() -> SellerRoutes:
             ),
         ),
         usage=UsageQueries(dynamodb, settings.usage_table),
+        usage_retry=UsageRetry(dynamodb, settings.usage_table, SubscriptionReader(dynamodb, table), utc_now),
         clock=utc_now,
         entitlement_max_age=settings.entitlement_max_age_minutes * MINUTE,
     )

@@ -58,30 +58,35 @@ def main() -> int:
         os.environ[name] = "testing"
     began = time.monotonic()
     units: Counter[str] = Counter()
-    crashes = calls = done = failures = 0
+    crashes = calls = due_again = done = 0
+    failed: list[int] = []
     for seed, outcome, message in played(range(given.first, given.first + given.seeds), given.workers):
         done += 1
         if outcome is None:
-            failures += 1
-            if failures == 1:
+            failed.append(seed)
+            if len(failed) == 1:
                 report_failure(seed, message, memory)
         else:
             units += outcome.units
             crashes += outcome.crashes
             calls += outcome.aws_calls
+            due_again += outcome.due_again
         if done % 250 == 0:
-            print(f"\r{done} of {given.seeds} schedules, {failures} failed", end="", file=sys.stderr, flush=True)
+            print(f"\r{done} of {given.seeds} schedules, {len(failed)} failed", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     print(f"{'schedules':<24}{done:>20,}")
-    print(f"{'failed':<24}{failures:>20,}")
+    print(f"{'failed':<24}{len(failed):>20,}")
     print(f"{'crashes injected':<24}{crashes:>20,}")
     print(f"{'BatchMeterUsage calls':<24}{calls:>20,}")
+    print(f"{'refused, made due again':<24}{due_again:>20,}")
     for state in STATES:
         print(f"{'units ' + state:<24}{units[state]:>20,}")
     accounted = sum(units[state] for state in STATES[1:])
     print(f"{'units lost':<24}{units['recorded'] - accounted:>20,}")
     print(f"{'seconds':<24}{time.monotonic() - began:>20,.0f}")
-    return 1 if failures else 0
+    if failed:
+        print(f"failing seeds: {', '.join(str(seed) for seed in failed[:50])}")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

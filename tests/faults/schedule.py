@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from botocore.exceptions import ClientError, ReadTimeoutError
+
 from marketplace.clock import DAY, HOUR, hour_of
 from marketplace.errors import UnavailableError
 from marketplace.items import from_item
@@ -43,6 +45,15 @@ STARTS = (
 )
 
 
+REFUSALS = (
+    "InvalidUsageDimensionException", "InvalidLicenseException", "InvalidTagException",
+    "InvalidUsageAllocationsException", "InvalidCustomerIdentifierException", "InvalidProductCodeException",
+    "TimestampOutOfBoundsException", "ValidationException",
+)  # fmt: skip
+"""Codes with which AWS refuses a whole call for one record in it."""
+
+UNPUBLISHED = "no_such_dimension"
+
 MAPPED = ("ca1contractandconsumption", "api_calls")
 """A dimension whose usage counts against an entitlement first."""
 
@@ -74,6 +85,8 @@ KINDS = {
     "reopen": 2,
     "cancel": 1,
     "poison": 1,
+    "curse": 1,
+    "mend": 1,
     "skew": 1,
     "foreign": 1,
 }
@@ -99,6 +112,7 @@ class Outcome:
     units: Counter[str] = field(default_factory=Counter)
     crashes: int = 0
     aws_calls: int = 0
+    due_again: int = 0
     lines: list[str] = field(default_factory=list)
 
 
@@ -138,6 +152,8 @@ class Schedule:
         self.acknowledged: dict[tuple[str, str], dict[str, Any]] = {}
         self.sent: list[dict[str, Any]] = []
         self.foreign: set[tuple[str, str, int]] = set()
+        self.cursed: dict[tuple[str, str], str] = {}
+        self.ever_cursed: set[tuple[str, str]] = set()
         self.kinds: set[str] = set()
         self.run_failed = False
         self.outcome = Outcome()
@@ -161,6 +177,8 @@ class Schedule:
         if self.scheduler is not None:
             self.scheduler.point(name, kwargs)
         self._strike("before", name)
+        if name == "batch_meter_usage" and self.cursed:
+            self._refuse(kwargs)
 
     def _after(self, name: str, kwargs: dict[str, Any]) -> None:
         self._strike("after", name)
@@ -170,11 +188,18 @@ class Schedule:
     def _strike(self, when: str, name: str) -> None:
         if (when, name) in self.store_faults:
             self.store_faults.remove((when, name))
-            from botocore.exceptions import ClientError, ReadTimeoutError
-
             if when == "after":
                 raise ReadTimeoutError(endpoint_url="dynamodb")
             raise ClientError({"Error": {"Code": "ProvisionedThroughputExceededException", "Message": ""}}, name)
+
+    def _refuse(self, kwargs: dict[str, Any]) -> None:
+        """AWS refuses a call whole, for any record in it."""
+        for record in kwargs["UsageRecords"]:
+            who = record.get("LicenseArn") or record.get("CustomerIdentifier")
+            code = self.cursed.get((who, record["Dimension"]))
+            if code:
+                answer: Any = {"Error": {"Code": code, "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+                raise ClientError(answer, "BatchMeterUsage")
 
     # -- the steps ----------------------------------------------------------------------------------------
 
@@ -347,11 +372,35 @@ class Schedule:
             self._close_buyer(buyer)
 
     def _poison(self, dice: random.Random) -> None:
-        records = [self.world.usage(dice.choice(self.buyers).subscription, 3, dimension="no_such_dimension")]
+        records = [self.world.usage(dice.choice(self.buyers).subscription, 3, dimension=UNPUBLISHED)]
         self._act(dice, lambda: self._submit(records))
 
+    def _curse(self, dice: random.Random) -> None:
+        """From now on AWS refuses one buyer's records of one dimension."""
+        buyer = dice.choice(self.buyers)
+        dimension = dice.choice(_usage_dimensions(buyer))
+        who = buyer.subscription.license_arn or buyer.subscription.customer_identifier or ""
+        self.cursed[who, dimension] = dice.choice(REFUSALS)
+        self.ever_cursed.add((buyer.subscription.id, dimension))
+
+    def _mend(self, dice: random.Random) -> None:
+        """The seller mends what AWS refused, and has it sent again; twice at once, as people do."""
+        self.cursed.clear()
+        for product in self.world.marketplace.products():
+            if UNPUBLISHED not in product.dimensions and dice.random() < 0.5:
+                listed = product.as_dict()
+                dimensions = [*listed["dimensions"], {"key": UNPUBLISHED, "type": "usage"}]
+                self.world.marketplace.add_product(listed | {"dimensions": dimensions})
+        retries = [lambda buyer=buyer: self._retry(buyer) for buyer in self.buyers]
+        self._act(dice, *retries, *retries, self._meter_once)
+
+    def _retry(self, buyer: _Buyer) -> None:
+        with contextlib.suppress(UnavailableError):
+            retried = self.world.retry().retry(buyer.subscription.id)
+            self.outcome.due_again += len(retried.due_again) if retried else 0
+
     def _skew(self, dice: random.Random) -> None:
-        self.world.time.skew = dice.choice((0, -90, 90))
+        self.world.time.skew = dice.choice((0, -90, 90, -2 * HOUR, 2 * HOUR))
 
     def _foreign(self, dice: random.Random) -> None:
         """Another sender of the same seller takes an hour with a quantity of its own."""
@@ -388,6 +437,7 @@ class Schedule:
         self.store_faults.clear()
         self.crash = 0.0
         self.world.time.skew = 0
+        self.cursed.clear()
         end = self.world.time.seconds() + 28 * HOUR
         while self.world.time.seconds() < end:
             self._timers()
@@ -505,7 +555,7 @@ class Schedule:
             if hour["state"] == "conflict":
                 _must(key in self.foreign, f"{key} is a conflict without another sender")
             if hour["state"] == "rejected":
-                poisoned = hour["dimension"] == "no_such_dimension"
+                poisoned = hour["dimension"] == UNPUBLISHED or key[:2] in self.ever_cursed
                 _must(poisoned or "skew" in self.kinds, f"{key} is rejected: {hour['reason']}")
 
     def _excused(self, hour: dict[str, Any]) -> bool:

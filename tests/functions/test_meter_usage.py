@@ -1,6 +1,7 @@
 """The schedule's function as Lambda runs it: metered, counted, told, and nothing of the buyers in the logs."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import StringIO
@@ -14,6 +15,7 @@ from functions.meter_usage import app
 from marketplace import aws, clock
 from marketplace.clock import HOUR
 from marketplace.errors import AwsError
+from marketplace.metering_report import MAX_NOTES
 from marketplace.subscription import Subscription
 from tests.support.calls import Calls
 from tests.support.deployed import Context, sample
@@ -180,6 +182,30 @@ def test_held_usage_has_its_subscription_looked_at(deployment: Deployment) -> No
     assert message["since"] == deployment.world.time.seconds()
 
 
+def test_what_is_not_metered_is_logged_by_its_place_and_reason(deployment: Deployment) -> None:
+    (buyer,) = due(deployment.world, 1)
+    deployment.world.marketplace.suspend(buyer.account_id or "")
+    deployment.run()
+    (line,) = [line for line in deployment.lines() if line["message"] == "usage not metered"]
+    assert line["level"] == "WARNING"
+    assert {name: line[name] for name in ("subscription_id", "hour", "dimension", "quantity", "state", "reason")} == {
+        "subscription_id": buyer.id,
+        "hour": "2026-11-18T12:00:00Z",
+        "dimension": "api_calls",
+        "quantity": 7,
+        "state": "held",
+        "reason": "CustomerNotSubscribed",
+    }
+
+
+def test_a_run_logs_a_hundred_causes_at_most(deployment: Deployment) -> None:
+    due(deployment.world, MAX_NOTES + 1)
+    deployment.world.time.to(NOON + 25 * HOUR)
+    deployment.run()
+    assert deployment.metrics()["UsageUnbillable"] == MAX_NOTES + 1
+    assert [line["message"] for line in deployment.lines()].count("usage not metered") == MAX_NOTES
+
+
 def test_a_run_ends_before_lambda_ends_it(deployment: Deployment) -> None:
     due(deployment.world, 2)
     deployment.context.milliseconds = 29_000
@@ -242,9 +268,12 @@ def test_logs_and_metrics_name_no_buyer(deployment: Deployment, monkeypatch: pyt
     due(deployment.world, 2)
     deployment.run()
     deployment.metrics()
-    (first, *_, last) = deployment.lines()
-    assert (first["message"], last["message"]) == ("metering run", "metering run")
-    assert first["due"] == 4
+    lines = deployment.lines()
+    assert Counter(line["message"] for line in lines) == {
+        "usage not metered": 2,
+        "metering run": 2,
+        "heartbeat failed": 1,
+    }
     told = deployment.log.getvalue() + deployment.printed
     arns = [buyer.license_arn or "" for buyer in buyers]
     secrets = {"testing", "license-manager", *(buyer.account_id or "" for buyer in buyers)}

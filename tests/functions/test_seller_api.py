@@ -201,7 +201,7 @@ def test_what_is_not_there_is_not_found(deployment: Deployed) -> None:
         for subscription_id in (SOMEONE, "sub-", "x", "", "SUB#x", "../..", "ö"):
             path = {"subscription_id": subscription_id, "record_id": "r1"}
 
-            status, code = error(call(deployment, route, path=path))
+            status, code = error(call(deployment, route, {}, path=path))
 
             assert status == 404
             assert code in {"subscription_not_found", "usage_record_not_found"}
@@ -352,6 +352,47 @@ def test_a_listing_of_usage_takes_its_own_cursors_only(deployment: Deployed) -> 
     assert error(answer) == (400, "invalid_cursor")
 
 
+RETRY = "POST /subscriptions/{subscription_id}/usage/retry"
+
+
+def test_refused_usage_is_made_due_again(deployment: Deployed) -> None:
+    subscription_id = activated(deployment)
+    path = {"subscription_id": subscription_id}
+    for dimension in ("api_calls", "users"):
+        record = {"id": dimension, "subscription_id": subscription_id, "dimension": dimension, "quantity": 5}
+        call(deployment, "POST /usage", {"records": [record]})
+    refuse(deployment)
+
+    status, content = call(deployment, RETRY, {"dimension": "users"}, path=path)
+
+    assert status == 200
+    assert [(one["dimension"], one["state"]) for one in content["due_again"]] == [("users", "open")]
+    assert (content["subscription_id"], content["too_late"], content["more"]) == (subscription_id, [], False)
+    _, listed = call(deployment, "GET /subscriptions/{subscription_id}/usage", path=path)
+    assert {one["dimension"]: one["state"] for one in listed["metering_records"]} == {
+        "api_calls": "rejected",
+        "users": "open",
+    }
+    assert "UsageRetried" in deployment.logged
+
+
+def refuse(deployment: Deployed) -> None:
+    """Every metering record as a run leaves it that AWS refused it to."""
+    for item in deployment.dynamodb.scan(TableName=deployment.tables.usage)["Items"]:
+        if "seal" in item:
+            refused = {**item, "state": {"S": "rejected"}, "seal": {"S": "clear-token"}, "reason": {"S": "Invalid"}}
+            del refused["due_shard"], refused["due_at"]
+            deployment.dynamodb.put_item(TableName=deployment.tables.usage, Item=refused)
+
+
+def test_what_is_to_be_retried_is_spelled_right_or_nothing_is_changed(deployment: Deployed) -> None:
+    path = {"subscription_id": SOMEONE}
+    for body in ("", "[]", '{"dimension": ""}', '{"dimension": 1}', '{"hour": 1}', '{"dimension": "%s"}' % ("ö" * 128)):
+        assert error(call(deployment, RETRY, body, path=path)) == (400, "invalid_body"), body
+    assert error(call(deployment, RETRY, {}, path=path)) == (404, "subscription_not_found")
+    assert error(call(deployment, RETRY, {}, path={"subscription_id": "x"})) == (404, "subscription_not_found")
+
+
 # All routes
 
 
@@ -362,7 +403,7 @@ def test_an_unknown_route_is_not_found(deployment: Deployed) -> None:
 
 SAMPLES = (
     *("claim", "subscriptions_list", "subscription_get", "entitlements_get", "entitlement_check"),
-    *("usage_post", "usage_validate", "usage_get", "usage_proof"),
+    *("usage_post", "usage_validate", "usage_get", "usage_proof", "usage_retry"),
 )
 
 
@@ -401,10 +442,11 @@ def test_an_outage_is_told_from_a_fault(
     monkeypatch: pytest.MonkeyPatch, route: str, fault: str, status: int, code: str
 ) -> None:
     down: Any = Down(getattr(errors, fault)("Code", "a message with 111122223333"))
-    monkeypatch.setattr(app, "routes", lambda: SellerRoutes(down, down, down, down, down, utc_now, 900))
+    monkeypatch.setattr(app, "routes", lambda: SellerRoutes(down, down, down, down, down, down, utc_now, 900))
     log = StringIO()
     monkeypatch.setattr(app.logger.registered_handler, "stream", log)
-    body: dict[str, Any] = {"tenant_id": "acme"} if "claim" in route else {"records": [{}]}
+    bodies: dict[str, dict[str, Any]] = {"claimRegistration": {"tenant_id": "acme"}, "recordUsage": {"records": [{}]}}
+    body = bodies.get(next(known.operation for known in ROUTES if known.key == route), {})
     query = {"status": "active"} if route == "GET /subscriptions" else {}
     path = {"code": "x" * 32, "subscription_id": SOMEONE, "record_id": "r1"}
     event = http_event(route, path=path, query=urlencode(query), body=json.dumps(body))

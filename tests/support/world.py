@@ -23,6 +23,7 @@ from marketplace.subscription import Subscription
 from marketplace.subscription_reader import SubscriptionReader
 from marketplace.usage_deadlines import UsageDeadlines
 from marketplace.usage_queries import UsageQueries
+from marketplace.usage_retry import UsageRetry
 from marketplace.usage_store import UsageStore
 from marketplace_emulator import Clock as EmulatorClock
 from marketplace_emulator import Marketplace, Purchase
@@ -208,6 +209,11 @@ class World:
 
     def deadlines(self) -> UsageDeadlines:
         return UsageDeadlines(self.wrap(self.dynamodb), self.tables.usage, SEAL_DELAY)
+
+    def retry(self) -> UsageRetry:
+        client = self.wrap(self.dynamodb)
+        reader = SubscriptionReader(client, self.tables.subscriptions)
+        return UsageRetry(client, self.tables.usage, reader, self.time.now)
 
     def queries(self) -> UsageQueries:
         return UsageQueries(self.dynamodb, self.tables.usage)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketplace import keys
-from marketplace.clock import HOUR
+from marketplace.clock import HOUR, iso
 
 text = st.text(max_size=30) | st.text("#%/TAGSHOUR:", max_size=12)
 some = text.filter(bool)
@@ -90,6 +90,13 @@ def test_the_allocations_of_an_hour_are_found_by_its_key_and_no_other_ones(
     assert keys.is_allocation(allocation.sk)
     assert not keys.is_allocation(record.sk)
     assert keys.allocation(subscription, hour, other, "d").sk.startswith(prefix) == (other == dimension)
+
+
+@given(subscriptions, hours, some)
+def test_hour_and_dimension_are_read_back_from_a_metering_records_key(
+    subscription: str, hour: int, dimension: str
+) -> None:
+    assert keys.hour_and_dimension(keys.metering_record(subscription, hour, dimension).sk) == (iso(hour), dimension)
 
 
 @given(subscriptions)

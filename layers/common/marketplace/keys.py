@@ -142,6 +142,12 @@ def metering_record(subscription_id: str, hour: int, dimension: str) -> Key:
     return Key(subscription_pk(subscription_id), f"{hour_prefix(hour)}#{encoded(dimension)}")
 
 
+def hour_and_dimension(metering_record_sk: str) -> tuple[str, str]:
+    """What the sort key of a metering record says: the hour in ISO 8601, and the dimension."""
+    _, hour, dimension = metering_record_sk.split("#", 2)
+    return f"{hour}:00:00Z", decoded(dimension)
+
+
 def allocation_prefix(metering_record_sk: str) -> str:
     return metering_record_sk + TAGS_MARK
 

@@ -15,7 +15,7 @@ from marketplace.breaker import Breaker
 from marketplace.clock import HOUR, Clock, epoch, iso
 from marketplace.errors import NoAnswerError, RefusedError, UnavailableError
 from marketplace.items import Item, from_item, to_attribute
-from marketplace.keys import Key, subscription_id_of
+from marketplace.keys import Key, hour_and_dimension, subscription_id_of
 from marketplace.metering_api import MeteringApi
 from marketplace.metering_outcomes import (
     Conflict,
@@ -39,7 +39,7 @@ from marketplace.metering_record import (
     wire_record,
     wire_size,
 )
-from marketplace.metering_report import MeteringReport
+from marketplace.metering_report import MeteringReport, Note
 from marketplace.metering_store import MeteringStore
 from marketplace.rate import CallRate
 from marketplace.seller_events import Kind, SellerEvent, stable_id
@@ -312,7 +312,11 @@ class MeteringRun:
         if not self.store.change_if(key, token, values, settled=settled):
             return False
         self._settled.add(key)
-        self.report.count(outcome or str(values["state"]), quantity)
+        state = str(values["state"])
+        self.report.count(outcome or state, quantity)
+        if state != "metered":
+            hour, dimension = hour_and_dimension(key.sk)
+            self.report.note(Note(subscription_id_of(key.pk), hour, dimension, quantity, state, str(values["reason"])))
         return True
 
     def _reject(self, key: Key, token: str, reason: str, quantity: int, *, doubtful: bool) -> None:

@@ -11,13 +11,28 @@ from marketplace.metering_record import DueEntry
 
 AT_RISK_WITHIN = 6 * HOUR
 
+MAX_NOTES = 100
+"""Records that a run names singly; when everything is refused, a hundred show the cause as well as all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A metering record that a run has settled otherwise than metered, or holds: what a person looks for."""
+
+    subscription_id: str
+    hour: str
+    dimension: str
+    quantity: int
+    state: str
+    reason: str
+
 
 @dataclass(slots=True)
 class MeteringReport:
     """Counts of one run: `records` and `units` by outcome, `calls` to BatchMeterUsage, `errors` by code.
 
     `oldest_unsettled_seconds` is how long the oldest due record has been waiting after the run, `units_at_risk` the
-    quantity left unsettled that AWS refuses within six hours.
+    quantity left unsettled that AWS refuses within six hours, `notes` the first of what was not metered.
     """
 
     records: Counter[str] = field(default_factory=Counter)
@@ -30,12 +45,18 @@ class MeteringReport:
     units_at_risk: int = 0
     breaker_opened: bool = False
     out_of_time: bool = False
+    notes: list[Note] = field(default_factory=list)
     _turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def count(self, outcome: str, quantity: int) -> None:
         with self._turn:
             self.records[outcome] += 1
             self.units[outcome] += quantity
+
+    def note(self, note: Note) -> None:
+        with self._turn:
+            if len(self.notes) < MAX_NOTES:
+                self.notes.append(note)
 
     def count_call(self) -> None:
         with self._turn:

@@ -160,6 +160,15 @@ class MeteringRecordList(Answer):
     cursor: str | None
 
 
+class UsageRetried(Answer):
+    """`due_again` go with the next metering run, within a quarter of an hour. `too_late` are left as they are."""
+
+    subscription_id: str
+    due_again: list[MeteringRecord]
+    too_late: list[MeteringRecord] = Field(description="AWS takes no more usage of their hour")
+    more: bool = Field(description="There are others; repeat the request")
+
+
 class ReportedUsage(Answer):
     """A usage record as it was reported."""
 
@@ -259,6 +268,18 @@ WORDS: dict[str, _Words] = {
         "List metering records by hour and dimension",
         MeteringRecordList,
         (problems.PARAMETER_INVALID, problems.CURSOR_INVALID, problems.SUBSCRIPTION_UNKNOWN),
+    ),
+    "retryUsage": _Words(
+        "Have refused usage sent again",
+        UsageRetried,
+        (
+            problems.BODY_INVALID,
+            problems.PARAMETER_INVALID,
+            problems.BODY_TOO_LARGE,
+            problems.SUBSCRIPTION_UNKNOWN,
+        ),
+        description="Makes metering records due again that are `rejected` (once you have mended what AWS refused them "
+        "for, by publishing the dimension, say) or `held`. They are sent as they are; nothing is counted twice.",
     ),
     "proveUsage": _Words(
         "Prove where a usage record went",

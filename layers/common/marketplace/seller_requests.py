@@ -28,8 +28,8 @@ def _thinkable(moment: AwareDatetime) -> AwareDatetime:
     return moment
 
 
-def _storable(dimension: str) -> str:
-    if len(dimension.encode()) > 255:
+def _storable(dimension: str | None) -> str | None:
+    if dimension is not None and len(dimension.encode()) > 255:
         raise ValueError("at most 255 bytes in UTF-8 are allowed")
     return dimension
 
@@ -112,6 +112,12 @@ class UsageQuery(BaseModel, frozen=True, extra="forbid"):
             return start, end if end is not None else max(hour_of(now), start) + HOUR
         end = hour_of(now) + HOUR if end is None else end
         return end - DAY, end
+
+
+class RetryBody(BaseModel, frozen=True, extra="forbid"):
+    """Which refused usage is to be sent again; all of it without a dimension."""
+
+    dimension: Annotated[str | None, Field(min_length=1, max_length=255), AfterValidator(_storable)] = None
 
 
 class UsageBody(BaseModel, frozen=True, extra="forbid"):

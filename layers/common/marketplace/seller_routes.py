@@ -27,6 +27,7 @@ from marketplace.seller_requests import (
     EntitlementsQuery,
     NoQuery,
     RecordUsageQuery,
+    RetryBody,
     SubscriptionsQuery,
     UsageBody,
     UsageQuery,
@@ -34,6 +35,7 @@ from marketplace.seller_requests import (
 from marketplace.seller_views import decision_view, details_view, entitlements_view, subscription_view
 from marketplace.subscription_queries import SubscriptionQueries
 from marketplace.usage_queries import InvalidCursorError, Page
+from marketplace.usage_retry import Retried
 
 USAGE_BODY_LIMIT = 2_097_152
 """Bytes: 500 records with five tags of the greatest length fit. Lambda takes 6 MB (Lambda quotas)."""
@@ -54,6 +56,12 @@ class UsageQueries(Protocol):
     ) -> Page: ...
 
     def proof(self, subscription_id: str, record_id: str) -> dict[str, Any] | None: ...
+
+
+class UsageRetry(Protocol):
+    """Makes usage that AWS refused due again; None when there is no such subscription."""
+
+    def retry(self, subscription_id: str, dimension: str | None = None) -> Retried | None: ...
 
 
 class ProblemError(Exception):
@@ -85,6 +93,7 @@ class SellerRoutes:
     entitlements: Entitlements
     recorder: UsageRecorder
     usage: UsageQueries
+    usage_retry: UsageRetry
     clock: Clock
     entitlement_max_age: int
 
@@ -183,6 +192,22 @@ class SellerRoutes:
                     return Answer(json_response(200, proof), "UsageProven", subscription_id)
         raise ProblemError(problems.RECORD_UNKNOWN)
 
+    def retry_usage(self, request: Request) -> Answer:
+        _query(request, NoQuery)
+        body = _body(request, RetryBody, BODY_LIMIT)
+        subscription_id = _subscription_id(request)
+        retried = self.usage_retry.retry(subscription_id, body.dimension)
+        if retried is None:
+            raise ProblemError(problems.SUBSCRIPTION_UNKNOWN)
+        content = {
+            "subscription_id": subscription_id,
+            "due_again": retried.due_again,
+            "too_late": retried.too_late,
+            "more": retried.more,
+        }
+        counts = {"UsageMadeDueAgain": len(retried.due_again)}
+        return Answer(json_response(200, content), "UsageRetried", subscription_id, counts=counts)
+
     def _details(self, subscription_id: str, outcome: str) -> Answer:
         details = self.subscriptions.details(subscription_id)
         if details is None:
@@ -205,6 +230,7 @@ ROUTES = (
     ),
     Route("POST /usage", "recordUsage", SellerRoutes.record_usage, query=RecordUsageQuery, body=UsageBody),
     Route("GET /subscriptions/{subscription_id}/usage", "listUsage", SellerRoutes.list_usage, query=UsageQuery),
+    Route("POST /subscriptions/{subscription_id}/usage/retry", "retryUsage", SellerRoutes.retry_usage, body=RetryBody),
     Route("GET /subscriptions/{subscription_id}/usage/{record_id+}", "proveUsage", SellerRoutes.prove_usage),
 )
 _BY_KEY = {route.key: route for route in ROUTES}
