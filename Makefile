@@ -54,7 +54,7 @@ env-json: $(VENV)/.installed ## events/env.json, which sam local gives the funct
 	@$(BIN)/python -m tools.sam_local --only-env-json $(ARGS)
 
 # Checking -------------------------------------------------------------------------------------------------------------
-.PHONY: check check-code check-template check-locks test faults bench fmt
+.PHONY: check check-code check-template check-locks test faults mutants bench fmt
 check: check-code check-template check-locks ## formatting, lint, types, template, locks
 
 check-code: $(VENV)/.installed
@@ -76,6 +76,9 @@ test: $(VENV)/.installed ## every test this machine can run
 SEEDS ?= 10000
 faults: $(VENV)/.installed ## SEEDS=10000 fault schedules: is every unit billed exactly once?
 	$(IMPORTS) $(BIN)/python -m tests.faults --seeds $(SEEDS) $(ARGS)
+
+mutants: $(VENV)/.installed ## break the product in many ways; is each noticed?
+	$(IMPORTS) $(BIN)/python -m tests.faults.mutants $(ARGS)
 
 bench: $(VENV)/.installed ## the benchmarks (ARGS="metering idle" for some of them)
 	$(IMPORTS) $(BIN)/python -m bench $(ARGS)

@@ -18,7 +18,7 @@ from marketplace.seller_events import SellerEvent
 from marketplace.subscription import Subscription
 from marketplace_emulator import Purchase
 from marketplace_emulator import Settings as EmulatorSettings
-from tests.faults.interleaving import Scheduler
+from tests.faults.interleaving import CrashError, Scheduler
 from tests.support.observed_client import ObservedClient
 from tests.support.world import Timeline, World
 
@@ -131,11 +131,17 @@ def _usage_dimensions(buyer: _Buyer) -> list[str]:
 
 
 class Schedule:
-    """Plays steps in a world; `check` says whether every unit is where it must be."""
+    """Plays steps in a world; `check` says whether every unit is where it must be.
 
-    def __init__(self, seed: int, make_dynamodb: Callable[[], Any]) -> None:
+    Besides the crashes that the seed draws, whoever makes call `crash_at` dies before it, or after it: every call has
+    two points. `points` names the call of each.
+    """
+
+    def __init__(self, seed: int, make_dynamodb: Callable[[], Any], crash_at: int | None = None) -> None:
         dice = random.Random(f"world-{seed}")  # noqa: S311 - repeatable, not secret
         self.crash = dice.choice((0.0, 0.01, 0.05))
+        self.crash_at = crash_at
+        self.points: list[str] = []
         self.scheduler: Scheduler | None = None
         self.store_faults: list[tuple[str, str]] = []
         settings = EmulatorSettings(seed=seed, identical_resend=dice.choice(("success", "duplicate")))
@@ -155,6 +161,7 @@ class Schedule:
         self.cursed: dict[tuple[str, str], str] = {}
         self.ever_cursed: set[tuple[str, str]] = set()
         self.kinds: set[str] = set()
+        self.undelivered: list[_Buyer] = []
         self.run_failed = False
         self.outcome = Outcome()
         products = [product.code for product in self.world.marketplace.products()]
@@ -174,16 +181,24 @@ class Schedule:
         return ObservedClient(client, before=self._before, after=self._after)
 
     def _before(self, name: str, kwargs: dict[str, Any]) -> None:
-        if self.scheduler is not None:
-            self.scheduler.point(name, kwargs)
+        self._point(name, kwargs)
         self._strike("before", name)
         if name == "batch_meter_usage" and self.cursed:
             self._refuse(kwargs)
 
     def _after(self, name: str, kwargs: dict[str, Any]) -> None:
         self._strike("after", name)
-        if self.scheduler is not None:
-            self.scheduler.point(name, kwargs)
+        self._point(name, kwargs)
+
+    def _point(self, name: str, kwargs: dict[str, Any]) -> None:
+        """Somebody else may go on here, or this one dies."""
+        if self.scheduler is None:
+            return
+        self.scheduler.point(name, kwargs)
+        self.points.append(f"{name} {kwargs.get('IndexName', '')}".strip())
+        if len(self.points) - 1 == self.crash_at:
+            self.outcome.crashes += 1
+            raise CrashError
 
     def _strike(self, when: str, name: str) -> None:
         if (when, name) in self.store_faults:
@@ -270,13 +285,17 @@ class Schedule:
         self._act(dice, self._meter_once)
 
     def _together(self, dice: random.Random) -> None:
-        """Reporters and metering runs at once, some reporting the same records."""
+        """Reporters and metering runs at once, some reporting the same records, and the seller's other business."""
         batches = [self._records(dice) for _ in range(dice.randint(0, 3))]
         if batches and dice.random() < 0.5:
             batches.append(batches[0])
         reporters = [lambda records=records: self._submit(records) for records in batches]
         runs = [self._meter_once for _ in range(dice.randint(1, 3))]
-        self._act(dice, *reporters, *runs)
+        others: list[Callable[[], None]] = []
+        if dice.random() < 0.3:
+            buyer = dice.choice(self.buyers)
+            others = [lambda: self._quietly(lambda: self._look_after(buyer)), lambda: self._retry(buyer)]
+        self._act(dice, *reporters, *runs, *others)
 
     def _minutes(self, dice: random.Random) -> None:
         self._play_until(dice, self.world.time.seconds() + dice.choice((60, 300, 900)))
@@ -292,7 +311,7 @@ class Schedule:
             self.world.time.to(min(target, tick))
             if tick > target:
                 return
-            self._timers()
+            self._timers(dice)
             if self.run_failed:
                 self.world.marketplace.faults.clear()
                 self.store_faults.clear()
@@ -329,38 +348,44 @@ class Schedule:
     def _unsuspend(self, dice: random.Random) -> None:
         buyer = dice.choice(self.buyers)
         self.world.marketplace.unsuspend(buyer.purchase.account_id)
-        if buyer.subscription.status == "active":
-            self._quietly(lambda: self.world.deadlines().release(buyer.subscription.id, now=self.world.time.seconds()))
+        self._notify(dice, buyer)
 
     def _close(self, dice: random.Random) -> None:
         """A closing event that a later one takes back."""
-        self._close_buyer(dice.choice(self.buyers))
+        self._close_buyer(dice, dice.choice(self.buyers))
 
-    def _close_buyer(self, buyer: _Buyer) -> None:
+    def _close_buyer(self, dice: random.Random, buyer: _Buyer) -> None:
         deadline = self.world.time.seconds() + HOUR
         buyer.subscription = replace(buyer.subscription, status="closing", closing_deadline=deadline)
         self.world.put_subscription(buyer.subscription)
-        self._timer(buyer)
+        self._notify(dice, buyer)
 
-    def _timer(self, buyer: _Buyer) -> None:
-        assert buyer.subscription.closing_deadline is not None
-        deadline = buyer.subscription.closing_deadline
-        self._quietly(
-            lambda: self.world.deadlines().close(
-                buyer.subscription.id, deadline=deadline, now=self.world.time.seconds()
-            )
-        )
+    def _notify(self, dice: random.Random, buyer: _Buyer) -> None:
+        """What follows a change of a subscription; the queue brings it again until it has been done whole."""
+        self.undelivered.append(buyer)
+        self._deliver(dice, buyer)
 
-    def _release(self, buyer: _Buyer) -> None:
-        now = self.world.time.seconds()
-        self._quietly(lambda: self.world.deadlines().release(buyer.subscription.id, now=now))
+    def _deliver(self, dice: random.Random, buyer: _Buyer, crash: float | None = None) -> None:
+        done: list[bool] = []
+        self._act(dice, lambda: self._quietly(lambda: done.append(self._look_after(buyer))), crash=crash)
+        if done and buyer in self.undelivered:
+            self.undelivered.remove(buyer)
+
+    def _look_after(self, buyer: _Buyer) -> bool:
+        """The subscription's usage by its status, as the lifecycle does it."""
+        now, subscription = self.world.time.seconds(), buyer.subscription
+        if subscription.status == "closing" and subscription.closing_deadline is not None:
+            self.world.deadlines().close(subscription.id, deadline=subscription.closing_deadline, now=now)
+        elif subscription.status == "active":
+            self.world.deadlines().release(subscription.id, now=now)
+        return True
 
     def _reopen(self, dice: random.Random) -> None:
         for buyer in self.buyers:
             if buyer.subscription.status == "closing" and buyer.purchase.id not in self._cancelled:
                 buyer.subscription = replace(buyer.subscription, status="active", closing_deadline=None)
                 self.world.put_subscription(buyer.subscription)
-                self._release(buyer)
+                self._notify(dice, buyer)
 
     _cancelled: set[str] = set()  # noqa: RUF012 - replaced on the instance by _cancel
 
@@ -369,7 +394,7 @@ class Schedule:
         if buyer.purchase.id not in self._cancelled:
             self._cancelled = {*self._cancelled, buyer.purchase.id}
             self.world.marketplace.cancel(buyer.purchase.id)
-            self._close_buyer(buyer)
+            self._close_buyer(dice, buyer)
 
     def _poison(self, dice: random.Random) -> None:
         records = [self.world.usage(dice.choice(self.buyers).subscription, 3, dimension=UNPUBLISHED)]
@@ -439,16 +464,18 @@ class Schedule:
         self.world.time.skew = 0
         self.cursed.clear()
         end = self.world.time.seconds() + 28 * HOUR
+        dice = random.Random(0)  # noqa: S311 - nothing depends on it: nobody crashes any more
         while self.world.time.seconds() < end:
-            self._timers()
+            self._timers(dice, crash=0.0)
             self._meter_once()
             self.world.time.advance(900 if self._urgent() else 2 * HOUR)
         self._meter_once()
 
-    def _timers(self) -> None:
+    def _timers(self, dice: random.Random, crash: float | None = None) -> None:
+        """The queue brings what was not done, and the timers of closing subscriptions."""
         for buyer in self.buyers:
-            if buyer.subscription.status == "closing":
-                self._timer(buyer)
+            if buyer in self.undelivered or buyer.subscription.status == "closing":
+                self._deliver(dice, buyer, crash)
 
     def _urgent(self) -> bool:
         return any(buyer.subscription.status_at(self.world.time.seconds()) == "closing" for buyer in self.buyers)

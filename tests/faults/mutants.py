@@ -1,0 +1,328 @@
+"""Ways of breaking the product, each of which loses units or bills them twice; and what notices it: `make mutants`.
+
+    python -m tests.faults.mutants [--seeds 300] [--only N ...]
+
+Each is applied to a copy of the sources. The copy's fault schedules are played until one fails, and its unit tests run
+until one fails. Ends with 1 if a mutant is noticed by neither.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults.schedule import run, steps_of
+from tests.support.memory_dynamodb import MemoryDynamoDB
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ROOT / "layers" / "common" / "marketplace"
+COPIED = ("layers", "functions", "emulator", "tests", "tools", "conftest.py", "pyproject.toml", "template.yaml")
+UNIT_TESTS = (
+    "tests/unit/test_metering_engine.py",
+    "tests/unit/test_metering_record.py",
+    "tests/unit/test_metering_outcomes.py",
+    "tests/unit/test_recording.py",
+    "tests/unit/test_overage.py",
+    "tests/unit/test_usage_rules.py",
+    "tests/unit/test_usage_deadlines.py",
+    "tests/unit/test_usage_retry.py",
+    "tests/unit/test_breaker_and_rate.py",
+    "tests/unit/test_errors.py",
+)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A change of one module: each text of `old` stands there once and becomes the text of `new`."""
+
+    fault: str
+    module: str
+    old: str
+    new: str
+
+
+MUTANTS = (
+    Mutant(
+        "sealing doesn't look at the seal it saw",
+        "metering_store",
+        "seal=? WHERE pk=? AND sk=? AND seal=?'  # noqa: S608",
+        "seal=? WHERE pk=? AND sk=? AND seal<>?'  # noqa: S608",
+    ),
+    Mutant(
+        "an outcome is written whoever holds the record",
+        "metering_store",
+        'ConditionExpression="#seal = :seen_seal"',
+        'ConditionExpression="#seal = :seen_seal OR attribute_exists(pk)"',
+    ),
+    Mutant(
+        "items that DynamoDB leaves unwritten are forgotten",
+        "metering_store",
+        '[*pending[_WRITES_PER_CALL:], *answer.get("UnprocessedItems", {}).get(self._table, [])]',
+        "[*pending[_WRITES_PER_CALL:]]",
+    ),
+    Mutant(
+        "a settled record stays in the index",
+        "metering_store",
+        "for name, value in item.items() if name not in _DUE_KEYS}",
+        "for name, value in item.items()}",
+    ),
+    Mutant(
+        "only the first page of the due index is read",
+        "metering_store",
+        'if found >= limit or not page.get("LastEvaluatedKey"):',
+        "if found:",
+    ),
+    Mutant(
+        "every DuplicateRecord is taken for our own",
+        "metering_record",
+        "return seal != UNSEALED and not seal.startswith(_CLEAR)",
+        "return True",
+    ),
+    Mutant(
+        "every DuplicateRecord is taken for somebody else's",
+        "metering_record",
+        "return seal != UNSEALED and not seal.startswith(_CLEAR)",
+        "return False",
+    ),
+    Mutant("the untagged rest isn't sent", "metering_record", "    if untagged:\n", "    if untagged and False:\n"),
+    Mutant(
+        "products are mixed in one call",
+        "metering_record",
+        'return ("license" if self.licensed else "legacy", self.product_code)',
+        'return ("license", "any")',
+    ),
+    Mutant(
+        "requests aren't split by size",
+        "metering_record",
+        "if not requests or record.size > room or",
+        "if not requests or",
+    ),
+    Mutant(
+        "UnprocessedRecords count as metered",
+        "metering_outcomes",
+        'outcome = StaysDue("unprocessed", record.doubtful)',
+        "outcome = Metered(None)",
+    ),
+    Mutant(
+        "a record in neither list counts as metered",
+        "metering_outcomes",
+        'StaysDue("unanswered" if status is None else "unknown_status", doubtful=True)',
+        'StaysDue("unknown_status", doubtful=True) if status else Metered(None)',
+    ),
+    Mutant(
+        "CustomerNotSubscribed is final",
+        "metering_outcomes",
+        "outcome = Held()",
+        'outcome = Rejected("CustomerNotSubscribed")',
+    ),
+    Mutant(
+        "a lost answer leaves no doubt",
+        "metering",
+        "                        record.doubtful = True\n",
+        "                        record.doubtful = False\n",
+    ),
+    Mutant(
+        "what is left loses its doubt",
+        "metering",
+        "            if not record.doubtful:\n                self.store.change_if(record.key, token,",
+        "            if True:\n                self.store.change_if(record.key, token,",
+    ),
+    Mutant(
+        "an outcome ends every doubt",
+        "metering",
+        "return token if doubtful else cleared(token)",
+        "return cleared(token)",
+    ),
+    Mutant(
+        "a refused call rejects every record in it",
+        "metering",
+        "        if len(records) == 1:\n            self._settle([(records[0], outcome_of_refusal(records[0], error))]",
+        "        if records:\n            self._settle([(one, outcome_of_refusal(one, error)) for one in records]",
+    ),
+    Mutant(
+        "a loss leaves the index before it is told",
+        "metering",
+        "        self.bus.publish([_event(key, item) for key, item in decided])\n",
+        "        for key, item in decided:\n"
+        '            self.store.change_if(key, item["seal"]["S"], {}, settled=True)\n'
+        "        self.bus.publish([_event(key, item) for key, item in decided])\n",
+    ),
+    Mutant(
+        "what is left is told by an id of its own each time",
+        "metering",
+        'id=stable_id(values["state"], key.pk, key.sk),',
+        'id=stable_id(values["state"], key.pk, key.sk, str(id(item))),',
+    ),
+    Mutant(
+        "AccessDenied is the record's fault",
+        "errors",
+        '"AccessDeniedException": SystemicError',
+        '"AccessDeniedException": RecordRefusedError',
+    ),
+    Mutant(
+        "a 500 is the record's fault",
+        "errors",
+        '"InternalServiceErrorException": NoAnswerError',
+        '"InternalServiceErrorException": RecordRefusedError',
+    ),
+    Mutant("the breaker never opens", "breaker", "return self._failures >= self._limit", "return False"),
+    Mutant(
+        "a repeated id is counted again", "usage_store", '_NEW_ID = "attribute_not_exists(pk)"', '_NEW_ID = "pk <> sk"'
+    ),
+    Mutant(
+        "a sealed hour takes usage",
+        "usage_store",
+        "(seal = :unsealed AND quantity <= :room)",
+        "((seal = :unsealed OR attribute_exists(seal)) AND quantity <= :room)",
+    ),
+    Mutant(
+        "an hour grows beyond int32",
+        "usage_store",
+        "(seal = :unsealed AND quantity <= :room)",
+        "(seal = :unsealed AND (quantity <= :room OR attribute_exists(quantity)))",
+    ),
+    Mutant(
+        "a contract's units are given out twice",
+        "usage_store",
+        'condition, bound = "#used = :bound", counter.used',
+        'condition, bound = "#used >= :bound", counter.used',
+    ),
+    Mutant(
+        "a tag set that appears meanwhile is overwritten",
+        "usage_store",
+        '"attribute_not_exists(pk)" if new else "attribute_exists(pk)"',
+        '"attribute_not_exists(none)"',
+    ),
+    Mutant(
+        "an id twice in a request isn't seen",
+        "recording",
+        "            if original != index:\n",
+        "            if False:\n",
+    ),
+    Mutant(
+        "late usage has no later hour",
+        "usage_rules",
+        "seen = [hour for hour in (*later, *earlier) if month_of(hour) == month]",
+        "seen = [hour for hour in (own,) if month_of(hour) == month]",
+    ),
+    Mutant(
+        "a month ends 24 hours after its last hour",
+        "usage_rules",
+        "return min(hour + MAX_AGE, epoch(next_month) + MONTH_GRACE)",
+        "return max(hour + MAX_AGE, epoch(next_month) * 0)",
+    ),
+    Mutant(
+        "usage from before the activation keeps its time",
+        "usage_rules",
+        "return max(hour, activated_at)",
+        "return hour",
+    ),
+    Mutant(
+        "a closing moves no deadline",
+        "usage_deadlines",
+        'refused = min(values["refuse_at"], deadline)',
+        'refused = values["refuse_at"]',
+    ),
+    Mutant(
+        "a record that was settled meanwhile is made due",
+        "usage_deadlines",
+        'ConditionExpression="attribute_exists(due_shard) AND #state = :seen_state"',
+        'ConditionExpression="attribute_exists(pk) OR #state = :seen_state"',
+    ),
+    Mutant(
+        "sending refused usage again makes up a doubt",
+        "usage_retry",
+        '"SET #state = :open, due_shard',
+        '"SET #state = :open, seal = :open, due_shard',
+    ),
+    Mutant(
+        "sending refused usage again makes billed usage due",
+        "usage_retry",
+        '"#state IN (:rejected, :held)"',
+        '"#state <> :rejected OR #state IN (:rejected, :held)"',
+    ),
+)
+
+
+def applied(mutant: Mutant, sources: Path) -> None:
+    module = sources / f"{mutant.module}.py"
+    text = module.read_text()
+    if text.count(mutant.old) != 1:
+        raise ValueError(f"{mutant.fault}: its text stands {text.count(mutant.old)} times in {module.name}")
+    module.write_text(text.replace(mutant.old, mutant.new))
+
+
+def first_failing_seed(seeds: int) -> int | None:
+    for seed in range(seeds):
+        try:
+            run(seed, steps_of(seed), MemoryDynamoDB)
+        except Exception:
+            return seed
+    return None
+
+
+def noticed_by(mutant: Mutant, seeds: int) -> tuple[str, str]:
+    """The first seed and the first unit test that fail; empty where none does."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for name in COPIED:
+            (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, copy / name)
+        applied(mutant, copy / SOURCES.relative_to(ROOT))
+        seed = _said([sys.executable, "-m", "tests.faults.mutants", "--seek", str(seeds)], copy)
+        options = ["-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider"]
+        tests = _said([sys.executable, "-m", "pytest", *options, *UNIT_TESTS], copy)
+    failed = re.search(r"^(?:FAILED|ERROR) \S*?(?:::(\w+))?(?:\[.*)?(?: - .*)?$", tests, re.MULTILINE)
+    by_test = tests if tests == _HANGS else str(failed[1] or "collection") if failed else ""
+    return seed if seed == _HANGS else seed.strip(), by_test
+
+
+_HANGS = "never ends"
+_PATIENCE = 240.0
+
+
+def _said(command: list[str], folder: Path) -> str:
+    paths = os.pathsep.join(str(folder / part) for part in ("", "layers/common", "emulator"))
+    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=_PATIENCE
+        )
+    except subprocess.TimeoutExpired:
+        return _HANGS
+    return done.stdout
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(
+        prog="python -m tests.faults.mutants", description=(__doc__ or "").splitlines()[0]
+    )
+    options.add_argument("--seeds", type=int, default=300)
+    options.add_argument("--only", type=int, nargs="*", help="mutants by number, from 1")
+    options.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    options.add_argument("--seek", type=int, help=argparse.SUPPRESS)
+    given = options.parse_args()
+    if given.seek is not None:
+        os.environ |= {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+        seed = first_failing_seed(given.seek)
+        print("" if seed is None else seed)
+        return 0
+    chosen = [MUTANTS[number - 1] for number in given.only] if given.only else list(MUTANTS)
+    survivors = 0
+    print(f"| the product is broken so that | noticed by seed (of {given.seeds}) | and by |\n|---|---|---|", flush=True)
+    with ThreadPoolExecutor(given.workers) as pool:
+        results = pool.map(lambda mutant: noticed_by(mutant, given.seeds), chosen)
+        for mutant, (by_seed, by_test) in zip(chosen, results, strict=True):
+            survivors += not (by_seed or by_test)
+            print(f"| {mutant.fault} | {by_seed or '-'} | {f'`{by_test}`' if by_test else '-'} |", flush=True)
+    print(f"\n{len(chosen)} mutants, {survivors} unnoticed")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
