@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.faults import story
 from tests.faults.schedule import run, steps_of
 from tests.support.memory_dynamodb import MemoryDynamoDB
 
@@ -39,12 +40,13 @@ UNIT_TESTS = (
 
 @dataclass(frozen=True)
 class Mutant:
-    """A change of one module: each text of `old` stands there once and becomes the text of `new`."""
+    """A change of one module: `old` stands there once and becomes `new`, and so do the texts of `also`."""
 
     fault: str
     module: str
     old: str
     new: str
+    also: tuple[str, str] = ("", "")
 
 
 MUTANTS = (
@@ -52,7 +54,8 @@ MUTANTS = (
         "sealing doesn't look at the seal it saw",
         "metering_store",
         "seal=? WHERE pk=? AND sk=? AND seal=?'  # noqa: S608",
-        "seal=? WHERE pk=? AND sk=? AND seal<>?'  # noqa: S608",
+        "seal=? WHERE pk=? AND sk=? AND product_code=?'  # noqa: S608",
+        ('{"S": entry.key.sk}, {"S": entry.seal}]', '{"S": entry.key.sk}, {"S": entry.product_code}]'),
     ),
     Mutant(
         "an outcome is written whoever holds the record",
@@ -253,22 +256,32 @@ MUTANTS = (
 def applied(mutant: Mutant, sources: Path) -> None:
     module = sources / f"{mutant.module}.py"
     text = module.read_text()
-    if text.count(mutant.old) != 1:
-        raise ValueError(f"{mutant.fault}: its text stands {text.count(mutant.old)} times in {module.name}")
-    module.write_text(text.replace(mutant.old, mutant.new))
+    for old, new in ((mutant.old, mutant.new), mutant.also):
+        if old and text.count(old) != 1:
+            raise ValueError(f"{mutant.fault}: its text stands {text.count(old)} times in {module.name}")
+        text = text.replace(old, new) if old else text
+    module.write_text(text)
 
 
-def first_failing_seed(seeds: int) -> int | None:
+def first_failure(seeds: int) -> str:
+    """The first seed that fails, or else the first call of the story at which a crash does harm."""
     for seed in range(seeds):
         try:
             run(seed, steps_of(seed), MemoryDynamoDB)
         except Exception:
-            return seed
-    return None
+            return f"seed {seed}"
+    for world in story.WORLDS.values():
+        point = -1
+        try:
+            for point in story.points(story.told(world)):
+                story.told(world, crash_at=point)
+        except Exception:
+            return "the story" if point < 0 else f"the story, dying at call {point}"
+    return ""
 
 
 def noticed_by(mutant: Mutant, seeds: int) -> tuple[str, str]:
-    """The first seed and the first unit test that fail; empty where none does."""
+    """The first schedule and the first unit test that fail; empty where none does."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         for name in COPIED:
@@ -309,12 +322,14 @@ def main() -> int:
     given = options.parse_args()
     if given.seek is not None:
         os.environ |= {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
-        seed = first_failing_seed(given.seek)
-        print("" if seed is None else seed)
+        print(first_failure(given.seek))
         return 0
     chosen = [MUTANTS[number - 1] for number in given.only] if given.only else list(MUTANTS)
     survivors = 0
-    print(f"| the product is broken so that | noticed by seed (of {given.seeds}) | and by |\n|---|---|---|", flush=True)
+    print(
+        f"| the product is broken so that | noticed by the schedules ({given.seeds} seeds, the story) | and by |\n|---|---|---|",
+        flush=True,
+    )
     with ThreadPoolExecutor(given.workers) as pool:
         results = pool.map(lambda mutant: noticed_by(mutant, given.seeds), chosen)
         for mutant, (by_seed, by_test) in zip(chosen, results, strict=True):

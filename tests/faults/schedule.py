@@ -20,7 +20,7 @@ from marketplace_emulator import Purchase
 from marketplace_emulator import Settings as EmulatorSettings
 from tests.faults.interleaving import CrashError, Scheduler
 from tests.support.observed_client import ObservedClient
-from tests.support.world import Timeline, World
+from tests.support.world import Bus, LookAgain, Timeline, World
 
 TAGS: tuple[dict[str, str] | None, ...] = (
     None,
@@ -126,6 +126,32 @@ class _Buyer:
     subscription: Subscription
 
 
+class _ObservedBus(Bus):
+    """The seller's bus, where a run can die as at any other call."""
+
+    def __init__(self, point: Callable[[str, dict[str, Any]], None]) -> None:
+        super().__init__()
+        self._point = point
+
+    def publish(self, events: Iterable[SellerEvent]) -> None:
+        self._point("publish", {})
+        super().publish(events)
+        self._point("publish", {})
+
+
+class _ObservedRequests(LookAgain):
+    """The queue, likewise."""
+
+    def __init__(self, point: Callable[[str, dict[str, Any]], None]) -> None:
+        super().__init__()
+        self._point = point
+
+    def look_again(self, *given: Any, **named: Any) -> None:
+        self._point("look_again", {})
+        super().look_again(*given, **named)
+        self._point("look_again", {})
+
+
 def _usage_dimensions(buyer: _Buyer) -> list[str]:
     return [key for key, dimension in buyer.purchase.product.dimensions.items() if dimension.type == "usage"]
 
@@ -151,6 +177,8 @@ class Schedule:
             time=Timeline(start),
             settings=settings,
             wrap=self._observed,
+            bus=_ObservedBus(self._point),
+            requests=_ObservedRequests(self._point),
             overage_dimensions={MAPPED: "seats"},
         )
         self.limits: dict[str, int] = {}
@@ -162,6 +190,7 @@ class Schedule:
         self.ever_cursed: set[tuple[str, str]] = set()
         self.kinds: set[str] = set()
         self.undelivered: list[_Buyer] = []
+        self.seals: Counter[tuple[str, str]] = Counter()
         self.run_failed = False
         self.outcome = Outcome()
         products = [product.code for product in self.world.marketplace.products()]
@@ -183,6 +212,8 @@ class Schedule:
     def _before(self, name: str, kwargs: dict[str, Any]) -> None:
         self._point(name, kwargs)
         self._strike("before", name)
+        if name == "batch_execute_statement":
+            self.seals.update((one["Parameters"][1]["S"], one["Parameters"][2]["S"]) for one in kwargs["Statements"])
         if name == "batch_meter_usage" and self.cursed:
             self._refuse(kwargs)
 
@@ -285,7 +316,10 @@ class Schedule:
         self._act(dice, self._meter_once)
 
     def _together(self, dice: random.Random) -> None:
-        """Reporters and metering runs at once, some reporting the same records, and the seller's other business."""
+        """Reporters and metering runs at once, some reporting the same records, and the seller's other business; AWS
+        may fail some of them."""
+        if dice.random() < 0.3:
+            self._aws_fault(dice)
         batches = [self._records(dice) for _ in range(dice.randint(0, 3))]
         if batches and dice.random() < 0.5:
             batches.append(batches[0])
@@ -567,7 +601,7 @@ class Schedule:
             _must(key not in seen, f"{key} is billed twice")
             seen.add(key)
             if key in self.foreign and entry.quantity == 999_983:
-                _must(key not in ours or ours[key][1]["state"] != "metered" or self._excused(ours[key][1]),
+                _must(key not in ours or ours[key][1]["state"] != "metered" or self._excused(*ours[key]),
                       f"{key} is marked metered but another sender's quantity is billed")  # fmt: skip
                 continue
             _must(key in ours, f"{key} is billed and unknown to us")
@@ -585,9 +619,11 @@ class Schedule:
                 poisoned = hour["dimension"] == UNPUBLISHED or key[:2] in self.ever_cursed
                 _must(poisoned or "skew" in self.kinds, f"{key} is rejected: {hour['reason']}")
 
-    def _excused(self, hour: dict[str, Any]) -> bool:
-        """AWS answers a doubtful attempt like another sender's: with DuplicateRecord. What was in doubt says so."""
-        return hour.get("reason") == "answered_as_duplicate"
+    def _excused(self, place: tuple[str, str], hour: dict[str, Any]) -> bool:
+        """AWS answers a doubtful attempt like another sender's: with DuplicateRecord. What was in doubt says so, and
+        had been tried before."""
+        tried = self.seals[place] > 1 or "aws_fault" in self.kinds
+        return tried and hour.get("reason") == "answered_as_duplicate"
 
     def _check_events(self, hours: dict[Any, Any]) -> None:
         told: dict[tuple[str, str, str, str], SellerEvent] = {}

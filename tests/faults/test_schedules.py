@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.faults import story
 from tests.faults.schedule import InvariantError, Schedule, Step, minimised, run, steps_of
 from tests.support.memory_dynamodb import MemoryDynamoDB
 
@@ -22,42 +23,17 @@ def test_no_schedule_loses_a_unit_or_bills_one_twice(first: int) -> None:
             pytest.fail(f"seed {seed}: {error}; the fewest steps: {steps}")
 
 
-STORY = [
-    Step(kind, seed)
-    for kind, seed in (
-        ("report", 879), ("report", 212), ("report", 657), ("poison", 188), ("curse", 725), ("together", 492),
-        ("aws_fault", 487), ("meter", 19), ("hours", 386), ("repeat", 110), ("suspend", 590), ("report", 25),
-        ("meter", 266), ("report", 354), ("close", 932), ("minutes", 719), ("unsuspend", 553), ("reopen", 508),
-        ("mend", 844), ("foreign", 153), ("together", 475), ("report", 433), ("hours", 861), ("cancel", 286),
-        ("together", 475), ("report", 136), ("minutes", 38), ("outage", 98), ("meter", 717),
-    )
-]  # fmt: skip
-"""Everything once: recording, metering beside it, refusals and their mending, a closing that is taken back and one
-that isn't, another sender, an outage."""
-
-
-def told(seed: int, crash_at: int | None = None) -> Schedule:
-    schedule = Schedule(seed, MemoryDynamoDB, crash_at)
-    schedule.crash = 0.0
-    schedule.play(STORY)
-    schedule.drain()
-    schedule.check()
-    return schedule
-
-
-@pytest.mark.parametrize(("resend", "seed"), [("success", 1), ("duplicate", 7)])
+@pytest.mark.parametrize(("resend", "seed"), story.WORLDS.items())
 def test_whoever_dies_at_any_call_before_or_after_it_loses_no_unit_and_bills_none_twice(resend: str, seed: int) -> None:
-    undisturbed = told(seed)
+    undisturbed = story.told(seed)
     assert undisturbed.world.settings.identical_resend == resend
     assert {"metered", "included", "rejected", "conflict", "unbillable"} <= set(+undisturbed.outcome.units)
     assert undisturbed.outcome.due_again
-    # Reading the index changes nothing, so one of a run's sixteen queries stands for all.
-    reading = [point for point, name in enumerate(undisturbed.points) if name == "query due"]
-    points = sorted({*range(len(undisturbed.points))} - {*reading} | {*reading[::16]})
+    points = story.points(undisturbed)
     assert len(points) > 300
     for point in points:
         try:
-            schedule = told(seed, crash_at=point)
+            schedule = story.told(seed, crash_at=point)
         except InvariantError as error:
             pytest.fail(f"a crash at point {point}, {undisturbed.points[point]}: {error}")
         assert schedule.outcome.crashes == 1

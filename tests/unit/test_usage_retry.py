@@ -11,6 +11,7 @@ from marketplace.metering_record import in_doubt
 from marketplace.subscription import Subscription
 from marketplace.usage_retry import MAX_RETRIED, Retried
 from tests.support.calls import Calls, no_answer
+from tests.support.in_process import client as in_process_client
 from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.tables import Tables
 from tests.support.world import NOON, World
@@ -198,6 +199,22 @@ def test_a_request_without_an_answer_can_be_repeated(world: World, calls: Calls,
         retry(world, buyer.id)
     retry(world, buyer.id)
     assert world.meter().records == {"metered": 2}
+
+
+def test_an_hour_that_another_sender_took_meanwhile_is_a_conflict(world: World) -> None:
+    """AWS had answered each of our attempts, so its DuplicateRecord doesn't speak of them."""
+    buyer = rejected(world)
+    publish(world, buyer)
+    record = {
+        "Timestamp": NOON + 60,
+        "Dimension": UNPUBLISHED,
+        "Quantity": 1,
+        "LicenseArn": buyer.license_arn,
+        "CustomerAWSAccountId": buyer.account_id,
+    }
+    in_process_client("meteringmarketplace", world.marketplace).batch_meter_usage(UsageRecords=[record])
+    retried(world, buyer.id)
+    assert world.meter().records == {"conflict": 1}
 
 
 @pytest.mark.parametrize("resend", ["success", "duplicate"])
