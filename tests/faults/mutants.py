@@ -326,10 +326,8 @@ def main() -> int:
         return 0
     chosen = [MUTANTS[number - 1] for number in given.only] if given.only else list(MUTANTS)
     survivors = 0
-    print(
-        f"| the product is broken so that | noticed by the schedules ({given.seeds} seeds, the story) | and by |\n|---|---|---|",
-        flush=True,
-    )
+    print(f"| the product is broken so that | noticed by the schedules ({given.seeds} seeds, the story) | and by |")
+    print("|---|---|---|", flush=True)
     with ThreadPoolExecutor(given.workers) as pool:
         results = pool.map(lambda mutant: noticed_by(mutant, given.seeds), chosen)
         for mutant, (by_seed, by_test) in zip(chosen, results, strict=True):
