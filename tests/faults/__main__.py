@@ -58,6 +58,7 @@ def main() -> int:
         os.environ[name] = "testing"
     began = time.monotonic()
     units: Counter[str] = Counter()
+    records: Counter[str] = Counter()
     crashes = calls = due_again = done = 0
     failed: list[int] = []
     for seed, outcome, message in played(range(given.first, given.first + given.seeds), given.workers):
@@ -68,6 +69,7 @@ def main() -> int:
                 report_failure(seed, message, memory)
         else:
             units += outcome.units
+            records += outcome.records
             crashes += outcome.crashes
             calls += outcome.aws_calls
             due_again += outcome.due_again
@@ -79,10 +81,11 @@ def main() -> int:
     print(f"{'crashes injected':<24}{crashes:>20,}")
     print(f"{'BatchMeterUsage calls':<24}{calls:>20,}")
     print(f"{'refused, made due again':<24}{due_again:>20,}")
+    print(f"{'':<24}{'records':>20}{'units':>24}")
     for state in STATES:
-        print(f"{'units ' + state:<24}{units[state]:>20,}")
+        print(f"{state:<24}{records[state]:>20,}{units[state]:>24,}")
     accounted = sum(units[state] for state in STATES[1:])
-    print(f"{'units lost':<24}{units['recorded'] - accounted:>20,}")
+    print(f"{'lost':<24}{'':>20}{units['recorded'] - accounted:>24,}")
     print(f"{'seconds':<24}{time.monotonic() - began:>20,.0f}")
     if failed:
         print(f"failing seeds: {', '.join(str(seed) for seed in failed[:50])}")

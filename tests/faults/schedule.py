@@ -110,6 +110,8 @@ class Outcome:
     """What a schedule came to, for the table."""
 
     units: Counter[str] = field(default_factory=Counter)
+    records: Counter[str] = field(default_factory=Counter)
+    "Usage records (recorded, included) and metering records by state."
     crashes: int = 0
     aws_calls: int = 0
     due_again: int = 0
@@ -191,6 +193,7 @@ class Schedule:
         self.kinds: set[str] = set()
         self.undelivered: list[_Buyer] = []
         self.seals: Counter[tuple[str, str]] = Counter()
+        self.unanswered: Counter[tuple[str, str, int]] = Counter()
         self.run_failed = False
         self.outcome = Outcome()
         products = [product.code for product in self.world.marketplace.products()]
@@ -214,10 +217,13 @@ class Schedule:
         self._strike("before", name)
         if name == "batch_execute_statement":
             self.seals.update((one["Parameters"][1]["S"], one["Parameters"][2]["S"]) for one in kwargs["Statements"])
-        if name == "batch_meter_usage" and self.cursed:
+        if name == "batch_meter_usage":
+            self.unanswered.update(_sent_as(record) for record in kwargs["UsageRecords"])
             self._refuse(kwargs)
 
     def _after(self, name: str, kwargs: dict[str, Any]) -> None:
+        if name == "batch_meter_usage":
+            self.unanswered.subtract(_sent_as(record) for record in kwargs["UsageRecords"])
         self._strike("after", name)
         self._point(name, kwargs)
 
@@ -241,8 +247,7 @@ class Schedule:
     def _refuse(self, kwargs: dict[str, Any]) -> None:
         """AWS refuses a call whole, for any record in it."""
         for record in kwargs["UsageRecords"]:
-            who = record.get("LicenseArn") or record.get("CustomerIdentifier")
-            code = self.cursed.get((who, record["Dimension"]))
+            code = self.cursed.get(_sent_as(record)[:2])
             if code:
                 answer: Any = {"Error": {"Code": code, "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": 400}}
                 raise ClientError(answer, "BatchMeterUsage")
@@ -524,7 +529,10 @@ class Schedule:
         self._check_events(hours)
         for hour in hours.values():
             self.outcome.units[hour["state"]] += hour["quantity"]
+            self.outcome.records[hour["state"]] += 1
         self.outcome.units["included"] = sum(record.get("included", 0) for record in records.values())
+        self.outcome.records["included"] = sum(record.get("included", 0) > 0 for record in records.values())
+        self.outcome.records["recorded"] = len(records)
         recorded = sum(record["quantity"] for record in records.values())
         _must(sum(self.outcome.units.values()) == recorded, "units are unaccounted for")
         self.outcome.units["recorded"] = recorded
@@ -621,9 +629,10 @@ class Schedule:
 
     def _excused(self, place: tuple[str, str], hour: dict[str, Any]) -> bool:
         """AWS answers a doubtful attempt like another sender's: with DuplicateRecord. What was in doubt says so, and
-        had been tried before."""
-        tried = self.seals[place] > 1 or "aws_fault" in self.kinds
-        return tried and hour.get("reason") == "answered_as_duplicate"
+        had been sealed before, or sent without an answer."""
+        who = hour.get("license_arn") or hour["customer_identifier"]
+        doubt = self.seals[place] > 1 or self.unanswered[who, hour["dimension"], hour["timestamp"]] > 0
+        return doubt and hour.get("reason") == "answered_as_duplicate"
 
     def _check_events(self, hours: dict[Any, Any]) -> None:
         told: dict[tuple[str, str, str, str], SellerEvent] = {}
@@ -638,6 +647,11 @@ class Schedule:
                 _must(told_of is not None, f"nobody was told of {hour}")
                 _must(told_of is not None and told_of.detail["quantity"] == hour["quantity"], "told another quantity")
         _must(len(self.world.bus.distinct()) == len(told), "an event changed its id when it was repeated")
+
+
+def _sent_as(record: dict[str, Any]) -> tuple[str, str, int]:
+    """What tells a UsageRecord from others."""
+    return record.get("LicenseArn") or record["CustomerIdentifier"], record["Dimension"], record["Timestamp"]
 
 
 def _must(condition: bool, message: str) -> None:

@@ -24,6 +24,7 @@ SELLER_ROUTES = {
     ("get", "/subscriptions/{subscription_id}/entitlements"),
     ("post", "/usage"),
     ("get", "/subscriptions/{subscription_id}/usage"),
+    ("post", "/subscriptions/{subscription_id}/usage/retry"),
     ("get", "/subscriptions/{subscription_id}/usage/{record_id+}"),
 }
 ENDPOINTS = {
@@ -200,7 +201,7 @@ def test_the_alarms_cover_what_can_be_lost() -> None:
     metrics = {body["MetricName"] for body in alarms.values() if body["Namespace"] == "MarketplaceSaaS"}
     assert metrics == {
         *("UsageUnbillable", "UsageRejected", "UsageConflict", "UsageHeld", "UnitsAtRisk"),
-        *("OldestUnsettledAgeSeconds", "BreakerOpened", "UnknownNotification"),
+        *("OldestUnsettledAgeSeconds", "BreakerOpened", "HeartbeatFailed", "UnknownNotification"),
         *("AmbiguousAgreement", "ReconciliationDenied", "EntitlementsRefused"),
     }
     for function in of_type("AWS::Lambda::Function"):

@@ -15,6 +15,7 @@ from marketplace_emulator import Marketplace
 from tests.support.in_process import client as in_process_client
 from tests.support.lifecycle_world import LEGACY, LICENSE_ARN, LICENSED, PRODUCT, LifecycleWorld, Source
 from tests.support.tables import Tables
+from tools.template import resources
 
 UPDATED = "eventbridge_license_updated"
 
@@ -65,6 +66,32 @@ class TestReadingBack:
         active.source.granted[LICENSED] = []
         active.entitlements.sync(LICENSED)
         assert active.entitlements.entitlements_of(LICENSED) == []
+
+    def test_remembers_for_two_days_what_a_contract_had_when_it_ended(self, active: LifecycleWorld) -> None:
+        def withdrawn() -> dict[str, Any] | None:
+            key = keys.withdrawn_entitlement(LICENSED, "seats")
+            return next((item for item in active.items(key.pk) if item["sk"] == key.sk), None)
+
+        active.source.granted[LICENSED] = [Entitlement(dimension="sso", value_type="boolean", value=True)]
+        active.entitlements.sync(LICENSED)
+        assert withdrawn() is None
+        active.source.granted[LICENSED] = [seats(40, active.time.seconds + DAY)]
+        active.entitlements.sync(LICENSED)
+        active.source.granted[LICENSED] = []
+        active.entitlements.sync(LICENSED)
+        found = withdrawn()
+        assert found is not None
+        assert Entitlement.from_values("seats", found) == seats(40, active.time.seconds + DAY)
+        assert (found["withdrawn_at"], found["expires_at"]) == (active.time.seconds, active.time.seconds + 2 * DAY)
+
+    def test_is_not_deleted_by_dynamodb_when_it_expires(self, active: LifecycleWorld) -> None:
+        active.source.granted[LICENSED] = [seats(40, active.time.seconds + DAY)]
+        active.entitlements.sync(LICENSED)
+        deletes_by = resources("AWS::DynamoDB::Table")["SubscriptionsTable"]["Properties"]["TimeToLiveSpecification"][
+            "AttributeName"
+        ]
+        (found,) = [item for item in active.items(keys.subscription_pk(LICENSED)) if "value" in item]
+        assert deletes_by not in found
 
     def test_without_news_only_notes_the_time(self, active: LifecycleWorld) -> None:
         told = len(active.bus.put)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from marketplace import keys
 from marketplace.clock import DAY, HOUR, hour_of, iso
-from marketplace.entitlement_rules import ValueType
+from marketplace.entitlement_rules import Entitlement, ValueType
 from marketplace.errors import ThrottledError
-from marketplace.items import from_item
+from marketplace.items import from_item, to_item
 from marketplace.overage import included_parts, parsed_overage_dimensions
 from marketplace.subscription import Subscription
 from marketplace.usage_rules import MAX_QUANTITY
@@ -290,10 +290,62 @@ def test_a_contract_that_grants_other_things_only_is_believed_at_once(world: Wor
 
 
 def closing(world: World, buyer: Subscription) -> None:
-    """As after License Deprovisioned: AWS lists the entitlement no more."""
+    """As after License Deprovisioned, when what AWS listed before is not remembered."""
     now = world.time.seconds()
     world.put_subscription(replace(buyer, status="closing", closing_deadline=now + HOUR, entitlements_synced_at=now))
     world.grant(buyer, None)
+
+
+def withdrawn(world: World, buyer: Subscription, quantity: int, ends_at: int | None = TERM_END) -> None:
+    """As a reading of AWS leaves it that lists nothing any more."""
+    granted = Entitlement(dimension="seats", value_type="integer", value=quantity, expires_at=ends_at)
+    key = keys.withdrawn_entitlement(buyer.id, "seats")
+    values = {**key._asdict(), **granted.as_values(), "withdrawn_at": world.time.seconds()}
+    world.dynamodb.put_item(TableName=world.tables.subscriptions, Item=to_item(values))
+    world.grant(buyer, None)
+
+
+def test_the_only_usage_of_a_contract_may_be_its_last(world: World) -> None:
+    buyer = contract(world, 10)
+    withdrawn(world, buyer, 10)
+    closing(world, buyer)
+    assert split(world.report(buyer, 9)) == ("recorded", 9, 0)
+    assert split(world.report(buyer, 9)) == ("recorded", 1, 8)
+
+
+def test_what_was_used_before_a_contract_ended_is_used(world: World) -> None:
+    buyer = contract(world, 10)
+    world.report(buyer, 4)
+    withdrawn(world, buyer, 10)
+    closing(world, buyer)
+    assert split(world.report(buyer, 9)) == ("recorded", 6, 3)
+    assert used(world, buyer) == 10
+
+
+def test_a_contract_that_has_ended_includes_usage_before_the_news_of_it(world: World) -> None:
+    """AWS may list nothing any more minutes before its notification comes; an hour later the answer is believed."""
+    buyer = contract(world, 10)
+    withdrawn(world, buyer, 10)
+    assert split(world.report(buyer, 6)) == ("recorded", 6, 0)
+    world.time.advance(HOUR)
+    assert split(world.report(buyer, 6)) == ("recorded", 0, 6)
+
+
+def test_what_was_withdrawn_long_ago_is_no_term_of_a_contract_that_closes_now(world: World) -> None:
+    buyer = contract(world, 10)
+    withdrawn(world, buyer, 10)
+    world.time.advance(DAY)
+    closing(world, buyer)
+    assert split(world.report(buyer, 6)) == ("recorded", 0, 6)
+
+
+def test_withdrawn_entitlements_that_are_left_unread_hold_the_record_back(world: World, calls: Calls) -> None:
+    buyer = contract(world, 10)
+    withdrawn(world, buyer, 10)
+    asked = itertools.count()
+    world.dynamodb.unprocessed = lambda operation, count: range(count if next(asked) >= 2 else 0)
+    with pytest.raises(ThrottledError):
+        world.report(buyer, 6)
 
 
 def test_the_last_usage_of_a_closing_contract_still_counts_against_its_term(world: World) -> None:

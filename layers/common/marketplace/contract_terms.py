@@ -69,14 +69,14 @@ class ContractTerms:
         owner = family[0].migrated_from or family[0].id
         found = [granted[one.id, included] for one in family if (one.id, included) in granted]
         if found:
-            strongest = max(found, key=lambda entitlement: entitlement.strength)
-            limit = _quantity(strongest)
-            if isinstance(limit, Rejection):
-                return limit
-            return Term(owner, dimension, included, limit, strongest.expires_at)
+            return _strongest_term(owner, dimension, included, found)
         if all(one.entitlements_synced_at is None for one in family):
             return _PENDING
-        if family[0].status == "closing":
+        closing = family[0].status == "closing"
+        withdrawn = self._withdrawn(family, included, now - (MAX_AGE if closing else PENDING_FOR))
+        if withdrawn:
+            return _strongest_term(owner, dimension, included, withdrawn)
+        if closing:
             return self._last_term(owner, dimension, now) or Term(owner, dimension, included, 0, None)
         activated_at = family[0].activated_at or now
         if now - activated_at < PENDING_FOR and not any(self._anything_granted(one.id) for one in family):
@@ -89,6 +89,16 @@ class ContractTerms:
         if unread:
             raise ThrottledError("UnprocessedKeys", f"{len(unread)} entitlements were left unread")
         return {places[key]: Entitlement.from_values(places[key][1], from_item(item)) for key, item in found.items()}
+
+    def _withdrawn(self, family: Sequence[Subscription], included: str, since: int) -> list[Entitlement]:
+        """What AWS granted until it took everything back, if that was later than `since`: the contract has ended, and
+        usage from before, which may come before the news of the end, is usage of its last term."""
+        places = [keys.withdrawn_entitlement(one.id, included) for one in family]
+        found, unread = read_items(self._client, self._table, places)
+        if unread:
+            raise ThrottledError("UnprocessedKeys", f"{len(unread)} entitlements were left unread")
+        items = [from_item(item) for item in found.values()]
+        return [Entitlement.from_values(included, item) for item in items if item["withdrawn_at"] > since]
 
     def _anything_granted(self, subscription_id: str) -> bool:
         return bool(self._query(self._table, keys.subscription_pk(subscription_id), keys.ENTITLEMENT_PREFIX))
@@ -121,6 +131,12 @@ def _family(subscription: Subscription, known: Mapping[str, Subscription]) -> tu
     """The subscription, and the one on the other side of its migration."""
     other = known.get(subscription.migrated_to or subscription.migrated_from or "")
     return (subscription,) if other is None else (subscription, other)
+
+
+def _strongest_term(owner: str, dimension: str, included: str, found: Sequence[Entitlement]) -> Term | Rejection:
+    strongest = max(found, key=lambda entitlement: entitlement.strength)
+    limit = _quantity(strongest)
+    return limit if isinstance(limit, Rejection) else Term(owner, dimension, included, limit, strongest.expires_at)
 
 
 def _quantity(entitlement: Entitlement) -> int | Rejection:

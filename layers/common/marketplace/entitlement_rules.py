@@ -46,8 +46,9 @@ class Entitlement:
     expires_at: int | None = None
 
     def as_values(self) -> dict[str, Any]:
-        """Plain values for an item or an event."""
-        values = {"value_type": self.value_type, "value": self.value, "expires_at": self.expires_at}
+        """Plain values for an item. When it expires is not in `expires_at`, the attribute by which DynamoDB deletes
+        items: an entitlement is there until AWS lists it no more."""
+        values = {"value_type": self.value_type, "value": self.value, "valid_until": self.expires_at}
         return {name: value for name, value in values.items() if value is not None}
 
     @classmethod
@@ -56,7 +57,7 @@ class Entitlement:
             dimension=dimension,
             value_type=values["value_type"],
             value=values["value"],
-            expires_at=values.get("expires_at"),
+            expires_at=values.get("valid_until"),
         )
 
     @classmethod

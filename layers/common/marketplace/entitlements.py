@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from marketplace import keys
 from marketplace.batch_read import read_items
-from marketplace.clock import HOUR, Clock, epoch, iso
+from marketplace.clock import DAY, HOUR, Clock, epoch, iso
 from marketplace.entitlement_rules import Decision, Entitlement, Reason, decide, refused_by_status
 from marketplace.errors import AwsError, ThrottledError, classified_errors
 from marketplace.identity import Identity, LicenseIdentity, normalised_license_arn
@@ -33,6 +33,9 @@ _LOST_RACES = 2
 """Who wins the second race began to ask AWS after the first was won, so after this reading began: its answer is as new
 as this one would be."""
 MINUTE = 60
+WITHDRAWN_FOR = 2 * DAY
+"""How long the entitlements of a contract that has ended are kept: its last usage, at most a day old, counts against
+them (marketplace.contract_terms)."""
 PENDING_FOR = HOUR
 """How long after an activation an empty answer is taken to mean "not yet"; AWS gives no number, minutes are seen."""
 
@@ -315,7 +318,24 @@ class Entitlements:
             for dimension in before.entitlements
             if dimension not in after
         ]
-        return [*puts, *deletes]
+        withdrawn: list[Write] = [
+            {
+                "Put": {
+                    "TableName": self._table,
+                    "Item": to_item(
+                        {
+                            **keys.withdrawn_entitlement(subscription_id, dimension)._asdict(),
+                            **granted.as_values(),
+                            "withdrawn_at": now,
+                            "expires_at": now + WITHDRAWN_FOR,
+                        }
+                    ),
+                }
+            }
+            for dimension, granted in before.entitlements.items()
+            if not after
+        ]
+        return [*withdrawn, *puts, *deletes]
 
     def _count(self, subscription_id: str, counter: int | None, synced_at: int | None) -> Write:
         """One more reading written, on the condition that it was the next one. The time is set with its last part."""
@@ -365,7 +385,8 @@ def _changed_event(before: _Stored, after: Mapping[str, Entitlement], now: int, 
 
 def _told(entitlements: Mapping[str, Entitlement]) -> dict[str, Any]:
     return {
-        dimension: granted.as_values() | ({} if granted.expires_at is None else {"expires_at": iso(granted.expires_at)})
+        dimension: {"value_type": granted.value_type, "value": granted.value}
+        | ({} if granted.expires_at is None else {"expires_at": iso(granted.expires_at)})
         for dimension, granted in entitlements.items()
     }
 

@@ -60,6 +60,11 @@ def entitlement(subscription_id: str, dimension: str) -> Key:
     return Key(subscription_pk(subscription_id), ENTITLEMENT_PREFIX + encoded(dimension))
 
 
+def withdrawn_entitlement(subscription_id: str, dimension: str) -> Key:
+    """An entitlement as it was when AWS took back all that the subscription had."""
+    return Key(subscription_pk(subscription_id), f"WITHDRAWN#{encoded(dimension)}")
+
+
 def contact(subscription_id: str) -> Key:
     return Key(subscription_pk(subscription_id), "CONTACT")
 
