@@ -2,9 +2,8 @@
 
 import contextlib
 import random
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,12 +11,9 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 
 from marketplace.clock import DAY, HOUR, hour_of
 from marketplace.errors import UnavailableError
-from marketplace.items import from_item
-from marketplace.metering_record import in_doubt
 from marketplace.seller_events import SellerEvent
-from marketplace.subscription import Subscription
-from marketplace_emulator import Purchase
 from marketplace_emulator import Settings as EmulatorSettings
+from tests.faults.books import MAPPED, UNPUBLISHED, Books, Buyer, Outcome, must, sent_as, usage_dimensions
 from tests.faults.interleaving import CrashError, Scheduler
 from tests.support.observed_client import ObservedClient
 from tests.support.world import Bus, LookAgain, Timeline, World
@@ -52,11 +48,6 @@ REFUSALS = (
 )  # fmt: skip
 """Codes with which AWS refuses a whole call for one record in it."""
 
-UNPUBLISHED = "no_such_dimension"
-
-MAPPED = ("ca1contractandconsumption", "api_calls")
-"""A dimension whose usage counts against an entitlement first."""
-
 
 @dataclass(frozen=True)
 class Step:
@@ -85,7 +76,7 @@ KINDS = {
     "reopen": 2,
     "cancel": 1,
     "poison": 1,
-    "curse": 1,
+    "refusal": 1,
     "mend": 1,
     "skew": 1,
     "foreign": 1,
@@ -103,29 +94,6 @@ def steps_of(seed: int) -> list[Step]:
     kinds = [kind for kind in KINDS if seed % 2 or kind not in HARMFUL]
     weights = [KINDS[kind] for kind in kinds]
     return [Step(kind, dice.randrange(1_000_000)) for kind in dice.choices(kinds, weights, k=dice.randint(8, 30))]
-
-
-@dataclass
-class Outcome:
-    """What a schedule came to, for the table."""
-
-    units: Counter[str] = field(default_factory=Counter)
-    records: Counter[str] = field(default_factory=Counter)
-    "Usage records (recorded, included) and metering records by state."
-    crashes: int = 0
-    aws_calls: int = 0
-    due_again: int = 0
-    lines: list[str] = field(default_factory=list)
-
-
-class InvariantError(AssertionError):
-    """Units are lost, billed twice, or unaccounted for."""
-
-
-@dataclass
-class _Buyer:
-    purchase: Purchase
-    subscription: Subscription
 
 
 class _ObservedBus(Bus):
@@ -154,11 +122,7 @@ class _ObservedRequests(LookAgain):
         self._point("look_again", {})
 
 
-def _usage_dimensions(buyer: _Buyer) -> list[str]:
-    return [key for key, dimension in buyer.purchase.product.dimensions.items() if dimension.type == "usage"]
-
-
-class Schedule:
+class Schedule(Books):
     """Plays steps in a world; `check` says whether every unit is where it must be.
 
     Besides the crashes that the seed draws, whoever makes call `crash_at` dies before it, or after it: every call has
@@ -174,7 +138,11 @@ class Schedule:
         self.store_faults: list[tuple[str, str]] = []
         settings = EmulatorSettings(seed=seed, identical_resend=dice.choice(("success", "duplicate")))
         start = int(dice.choice(STARTS).timestamp())
-        self.world = World.on(
+        self.refusals: dict[tuple[str, str], str] = {}
+        self.kinds: set[str] = set()
+        self.undelivered: list[Buyer] = []
+        self.run_failed = False
+        world = World.on(
             make_dynamodb(),
             time=Timeline(start),
             settings=settings,
@@ -183,29 +151,13 @@ class Schedule:
             requests=_ObservedRequests(self._point),
             overage_dimensions={MAPPED: "seats"},
         )
-        self.limits: dict[str, int] = {}
-        self.used: dict[str, int] = {}
-        self.acknowledged: dict[tuple[str, str], dict[str, Any]] = {}
-        self.sent: list[dict[str, Any]] = []
-        self.foreign: set[tuple[str, str, int]] = set()
-        self.cursed: dict[tuple[str, str], str] = {}
-        self.ever_cursed: set[tuple[str, str]] = set()
-        self.kinds: set[str] = set()
-        self.undelivered: list[_Buyer] = []
-        self.seals: Counter[tuple[str, str]] = Counter()
-        self.unanswered: Counter[tuple[str, str, int]] = Counter()
-        self.run_failed = False
-        self.outcome = Outcome()
+        super().__init__(world)
         products = [product.code for product in self.world.marketplace.products()]
-        self.buyers = [self._buyer(n, products[n % len(products)]) for n in range(dice.randint(1, 4))]
+        self.buyers = [self.buyer(n, products[n % len(products)]) for n in range(dice.randint(1, 4))]
         for buyer in self.buyers:
             if buyer.subscription.product_code == MAPPED[0]:
                 self.limits[buyer.subscription.id] = dice.choice((0, 3, 20, 2500))
                 self.world.grant(buyer.subscription, self.limits[buyer.subscription.id], ends_at=start + 90 * DAY)
-
-    def _buyer(self, number: int, product: str) -> _Buyer:
-        purchase = self.world.marketplace.subscribe(product, f"{100000000000 + number}", provision=True)
-        return _Buyer(purchase, self.world.store_subscription(purchase, activated_at=self.world.time.seconds()))
 
     # -- trouble in the store -----------------------------------------------------------------------------
 
@@ -218,12 +170,12 @@ class Schedule:
         if name == "batch_execute_statement":
             self.seals.update((one["Parameters"][1]["S"], one["Parameters"][2]["S"]) for one in kwargs["Statements"])
         if name == "batch_meter_usage":
-            self.unanswered.update(_sent_as(record) for record in kwargs["UsageRecords"])
+            self.unanswered.update(sent_as(record) for record in kwargs["UsageRecords"])
             self._refuse(kwargs)
 
     def _after(self, name: str, kwargs: dict[str, Any]) -> None:
         if name == "batch_meter_usage":
-            self.unanswered.subtract(_sent_as(record) for record in kwargs["UsageRecords"])
+            self.unanswered.subtract(sent_as(record) for record in kwargs["UsageRecords"])
         self._strike("after", name)
         self._point(name, kwargs)
 
@@ -247,7 +199,7 @@ class Schedule:
     def _refuse(self, kwargs: dict[str, Any]) -> None:
         """AWS refuses a call whole, for any record in it."""
         for record in kwargs["UsageRecords"]:
-            code = self.cursed.get(_sent_as(record)[:2])
+            code = self.refusals.get(sent_as(record)[:2])
             if code:
                 answer: Any = {"Error": {"Code": code, "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": 400}}
                 raise ClientError(answer, "BatchMeterUsage")
@@ -273,7 +225,7 @@ class Schedule:
         records = []
         for _ in range(dice.choice((1, 1, 3, 8))):
             buyer = dice.choice(self.buyers)
-            dimension = dice.choice(_usage_dimensions(buyer))
+            dimension = dice.choice(usage_dimensions(buyer))
             age = dice.choice((0, 0, 60, HOUR, 3 * HOUR, 20 * HOUR, DAY - 600, DAY + 60, -200))
             quantity = dice.choice((0, 1, 5, 1000, 2_147_483_647 if dice.random() < 0.1 else 7))
             given: dict[str, Any] = {"dimension": dimension, "tags": dice.choice(TAGS)}
@@ -292,13 +244,7 @@ class Schedule:
             return
         for record, result in zip(records, results, strict=True):
             if result["status"] in {"recorded", "duplicate"}:
-                self._acknowledge((record["subscription_id"], record["id"]), record, result)
-
-    def _acknowledge(self, key: tuple[str, str], record: dict[str, Any], result: dict[str, Any]) -> None:
-        told = {"quantity": record["quantity"], "included": result.get("included")}
-        _must(self.acknowledged.setdefault(key, told) == told, f"{key} was acknowledged twice, and not alike")
-        if told["included"] is not None:
-            _must(told["included"] + result["overage"] == record["quantity"], f"{key} is not split exactly")
+                self.acknowledge((record["subscription_id"], record["id"]), record, result)
 
     def _meter_once(self) -> None:
         try:
@@ -393,24 +339,24 @@ class Schedule:
         """A closing event that a later one takes back."""
         self._close_buyer(dice, dice.choice(self.buyers))
 
-    def _close_buyer(self, dice: random.Random, buyer: _Buyer) -> None:
+    def _close_buyer(self, dice: random.Random, buyer: Buyer) -> None:
         deadline = self.world.time.seconds() + HOUR
         buyer.subscription = replace(buyer.subscription, status="closing", closing_deadline=deadline)
         self.world.put_subscription(buyer.subscription)
         self._notify(dice, buyer)
 
-    def _notify(self, dice: random.Random, buyer: _Buyer) -> None:
+    def _notify(self, dice: random.Random, buyer: Buyer) -> None:
         """What follows a change of a subscription; the queue brings it again until it has been done whole."""
         self.undelivered.append(buyer)
         self._deliver(dice, buyer)
 
-    def _deliver(self, dice: random.Random, buyer: _Buyer, crash: float | None = None) -> None:
+    def _deliver(self, dice: random.Random, buyer: Buyer, crash: float | None = None) -> None:
         done: list[bool] = []
         self._act(dice, lambda: self._quietly(lambda: done.append(self._look_after(buyer))), crash=crash)
         if done and buyer in self.undelivered:
             self.undelivered.remove(buyer)
 
-    def _look_after(self, buyer: _Buyer) -> bool:
+    def _look_after(self, buyer: Buyer) -> bool:
         """The subscription's usage by its status, as the lifecycle does it."""
         now, subscription = self.world.time.seconds(), buyer.subscription
         if subscription.status == "closing" and subscription.closing_deadline is not None:
@@ -439,17 +385,17 @@ class Schedule:
         records = [self.world.usage(dice.choice(self.buyers).subscription, 3, dimension=UNPUBLISHED)]
         self._act(dice, lambda: self._submit(records))
 
-    def _curse(self, dice: random.Random) -> None:
+    def _refusal(self, dice: random.Random) -> None:
         """From now on AWS refuses one buyer's records of one dimension."""
         buyer = dice.choice(self.buyers)
-        dimension = dice.choice(_usage_dimensions(buyer))
+        dimension = dice.choice(usage_dimensions(buyer))
         who = buyer.subscription.license_arn or buyer.subscription.customer_identifier or ""
-        self.cursed[who, dimension] = dice.choice(REFUSALS)
-        self.ever_cursed.add((buyer.subscription.id, dimension))
+        self.refusals[who, dimension] = dice.choice(REFUSALS)
+        self.ever_refused.add((buyer.subscription.id, dimension))
 
     def _mend(self, dice: random.Random) -> None:
         """The seller mends what AWS refused, and has it sent again; twice at once, as people do."""
-        self.cursed.clear()
+        self.refusals.clear()
         for product in self.world.marketplace.products():
             if UNPUBLISHED not in product.dimensions and dice.random() < 0.5:
                 listed = product.as_dict()
@@ -458,12 +404,13 @@ class Schedule:
         retries = [lambda buyer=buyer: self._retry(buyer) for buyer in self.buyers]
         self._act(dice, *retries, *retries, self._meter_once)
 
-    def _retry(self, buyer: _Buyer) -> None:
+    def _retry(self, buyer: Buyer) -> None:
         with contextlib.suppress(UnavailableError):
             retried = self.world.retry().retry(buyer.subscription.id)
             self.outcome.due_again += len(retried.due_again) if retried else 0
 
     def _skew(self, dice: random.Random) -> None:
+        self.clocks_stepped = True
         self.world.time.skew = dice.choice((0, -90, 90, -2 * HOUR, 2 * HOUR))
 
     def _foreign(self, dice: random.Random) -> None:
@@ -471,7 +418,7 @@ class Schedule:
         from tests.support.in_process import client
 
         buyer = dice.choice(self.buyers)
-        dimension = dice.choice(_usage_dimensions(buyer))
+        dimension = dice.choice(usage_dimensions(buyer))
         if buyer.subscription.license_arn is None:
             return
         hour = hour_of(self.world.time.seconds())
@@ -501,7 +448,7 @@ class Schedule:
         self.store_faults.clear()
         self.crash = 0.0
         self.world.time.skew = 0
-        self.cursed.clear()
+        self.refusals.clear()
         end = self.world.time.seconds() + 28 * HOUR
         dice = random.Random(0)  # noqa: S311 - nothing depends on it: nobody crashes any more
         while self.world.time.seconds() < end:
@@ -520,143 +467,12 @@ class Schedule:
         return any(buyer.subscription.status_at(self.world.time.seconds()) == "closing" for buyer in self.buyers)
 
     def check(self) -> None:
-        """Every unit that was acknowledged is billed once, or stands in a list with a reason; raises InvariantError."""
-        records, hours, allocations = self._usage_table()
-        self._check_acknowledged(records)
-        self._check_included(records)
-        self._check_hours(records, hours, allocations)
-        self._check_bill(hours, allocations)
-        self._check_events(hours)
-        for hour in hours.values():
-            self.outcome.units[hour["state"]] += hour["quantity"]
-            self.outcome.records[hour["state"]] += 1
-        self.outcome.units["included"] = sum(record.get("included", 0) for record in records.values())
-        self.outcome.records["included"] = sum(record.get("included", 0) > 0 for record in records.values())
-        self.outcome.records["recorded"] = len(records)
-        recorded = sum(record["quantity"] for record in records.values())
-        _must(sum(self.outcome.units.values()) == recorded, "units are unaccounted for")
-        self.outcome.units["recorded"] = recorded
+        """As every book is checked; and where nothing happened that can make usage unbillable, all of it is billed."""
+        super().check()
         if not self.kinds & HARMFUL:
-            lost = recorded - sum(self.outcome.units[state] for state in ("metered", "rejected", "included"))
-            _must(lost == 0, f"{lost} units could have been billed and were not: {self.outcome.units}")
-
-    def _usage_table(self) -> tuple[dict[Any, Any], dict[Any, Any], dict[Any, Counter[Any]]]:
-        records: dict[Any, Any] = {}
-        hours: dict[Any, Any] = {}
-        allocations: dict[Any, Counter[Any]] = defaultdict(Counter)
-        for raw in self.world._all_items(self.world.tables.usage):
-            item = from_item(raw)
-            subscription_id = item["pk"].removeprefix("SUB#")
-            if "record_id" in item:
-                records[subscription_id, item["record_id"]] = item
-            elif "seal" in item:
-                hours[item["pk"], item["sk"]] = item
-            elif "used" in item:
-                self.used[subscription_id] = item["used"]
-            else:
-                hour_sk = item["sk"].partition("#TAGS#")[0]
-                allocations[item["pk"], hour_sk][tuple(sorted(item["tags"].items()))] += item["quantity"]
-        return records, hours, allocations
-
-    def _check_acknowledged(self, records: dict[Any, Any]) -> None:
-        reported = {(record["subscription_id"], record["id"]): record["quantity"] for record in self.sent}
-        for key, told in self.acknowledged.items():
-            _must(key in records, f"{key} was acknowledged and is not there")
-            stored = {name: records[key].get(name) for name in told}
-            _must(stored == told, f"{key} was acknowledged as {told} and recorded as {stored}")
-        for key, record in records.items():
-            _must(reported.get(key) == record["quantity"], f"{key} was never reported so")
-
-    def _check_included(self, records: dict[Any, Any]) -> None:
-        """Each contract includes exactly what it grants, or all of the usage where that is less."""
-        for subscription_id, limit in self.limits.items():
-            mapped = [
-                record for (owner, _), record in records.items()
-                if owner == subscription_id and record["dimension"] == MAPPED[1]
-            ]  # fmt: skip
-            _must(all("included" in record for record in mapped), f"{subscription_id} has usage without a split")
-            reported = sum(record["quantity"] for record in mapped)
-            included = sum(record["included"] for record in mapped)
-            _must(included == min(reported, limit), f"{included} of {reported} units are included, {limit} should be")
-            _must(self.used.get(subscription_id, 0) == included, f"{subscription_id}'s counter is not what was booked")
-
-    def _check_hours(
-        self, records: dict[Any, Any], hours: dict[Any, Any], allocations: dict[Any, Counter[Any]]
-    ) -> None:
-        booked: Counter[Any] = Counter()
-        tagged: dict[Any, Counter[Any]] = defaultdict(Counter)
-        for (subscription_id, _), record in records.items():
-            key = (subscription_id, record["hour"], record["dimension"])
-            metered = record["quantity"] - record.get("included", 0)
-            if "included" in record and not metered:
-                continue
-            booked[key] += metered
-            if record.get("tags") and not record.get("untagged"):
-                tagged[key][tuple(sorted(record["tags"].items()))] += metered
-        for place, hour in hours.items():
-            key = (hour["pk"].removeprefix("SUB#"), hour["hour"], hour["dimension"])
-            _must(booked.pop(key, 0) == hour["quantity"], f"{key} doesn't hold what was booked to it")
-            _must(tagged.pop(key, Counter()) == allocations[place], f"{key} has other allocations than were booked")
-            _must(hour["state"] != "open" and hour["state"] != "held", f"{key} was never settled: {hour}")
-            _must("due_shard" not in hour, f"{key} is settled and still in the index")
-        _must(not booked, f"records are booked to hours that don't exist: {booked}")
-
-    def _check_bill(self, hours: dict[Any, Any], allocations: dict[Any, Counter[Any]]) -> None:
-        ours = {(h["pk"].removeprefix("SUB#"), h["dimension"], h["hour"]): (place, h) for place, h in hours.items()}
-        seen: set[Any] = set()
-        for entry in self.world.marketplace.ledger():
-            key = (self.world.subscription_id_of(entry), entry.dimension, entry.hour * HOUR)
-            _must(key not in seen, f"{key} is billed twice")
-            seen.add(key)
-            if key in self.foreign and entry.quantity == 999_983:
-                _must(key not in ours or ours[key][1]["state"] != "metered" or self._excused(*ours[key]),
-                      f"{key} is marked metered but another sender's quantity is billed")  # fmt: skip
-                continue
-            _must(key in ours, f"{key} is billed and unknown to us")
-            place, hour = ours[key]
-            _must(entry.quantity == hour["quantity"], f"{key} is billed with another quantity")
-            billed_tags = {tags: quantity for tags, quantity in entry.allocations if tags}
-            _must(billed_tags == dict(allocations[place]), f"{key} is billed with other allocations")
-            _must(hour["state"] == "metered" or in_doubt(hour["seal"]), f"{key} is billed and marked {hour['state']}")
-        for key, (_, hour) in ours.items():
-            if hour["state"] == "metered":
-                _must(key in seen, f"{key} is marked metered and not billed")
-            if hour["state"] == "conflict":
-                _must(key in self.foreign, f"{key} is a conflict without another sender")
-            if hour["state"] == "rejected":
-                poisoned = hour["dimension"] == UNPUBLISHED or key[:2] in self.ever_cursed
-                _must(poisoned or "skew" in self.kinds, f"{key} is rejected: {hour['reason']}")
-
-    def _excused(self, place: tuple[str, str], hour: dict[str, Any]) -> bool:
-        """AWS answers a doubtful attempt like another sender's: with DuplicateRecord. What was in doubt says so, and
-        had been sealed before, or sent without an answer."""
-        who = hour.get("license_arn") or hour["customer_identifier"]
-        doubt = self.seals[place] > 1 or self.unanswered[who, hour["dimension"], hour["timestamp"]] > 0
-        return doubt and hour.get("reason") == "answered_as_duplicate"
-
-    def _check_events(self, hours: dict[Any, Any]) -> None:
-        told: dict[tuple[str, str, str, str], SellerEvent] = {}
-        for event in self.world.bus.events:
-            detail = event.detail
-            told[detail["subscription_id"], detail["dimension"], detail["hour"], event.kind] = event
-        for hour in hours.values():
-            kind = {"conflict": "Usage Conflict", "unbillable": "Usage Not Billable"}.get(hour["state"])
-            if kind:
-                when = datetime.fromtimestamp(hour["hour"], UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-                told_of = told.get((hour["pk"].removeprefix("SUB#"), hour["dimension"], when, kind))
-                _must(told_of is not None, f"nobody was told of {hour}")
-                _must(told_of is not None and told_of.detail["quantity"] == hour["quantity"], "told another quantity")
-        _must(len(self.world.bus.distinct()) == len(told), "an event changed its id when it was repeated")
-
-
-def _sent_as(record: dict[str, Any]) -> tuple[str, str, int]:
-    """What tells a UsageRecord from others."""
-    return record.get("LicenseArn") or record["CustomerIdentifier"], record["Dimension"], record["Timestamp"]
-
-
-def _must(condition: bool, message: str) -> None:
-    if not condition:
-        raise InvariantError(message)
+            units = self.outcome.units
+            lost = units["recorded"] - sum(units[state] for state in ("metered", "rejected", "included"))
+            must(lost == 0, f"{lost} units could have been billed and were not: {units}")
 
 
 def run(seed: int, steps: Sequence[Step], make_dynamodb: Callable[[], Any]) -> Outcome:

@@ -6,7 +6,7 @@ from tests.support.memory_dynamodb import MemoryDynamoDB
 STORY = [
     Step(kind, seed)
     for kind, seed in (
-        ("report", 879), ("report", 212), ("report", 657), ("poison", 188), ("curse", 725), ("together", 492),
+        ("report", 879), ("report", 212), ("report", 657), ("poison", 188), ("refusal", 725), ("together", 492),
         ("aws_fault", 487), ("meter", 19), ("hours", 386), ("repeat", 110), ("suspend", 590), ("report", 25),
         ("meter", 266), ("report", 354), ("close", 932), ("minutes", 719), ("unsuspend", 553), ("reopen", 508),
         ("mend", 844), ("foreign", 153), ("together", 475), ("report", 433), ("hours", 861), ("cancel", 286),

@@ -15,8 +15,9 @@ from marketplace.clock import HOUR
 from marketplace.subscription import Subscription
 from marketplace_emulator import Settings as EmulatorSettings
 from marketplace_emulator import serve
+from tests.faults.books import Books, Buyer, usage_dimensions
 from tests.faults.killable import Child, Place, meter, report, run_together
-from tests.faults.schedule import TAGS, Outcome, Schedule, _Buyer, _usage_dimensions
+from tests.faults.schedule import TAGS
 from tests.support.tables import Tables
 from tests.support.world import NOON, Timeline, World
 
@@ -120,23 +121,13 @@ class PacedTimeline(Timeline):
         threading.Event().wait(seconds)
 
 
-class Race(Schedule):
-    """The books and the drain of a fault schedule, over a world where things really happen at once."""
+class Race(Books):
+    """The books of a fault schedule, over a world where things really happen at once."""
 
     def __init__(self, world: World) -> None:
-        self.world = world
-        self.scheduler = None
-        self.store_faults = []
-        self.crash = 0.0
-        self.limits = {}
-        self.used = {}
-        self.acknowledged = {}
-        self.sent = []
-        self.foreign = set()
-        self.kinds = set()
-        self.outcome = Outcome()
+        super().__init__(world)
         products = [product.code for product in world.marketplace.products()]
-        self.buyers = [self._buyer(n, products[n % len(products)]) for n in range(3)]
+        self.buyers = [self.buyer(n, products[n % len(products)]) for n in range(3)]
         self._turn = threading.Lock()
 
     def submit(self, records: list[dict[str, Any]]) -> None:
@@ -148,7 +139,7 @@ class Race(Schedule):
             for record, result in zip(records, results, strict=True):
                 assert result["id"] == record["id"]
                 if result["status"] in {"recorded", "duplicate"}:
-                    self._acknowledge((record["subscription_id"], record["id"]), record, result)
+                    self.acknowledge((record["subscription_id"], record["id"]), record, result)
 
     def repeat_until_recorded(self, records: list[dict[str, Any]]) -> None:
         """As an application does: what may be sent again is, with the same ids."""
@@ -160,11 +151,18 @@ class Race(Schedule):
             if not records:
                 return
 
+    def drain(self) -> None:
+        """The schedule goes on until nothing can be open."""
+        end = self.world.time.seconds() + 28 * HOUR
+        while self.world.time.seconds() < end:
+            self.world.meter()
+            self.world.time.advance(2 * HOUR)
+
     def usage_of(self, dice: random.Random, name: str, count: int, age: tuple[int, ...]) -> list[dict[str, Any]]:
         records = []
         for n in range(count):
-            buyer: _Buyer = dice.choice(self.buyers)
-            dimension = dice.choice(_usage_dimensions(buyer))
+            buyer: Buyer = dice.choice(self.buyers)
+            dimension = dice.choice(usage_dimensions(buyer))
             at = self.world.time.seconds() - dice.choice(age)
             given = {"id": f"{name}-{n}", "dimension": dimension, "tags": dice.choice(TAGS), "at": at}
             records.append(self.world.usage(buyer.subscription, dice.randint(0, 1000), **given))

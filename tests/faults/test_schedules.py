@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from tests.faults import story
-from tests.faults.schedule import InvariantError, Schedule, Step, minimised, run, steps_of
+from tests.faults.books import InvariantError
+from tests.faults.schedule import Schedule, Step, minimised, run, steps_of
 from tests.support.memory_dynamodb import MemoryDynamoDB
 
 SEEDS = int(os.environ.get("FAULT_SEEDS", "300"))

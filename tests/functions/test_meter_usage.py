@@ -12,10 +12,9 @@ import boto3
 import pytest
 
 from functions.meter_usage import app
-from marketplace import aws, clock
+from marketplace import aws, clock, metering_report
 from marketplace.clock import HOUR
 from marketplace.errors import AwsError
-from marketplace.metering_report import MAX_NOTES
 from marketplace.subscription import Subscription
 from tests.support.calls import Calls
 from tests.support.deployed import Context, sample
@@ -198,12 +197,13 @@ def test_what_is_not_metered_is_logged_by_its_place_and_reason(deployment: Deplo
     }
 
 
-def test_a_run_logs_a_hundred_causes_at_most(deployment: Deployment) -> None:
-    due(deployment.world, MAX_NOTES + 1)
+def test_a_run_logs_so_many_causes_and_no_more(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metering_report, "MAX_NOTES", 3)
+    due(deployment.world, 5)
     deployment.world.time.to(NOON + 25 * HOUR)
     deployment.run()
-    assert deployment.metrics()["UsageUnbillable"] == MAX_NOTES + 1
-    assert [line["message"] for line in deployment.lines()].count("usage not metered") == MAX_NOTES
+    assert deployment.metrics()["UsageUnbillable"] == 5
+    assert [line["message"] for line in deployment.lines()].count("usage not metered") == 3
 
 
 def test_a_run_ends_before_lambda_ends_it(deployment: Deployment) -> None:

@@ -1,0 +1,211 @@
+"""What must hold when all usage is settled: every unit that was acknowledged is billed once, or stands in a list with a
+reason."""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from marketplace.clock import HOUR
+from marketplace.items import from_item
+from marketplace.metering_record import in_doubt
+from marketplace.seller_events import SellerEvent
+from marketplace.subscription import Subscription
+from marketplace_emulator import Purchase
+from tests.support.world import World
+
+UNPUBLISHED = "no_such_dimension"
+
+MAPPED = ("ca1contractandconsumption", "api_calls")
+"""A dimension whose usage counts against an entitlement first."""
+
+
+@dataclass
+class Outcome:
+    """What a schedule came to, for the table."""
+
+    units: Counter[str] = field(default_factory=Counter)
+    records: Counter[str] = field(default_factory=Counter)
+    "Usage records (recorded, included) and metering records by state."
+    crashes: int = 0
+    aws_calls: int = 0
+    due_again: int = 0
+    lines: list[str] = field(default_factory=list)
+
+
+class InvariantError(AssertionError):
+    """Units are lost, billed twice, or unaccounted for."""
+
+
+@dataclass
+class Buyer:
+    purchase: Purchase
+    subscription: Subscription
+
+
+def usage_dimensions(buyer: Buyer) -> list[str]:
+    return [key for key, dimension in buyer.purchase.product.dimensions.items() if dimension.type == "usage"]
+
+
+class Books:
+    """What was reported to a world and what was answered, and whether its tables, AWS's bill and the seller's bus agree
+    with that. `limits`: what the contracts of subscriptions include."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.limits: dict[str, int] = {}
+        self.used: dict[str, int] = {}
+        self.acknowledged: dict[tuple[str, str], dict[str, Any]] = {}
+        self.sent: list[dict[str, Any]] = []
+        self.foreign: set[tuple[str, str, int]] = set()
+        self.ever_refused: set[tuple[str, str]] = set()
+        self.clocks_stepped = False
+        self.seals: Counter[tuple[str, str]] = Counter()
+        self.unanswered: Counter[tuple[str, str, int]] = Counter()
+        self.outcome = Outcome()
+
+    def buyer(self, number: int, product: str) -> Buyer:
+        purchase = self.world.marketplace.subscribe(product, f"{100000000000 + number}", provision=True)
+        return Buyer(purchase, self.world.store_subscription(purchase, activated_at=self.world.time.seconds()))
+
+    def acknowledge(self, key: tuple[str, str], record: dict[str, Any], result: dict[str, Any]) -> None:
+        told = {"quantity": record["quantity"], "included": result.get("included")}
+        must(self.acknowledged.setdefault(key, told) == told, f"{key} was acknowledged twice, and not alike")
+        if told["included"] is not None:
+            must(told["included"] + result["overage"] == record["quantity"], f"{key} is not split exactly")
+
+    def check(self) -> None:
+        """Every unit that was acknowledged is billed once, or stands in a list with a reason; raises InvariantError."""
+        records, hours, allocations = self._usage_table()
+        self._check_acknowledged(records)
+        self._check_included(records)
+        self._check_hours(records, hours, allocations)
+        self._check_bill(hours, allocations)
+        self._check_events(hours)
+        for hour in hours.values():
+            self.outcome.units[hour["state"]] += hour["quantity"]
+            self.outcome.records[hour["state"]] += 1
+        self.outcome.units["included"] = sum(record.get("included", 0) for record in records.values())
+        self.outcome.records["included"] = sum(record.get("included", 0) > 0 for record in records.values())
+        self.outcome.records["recorded"] = len(records)
+        recorded = sum(record["quantity"] for record in records.values())
+        must(sum(self.outcome.units.values()) == recorded, "units are unaccounted for")
+        self.outcome.units["recorded"] = recorded
+
+    def _usage_table(self) -> tuple[dict[Any, Any], dict[Any, Any], dict[Any, Counter[Any]]]:
+        records: dict[Any, Any] = {}
+        hours: dict[Any, Any] = {}
+        allocations: dict[Any, Counter[Any]] = defaultdict(Counter)
+        for raw in self.world._all_items(self.world.tables.usage):
+            item = from_item(raw)
+            subscription_id = item["pk"].removeprefix("SUB#")
+            if "record_id" in item:
+                records[subscription_id, item["record_id"]] = item
+            elif "seal" in item:
+                hours[item["pk"], item["sk"]] = item
+            elif "used" in item:
+                self.used[subscription_id] = item["used"]
+            else:
+                hour_sk = item["sk"].partition("#TAGS#")[0]
+                allocations[item["pk"], hour_sk][tuple(sorted(item["tags"].items()))] += item["quantity"]
+        return records, hours, allocations
+
+    def _check_acknowledged(self, records: dict[Any, Any]) -> None:
+        reported = {(record["subscription_id"], record["id"]): record["quantity"] for record in self.sent}
+        for key, told in self.acknowledged.items():
+            must(key in records, f"{key} was acknowledged and is not there")
+            stored = {name: records[key].get(name) for name in told}
+            must(stored == told, f"{key} was acknowledged as {told} and recorded as {stored}")
+        for key, record in records.items():
+            must(reported.get(key) == record["quantity"], f"{key} was never reported so")
+
+    def _check_included(self, records: dict[Any, Any]) -> None:
+        """Each contract includes exactly what it grants, or all of the usage where that is less."""
+        for subscription_id, limit in self.limits.items():
+            mapped = [
+                record for (owner, _), record in records.items()
+                if owner == subscription_id and record["dimension"] == MAPPED[1]
+            ]  # fmt: skip
+            must(all("included" in record for record in mapped), f"{subscription_id} has usage without a split")
+            reported = sum(record["quantity"] for record in mapped)
+            included = sum(record["included"] for record in mapped)
+            must(included == min(reported, limit), f"{included} of {reported} units are included, {limit} should be")
+            must(self.used.get(subscription_id, 0) == included, f"{subscription_id}'s counter is not what was booked")
+
+    def _check_hours(
+        self, records: dict[Any, Any], hours: dict[Any, Any], allocations: dict[Any, Counter[Any]]
+    ) -> None:
+        booked: Counter[Any] = Counter()
+        tagged: dict[Any, Counter[Any]] = defaultdict(Counter)
+        for (subscription_id, _), record in records.items():
+            key = (subscription_id, record["hour"], record["dimension"])
+            metered = record["quantity"] - record.get("included", 0)
+            if "included" in record and not metered:
+                continue
+            booked[key] += metered
+            if record.get("tags") and not record.get("untagged"):
+                tagged[key][tuple(sorted(record["tags"].items()))] += metered
+        for place, hour in hours.items():
+            key = (hour["pk"].removeprefix("SUB#"), hour["hour"], hour["dimension"])
+            must(booked.pop(key, 0) == hour["quantity"], f"{key} doesn't hold what was booked to it")
+            must(tagged.pop(key, Counter()) == allocations[place], f"{key} has other allocations than were booked")
+            must(hour["state"] != "open" and hour["state"] != "held", f"{key} was never settled: {hour}")
+            must("due_shard" not in hour, f"{key} is settled and still in the index")
+        must(not booked, f"records are booked to hours that don't exist: {booked}")
+
+    def _check_bill(self, hours: dict[Any, Any], allocations: dict[Any, Counter[Any]]) -> None:
+        ours = {(h["pk"].removeprefix("SUB#"), h["dimension"], h["hour"]): (place, h) for place, h in hours.items()}
+        seen: set[Any] = set()
+        for entry in self.world.marketplace.ledger():
+            key = (self.world.subscription_id_of(entry), entry.dimension, entry.hour * HOUR)
+            must(key not in seen, f"{key} is billed twice")
+            seen.add(key)
+            if key in self.foreign and entry.quantity == 999_983:
+                must(key not in ours or ours[key][1]["state"] != "metered" or self._excused(*ours[key]),
+                      f"{key} is marked metered but another sender's quantity is billed")  # fmt: skip
+                continue
+            must(key in ours, f"{key} is billed and unknown to us")
+            place, hour = ours[key]
+            must(entry.quantity == hour["quantity"], f"{key} is billed with another quantity")
+            billed_tags = {tags: quantity for tags, quantity in entry.allocations if tags}
+            must(billed_tags == dict(allocations[place]), f"{key} is billed with other allocations")
+            must(hour["state"] == "metered" or in_doubt(hour["seal"]), f"{key} is billed and marked {hour['state']}")
+        for key, (_, hour) in ours.items():
+            if hour["state"] == "metered":
+                must(key in seen, f"{key} is marked metered and not billed")
+            if hour["state"] == "conflict":
+                must(key in self.foreign, f"{key} is a conflict without another sender")
+            if hour["state"] == "rejected":
+                poisoned = hour["dimension"] == UNPUBLISHED or key[:2] in self.ever_refused
+                must(poisoned or self.clocks_stepped, f"{key} is rejected: {hour['reason']}")
+
+    def _excused(self, place: tuple[str, str], hour: dict[str, Any]) -> bool:
+        """AWS answers a doubtful attempt like another sender's: with DuplicateRecord. What was in doubt says so, and
+        had been sealed before, or sent without an answer."""
+        who = hour.get("license_arn") or hour["customer_identifier"]
+        doubt = self.seals[place] > 1 or self.unanswered[who, hour["dimension"], hour["timestamp"]] > 0
+        return doubt and hour.get("reason") == "answered_as_duplicate"
+
+    def _check_events(self, hours: dict[Any, Any]) -> None:
+        told: dict[tuple[str, str, str, str], SellerEvent] = {}
+        for event in self.world.bus.events:
+            detail = event.detail
+            told[detail["subscription_id"], detail["dimension"], detail["hour"], event.kind] = event
+        for hour in hours.values():
+            kind = {"conflict": "Usage Conflict", "unbillable": "Usage Not Billable"}.get(hour["state"])
+            if kind:
+                when = datetime.fromtimestamp(hour["hour"], UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+                told_of = told.get((hour["pk"].removeprefix("SUB#"), hour["dimension"], when, kind))
+                must(told_of is not None, f"nobody was told of {hour}")
+                must(told_of is not None and told_of.detail["quantity"] == hour["quantity"], "told another quantity")
+        must(len(self.world.bus.distinct()) == len(told), "an event changed its id when it was repeated")
+
+
+def sent_as(record: dict[str, Any]) -> tuple[str, str, int]:
+    """What tells a UsageRecord from others."""
+    return record.get("LicenseArn") or record["CustomerIdentifier"], record["Dimension"], record["Timestamp"]
+
+
+def must(condition: bool, message: str) -> None:
+    if not condition:
+        raise InvariantError(message)
