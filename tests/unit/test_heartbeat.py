@@ -1,22 +1,29 @@
-"""Zero records for hours without usage: only for hours that are due, once, and never in the way of usage."""
+"""Zero records for hours without usage: only for hours that are due, once, and never in the way of usage; whatever the
+time that a call has, and wherever it ends."""
 
-from collections.abc import Iterator
+import contextlib
+import threading
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from marketplace import keys
 from marketplace.clock import DAY, HOUR
 from marketplace.errors import ThrottledError
-from marketplace.heartbeat import ActiveByStatus, Heartbeat
+from marketplace.heartbeat import ActiveByStatus, ActivePage, Filled, Heartbeat, Position
 from marketplace.subscription import Subscription
 from marketplace.subscription_reader import SubscriptionReader
-from tests.support.calls import Calls
+from tests.support.calls import Calls, CrashError, throttled
 from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.tables import Tables
 from tests.support.world import NOON, SEAL_DELAY, World
 
 DUE = HOUR + SEAL_DELAY
+PAGE = 2
+"""Subscriptions in a page of `paged`."""
 
 
 @pytest.fixture
@@ -30,19 +37,62 @@ def world(calls: Calls) -> World:
 
 
 @pytest.fixture(params=["memory", "moto"])
-def either_world(request: pytest.FixtureRequest) -> World:
+def either_world(request: pytest.FixtureRequest, calls: Calls) -> World:
     """On the in-memory store and on moto."""
     if request.param == "memory":
-        return World.on(MemoryDynamoDB())
+        return World.on(MemoryDynamoDB(), wrap=calls.wrap)
     tables: Tables = request.getfixturevalue("moto_tables")
-    return World(request.getfixturevalue("moto_dynamodb"), tables)
+    return World(request.getfixturevalue("moto_dynamodb"), tables, wrap=calls.wrap)
 
 
-def fill(world: World) -> int:
+def paged(buyers: int, calls: Calls) -> World:
+    """A world with so many active subscriptions, in small pages, whose first hour has become due."""
+    world = World.on(MemoryDynamoDB(page_limit=PAGE), wrap=calls.wrap)
+    subscribe(world, buyers)
+    world.time.advance(DUE)
+    return world
+
+
+def subscribe(world: World, buyers: int) -> list[Subscription]:
+    """That many active subscriptions, in the order in which a walk meets them."""
+    return sorted((world.subscribe(f"{n:012d}") for n in range(buyers)), key=lambda buyer: buyer.id)
+
+
+class TimeFor:
+    """Time for so many looks at it: a page costs one, and so does every hour of every subscription."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+
+    def __call__(self) -> float:
+        self.looks -= 1
+        return self.looks + 1
+
+
+def pages(count: int, hours: int = 1) -> TimeFor:
+    return TimeFor(count * (1 + PAGE * hours))
+
+
+def plenty() -> float:
+    return 900.0
+
+
+def fill(
+    world: World, time_left: Callable[[], float] = plenty, *, workers: int = 1, seal_delay: int = SEAL_DELAY
+) -> Filled:
     client = world.wrap(world.dynamodb)
     reader = SubscriptionReader(client, world.tables.subscriptions)
     active = ActiveByStatus(client, world.tables.subscriptions, reader)
-    return Heartbeat(client, world.tables.usage, active, "api_calls", SEAL_DELAY).fill(world.time.seconds())
+    heartbeat = Heartbeat(client, world.tables.usage, active, "api_calls", seal_delay, workers)
+    return heartbeat.fill(world.time.seconds(), time_left)
+
+
+def all_of(written: int) -> Filled:
+    return Filled(written, complete=True)
+
+
+def part_of(written: int) -> Filled:
+    return Filled(written, complete=False)
 
 
 def hours(world: World, buyer: Subscription | None = None) -> list[int]:
@@ -55,19 +105,19 @@ def test_an_hour_without_usage_is_metered_as_zero(either_world: World) -> None:
     buyer = world.subscribe()
     world.put_subscription(replace(legacy, status="ended"))
     world.time.advance(DUE)
-    assert fill(world) == 1
+    assert fill(world) == all_of(1)
     assert world.meter().records == {"metered": 1}
     assert world.billed() == {(buyer.id, "api_calls"): 0}
-    assert fill(world) == 0
+    assert fill(world) == all_of(0)
 
 
 def test_an_hour_is_filled_only_once_it_is_due(world: World) -> None:
     world.subscribe()
     world.time.advance(DUE - 1)
-    assert fill(world) == 0
+    assert fill(world) == all_of(0)
     assert hours(world) == []
     world.time.advance(1)
-    assert fill(world) == 1
+    assert fill(world) == all_of(1)
     assert hours(world) == [NOON]
 
 
@@ -75,7 +125,7 @@ def test_an_hour_with_usage_of_any_dimension_is_left_alone(world: World) -> None
     buyer = world.subscribe()
     world.report(buyer, 3, dimension="users")
     world.time.advance(DUE)
-    assert fill(world) == 0
+    assert fill(world) == all_of(0)
     assert [record["dimension"] for record in world.stored()] == ["users"]
 
 
@@ -137,7 +187,7 @@ def test_hours_missed_in_an_outage_are_filled_as_far_as_AWS_takes_them(world: Wo
     fill(world)
     world.meter()
     world.time.advance(3 * DAY)
-    assert fill(world) == 21
+    assert fill(world) == all_of(21)
     found = hours(world, buyer)[1:]
     assert found == [NOON + 3 * DAY - 20 * HOUR + n * HOUR for n in range(21)]
     assert world.meter().records == {"metered": 21}
@@ -156,26 +206,41 @@ def test_last_months_hours_are_not_filled_after_six_on_the_first() -> None:
     assert min(hour for hour in hours(world)[1:]) == midnight
 
 
+@pytest.mark.parametrize(("before_the_refusal", "zeros"), [(20 * 60, 1), (20 * 60 - 1, 0)])
+def test_an_hour_that_no_run_would_reach_in_time_is_left_idle(before_the_refusal: int, zeros: int) -> None:
+    """Nobody is to hear of a zero that couldn't be billed."""
+    from tests.support.world import Timeline
+
+    six_on_the_first = NOON + 12 * DAY + 18 * HOUR
+    world = World.on(MemoryDynamoDB(), time=Timeline(NOON + 12 * DAY))
+    world.subscribe()
+    last_of_the_month = NOON + 12 * DAY + 11 * HOUR
+    world.time.to(last_of_the_month + SEAL_DELAY)
+    fill(world)
+    world.time.to(six_on_the_first - before_the_refusal)
+    fill(world)
+    assert hours(world).count(last_of_the_month) == zeros
+
+
 def test_the_first_run_fills_the_last_hour_only(world: World) -> None:
     world.subscribe()
     world.time.advance(10 * HOUR + DUE)
-    assert fill(world) == 1
+    assert fill(world) == all_of(1)
     assert hours(world) == [NOON + 10 * HOUR]
 
 
 def test_a_filled_hour_costs_one_read(world: World, calls: Calls) -> None:
-    for n in range(5):
-        world.subscribe(f"{n:012d}")
+    subscribe(world, 5)
     world.time.advance(DUE)
     fill(world)
     calls.forget()
-    fill(world)
-    assert calls.count() == {"get_item": 1}
+    assert fill(world) == all_of(0)
+    assert fill(world, TimeFor(0)) == all_of(0)
+    assert calls.count() == {"get_item": 2}
 
 
 def test_an_outage_half_way_is_made_good_by_the_next_run(world: World, calls: Calls) -> None:
-    for n in range(5):
-        world.subscribe(f"{n:012d}")
+    subscribe(world, 5)
     world.time.advance(DUE)
     for name, skip in (("put_item", 2), ("query", 3), ("get_item", 0), ("batch_get_item", 0), ("put_item", 3)):
         calls.fail(name, skip=skip)
@@ -197,17 +262,12 @@ def test_usage_that_comes_in_between_keeps_its_hour(world: World, calls: Calls) 
         twin.report(buyer, 3, at=NOON)
 
     calls.fail("put_item", report)
-    assert fill(world) == 0
+    assert fill(world) == all_of(0)
     assert [record["quantity"] for record in world.stored()] == [3]
 
 
-def test_every_page_of_active_subscriptions_is_read(world: World) -> None:
-    for n in range(7):
-        world.subscribe(f"{n:012d}")
-    assert isinstance(world.dynamodb, MemoryDynamoDB)
-    world.dynamodb.page_limit = 2
-    world.time.advance(DUE)
-    assert fill(world) == 7
+def test_every_page_of_active_subscriptions_is_read() -> None:
+    assert fill(paged(7, Calls())) == all_of(7)
 
 
 def test_a_subscription_that_the_index_still_calls_active_is_left_alone(world: World) -> None:
@@ -216,17 +276,261 @@ def test_a_subscription_that_the_index_still_calls_active_is_left_alone(world: W
     world.dynamodb.index_lag = True
     world.put_subscription(replace(buyer, status="ended"))
     world.time.advance(DUE)
-    assert fill(world) == 0
+    assert fill(world) == all_of(0)
 
 
 def test_the_mark_stands_apart_from_every_subscription() -> None:
     class Nobody:
-        def active(self) -> Iterator[Subscription]:
-            return iter(())
+        def page(self, after: Position | None) -> ActivePage:
+            return ActivePage([], None)
 
     store = MemoryDynamoDB()
     world = World.on(store)
-    Heartbeat(store.client, world.tables.usage, Nobody(), "a#b", SEAL_DELAY).fill(NOON)
+    Heartbeat(store.client, world.tables.usage, Nobody(), "a#b", SEAL_DELAY).fill(NOON, plenty)
     (mark,) = store.items(world.tables.usage)
     assert (mark["pk"]["S"], mark["sk"]["S"]) == keys.heartbeat_mark("a#b")
     assert world.meter().due == 0
+
+
+# A walk that doesn't end at once
+
+
+def test_a_walk_that_ran_out_of_time_goes_on_with_the_next_page(either_world: World, calls: Calls) -> None:
+    """A page is what one BatchGetItem reads: a hundred."""
+    world = either_world
+    subscribe(world, 103)
+    world.time.advance(DUE)
+    assert fill(world, TimeFor(1 + 100)) == part_of(100)
+    calls.forget()
+    assert fill(world) == all_of(3)
+    assert calls.count() == {"get_item": 1, "query": 1 + 3, "batch_get_item": 1, "put_item": 3 + 1}
+    assert hours(world) == [NOON] * 103
+
+
+def test_without_time_only_the_mark_is_read(calls: Calls) -> None:
+    world = paged(5, calls)
+    assert fill(world, TimeFor(0)) == part_of(0)
+    assert calls.count() == {"get_item": 1}
+
+
+def test_a_page_that_ran_out_of_time_is_begun_again(calls: Calls) -> None:
+    world = paged(5, calls)
+    assert fill(world, TimeFor(3 + 2)) == part_of(3)
+    calls.forget()
+    assert fill(world) == all_of(2)
+    assert len(pages_read(calls)) == 2
+
+
+@pytest.mark.parametrize("looks", range(3, 15))
+def test_calls_with_little_time_come_to_an_end(looks: int, calls: Calls) -> None:
+    world = paged(9, calls)
+    results = [fill(world, TimeFor(looks))]
+    while not results[-1].complete:
+        results.append(fill(world, TimeFor(looks)))
+    assert len(results) <= 5
+    assert sum(result.written for result in results) == 9
+    assert hours(world) == [NOON] * 9
+
+
+def test_a_walk_goes_on_where_a_subscription_has_ended(either_world: World) -> None:
+    """The position is that of a subscription which the index holds no more."""
+    world = either_world
+    buyers = subscribe(world, 103)
+    world.time.advance(DUE)
+    assert fill(world, TimeFor(1 + 100)) == part_of(100)
+    world.put_subscription(replace(buyers[99], status="ended"))
+    assert fill(world) == all_of(3)
+
+
+def test_a_subscription_that_turns_active_behind_the_walk_is_met_by_the_next(world: World) -> None:
+    assert isinstance(world.dynamodb, MemoryDynamoDB)
+    world.dynamodb.page_limit = PAGE
+    first = subscribe(world, 5)[0]
+    world.put_subscription(replace(first, status="pending"))
+    world.time.advance(DUE)
+    assert fill(world, pages(1)) == part_of(2)
+    world.put_subscription(first)
+    assert fill(world) == all_of(2)
+    world.time.advance(HOUR)
+    assert fill(world) == all_of(5)
+    assert hours(world, first) == [NOON + HOUR]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_crash_anywhere_repeats_one_page_at_most(when: str) -> None:
+    calls = Calls()
+    whole = paged(5, calls)
+    assert fill(whole) == all_of(5)
+    walk = [name for name, _ in calls.made]
+    assert Counter(walk) == {"get_item": 1, "query": 3 + 5, "batch_get_item": 3, "put_item": 5 + 3}
+    for point, name in enumerate(walk):
+        calls = Calls()
+        world = paged(5, calls)
+        calls.fail(name, CrashError, when=when, skip=walk[:point].count(name))
+        with pytest.raises(CrashError):
+            fill(world)
+        assert len(calls.made) == point + 1
+        assert fill(world).complete
+        assert hours(world) == [NOON] * 5
+        assert mark(world) == mark(whole)
+        assert len(pages_read(calls)) <= 3 + 1
+
+
+@pytest.mark.parametrize("passed", [1, 2, 19, 20])
+@pytest.mark.parametrize("done", [1, 2])
+def test_hours_that_become_due_in_mid_walk_are_filled_for_everyone(done: int, passed: int, calls: Calls) -> None:
+    world = paged(5, calls)
+    assert fill(world, pages(done)) == part_of(done * PAGE)
+    world.time.advance(passed * HOUR)
+    calls.forget()
+    assert fill(world) == all_of(5 * (1 + passed) - done * PAGE)
+    assert len(pages_read(calls)) == (3 - done) + 3
+    assert hours(world) == sorted([NOON + n * HOUR for n in range(passed + 1)] * 5)
+
+
+def test_a_walk_from_before_what_AWS_takes_is_given_up(calls: Calls) -> None:  # noqa: N802 - a name
+    world = paged(5, calls)
+    fill(world, pages(1))
+    world.time.advance(21 * HOUR)
+    calls.forget()
+    assert fill(world) == all_of(5 * 21)
+    assert len(pages_read(calls)) == 3
+    assert hours(world) == sorted([NOON] * 2 + [NOON + n * HOUR for n in range(1, 22)] * 5)
+
+
+def test_an_old_walk_fills_only_hours_that_AWS_takes(calls: Calls) -> None:  # noqa: N802 - a name
+    world = paged(5, calls)
+    fill(world)
+    world.time.advance(10 * HOUR)
+    assert fill(world, pages(1, hours=10)) == part_of(2 * 10)
+    world.time.advance(15 * HOUR)
+    assert fill(world) == all_of(3 * 6 + 5 * 15)
+    too_old = range(1, 5)
+    assert Counter(hours(world)) == {NOON + n * HOUR: 2 if n in too_old else 5 for n in range(26)}
+
+
+def test_no_hour_is_lost_when_walks_take_longer_than_an_hour(calls: Calls) -> None:
+    world = paged(22, calls)
+    for _ in range(30):
+        assert not fill(world, TimeFor(15)).complete
+        world.time.advance(HOUR // 2)
+    assert max(hours(world)) > NOON + 10 * HOUR
+    assert fill(world).complete
+    assert hours(world) == sorted([NOON + n * HOUR for n in range(16)] * 22)
+
+
+def test_a_walk_to_an_hour_that_is_due_no_more_is_given_up(calls: Calls) -> None:
+    """The seal delay was raised: usage of that hour may still come in."""
+    world = paged(5, calls)
+    fill(world)
+    world.time.advance(2 * HOUR)
+    assert fill(world, pages(1, hours=2)) == part_of(4)
+    assert fill(world, seal_delay=SEAL_DELAY + HOUR) == all_of(3)
+    assert Counter(hours(world)) == {NOON: 5, NOON + HOUR: 5, NOON + 2 * HOUR: 2}
+    assert fill(world) == all_of(3)
+
+
+@pytest.mark.parametrize("then", [None, CrashError()])
+@pytest.mark.parametrize("point", range(5 + 3))
+def test_calls_that_overtake_each_other_leave_nothing_out(point: int, then: BaseException | None, calls: Calls) -> None:
+    """At one of its writes another call does the whole walk; then this one goes on, with an older mark, or dies."""
+    world = paged(5, calls)
+    twin = World(world.dynamodb, world.tables, time=world.time)
+
+    def overtake() -> None:
+        assert fill(twin).complete
+
+    calls.fail("put_item", overtake, skip=point)
+    calls.fail("put_item", lambda: then, when="after", skip=point)
+    with contextlib.suppress(CrashError):
+        fill(world)
+    world.time.advance(HOUR)
+    assert fill(world).complete
+    assert hours(world) == [NOON] * 5 + [NOON + HOUR] * 5
+
+
+def pages_read(calls: Calls) -> list[dict[str, Any]]:
+    return [asked for asked in calls.of("query") if "IndexName" in asked]
+
+
+def mark(world: World) -> dict[str, Any]:
+    (found,) = [item for item in world.dynamodb.items(world.tables.usage) if item["pk"]["S"] == "HEARTBEAT"]
+    return dict(found)
+
+
+# Several subscriptions at once
+
+
+def test_as_many_subscriptions_as_workers_are_looked_at_at_once(world: World, calls: Calls) -> None:
+    subscribe(world, 6)
+    world.time.advance(DUE)
+    together = threading.Barrier(3, timeout=30)
+    threads = set()
+
+    def meet(name: str, asked: dict[str, Any]) -> None:
+        if name == "query" and "IndexName" not in asked:
+            threads.add(threading.get_ident())
+            together.wait()
+
+    calls.judge = meet
+    assert fill(world, workers=3) == all_of(6)
+    assert len(threads) == 3
+    assert hours(world) == [NOON] * 6
+
+
+def test_one_worker_is_this_thread(world: World, calls: Calls) -> None:
+    subscribe(world, 6)
+    world.time.advance(DUE)
+    threads = set()
+
+    def note(name: str, asked: dict[str, Any]) -> None:
+        threads.add(threading.get_ident())
+
+    calls.judge = note
+    assert fill(world, workers=1) == all_of(6)
+    assert threads == {threading.get_ident()}
+
+
+def test_eight_workers_do_what_one_does(calls: Calls) -> None:
+    world = paged(9, calls)
+    for _ in range(3):
+        assert fill(world, workers=8) == all_of(9)
+        world.time.advance(HOUR)
+    assert hours(world) == sorted([NOON, NOON + HOUR, NOON + 2 * HOUR] * 9)
+
+
+def test_an_error_of_one_subscription_waits_for_the_others(world: World, calls: Calls) -> None:
+    unlucky, other = world.subscribe("000000000001"), world.subscribe("000000000002")
+    world.time.advance(DUE)
+    together = threading.Barrier(2, timeout=30)
+
+    def strike(name: str, asked: dict[str, Any]) -> BaseException | None:
+        if name != "query" or "IndexName" in asked:
+            return None
+        together.wait()
+        return throttled() if unlucky.id in str(asked) else None
+
+    calls.judge = strike
+    with pytest.raises(ThrottledError):
+        fill(world, workers=2)
+    assert (hours(world, unlucky), hours(world, other)) == ([], [NOON])
+    calls.judge = None
+    assert fill(world, workers=2) == all_of(1)
+    assert hours(world, unlucky) == [NOON]
+
+
+def test_an_error_in_a_later_page_keeps_what_was_done(calls: Calls) -> None:
+    world = paged(5, calls)
+    calls.fail("batch_get_item", skip=2)
+    with pytest.raises(ThrottledError):
+        fill(world, workers=3)
+    calls.forget()
+    assert fill(world, workers=3) == all_of(1)
+    assert len(pages_read(calls)) == 1
+
+
+def test_workers_begin_nothing_when_time_is_over(world: World, calls: Calls) -> None:
+    subscribe(world, 6)
+    world.time.advance(DUE)
+    assert fill(world, TimeFor(1), workers=3) == part_of(0)
+    assert calls.count() == {"get_item": 1, "query": 1, "batch_get_item": 1}
