@@ -39,7 +39,7 @@ class Silent:
 def metering_run(around: Surroundings, calls_per_second: float, workers: int) -> MeteringRun:
     tokens = itertools.count()
     return MeteringRun(
-        store=MeteringStore(around.dynamodb, around.tables.usage),
+        store=MeteringStore(around.dynamodb, around.tables.usage, time.sleep),
         api=MeteringApi(around.metering),
         rate=CallRate(calls_per_second, time.monotonic, time.sleep),
         bus=Silent(),

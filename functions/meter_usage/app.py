@@ -3,6 +3,7 @@
 import random
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
 from typing import Any
@@ -12,7 +13,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from marketplace import aws, clock
-from marketplace.errors import UnavailableError
+from marketplace.errors import AwsError
 from marketplace.heartbeat import ActiveByStatus, Heartbeat
 from marketplace.metering import MeteringRun
 from marketplace.metering_api import MeteringApi
@@ -27,6 +28,9 @@ from marketplace.subscription_reader import SubscriptionReader
 logger = Logger()
 metrics = Metrics(namespace="MarketplaceSaaS")
 
+HEARTBEAT_RESERVE = 60.0
+"""Seconds before the function's end at which no more zeros are begun."""
+
 
 @cache
 def settings() -> Settings:
@@ -37,7 +41,7 @@ def settings() -> Settings:
 def collaborators() -> dict[str, Any]:
     given = settings()
     return {
-        "store": MeteringStore(aws.dynamodb(), given.usage_table),
+        "store": MeteringStore(aws.dynamodb(), given.usage_table, time.sleep),
         "api": MeteringApi(aws.metering_without_retries(given.metering_region)),
         "rate": CallRate(given.metering_calls_per_second, time.monotonic, time.sleep),
         "bus": SellerBus(aws.events(), given.event_bus_name),
@@ -59,28 +63,38 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 
 
 def metered(context: LambdaContext) -> dict[str, Any]:
-    """One metering run, with the zero records before it, reported in metrics and one log line."""
-    if settings().heartbeat_dimension:
-        fill_heartbeat()
+    """One metering run, reported in metrics and log lines; then the zero records of idle hours, for the next run."""
+
+    def time_left() -> float:
+        return context.get_remaining_time_in_millis() / 1000
+
     report = MeteringRun(
         **collaborators(),
         clock=clock.utc_now,
         monotonic=time.monotonic,
         sleep=time.sleep,
-        time_left=lambda: context.get_remaining_time_in_millis() / 1000,
+        time_left=time_left,
         new_token=lambda: uuid.uuid4().hex,
         jitter=random.random,
     ).run()
-    return published(report)
+    summary = published(report)
+    if settings().heartbeat_dimension:
+        fill_heartbeat(lambda: time_left() - HEARTBEAT_RESERVE)
+    if report.failure is not None:
+        raise report.failure
+    return summary
 
 
-def fill_heartbeat() -> None:
-    """The zero records of idle hours. Without them the hour is only idle, so their failure never stops the metering."""
+def fill_heartbeat(time_left: Callable[[], float]) -> None:
+    """The zero records of idle hours. Without them the hour is only idle: they neither delay usage nor stop it."""
     try:
-        metrics.add_metric("HeartbeatRecords", MetricUnit.Count, heartbeat().fill(clock.epoch(clock.utc_now())))
-    except UnavailableError as error:
+        filled = heartbeat().fill(clock.epoch(clock.utc_now()), time_left)
+    except AwsError as error:
         metrics.add_metric("HeartbeatFailed", MetricUnit.Count, 1)
         logger.warning("heartbeat failed", extra={"error": error.code})
+        return
+    metrics.add_metric("HeartbeatRecords", MetricUnit.Count, filled.written)
+    metrics.add_metric("HeartbeatUnfinished", MetricUnit.Count, int(not filled.complete))
 
 
 def published(report: MeteringReport) -> dict[str, Any]:
@@ -92,6 +106,9 @@ def published(report: MeteringReport) -> dict[str, Any]:
     metrics.add_metric("UnitsAtRisk", MetricUnit.Count, report.units_at_risk)
     metrics.add_metric("OldestUnsettledAgeSeconds", MetricUnit.Seconds, report.oldest_unsettled_seconds)
     metrics.add_metric("BreakerOpened", MetricUnit.Count, int(report.breaker_opened))
+    metrics.add_metric("UsageUnreadable", MetricUnit.Count, len(report.unreadable))
+    for key in report.unreadable:
+        logger.error("unreadable metering record", extra=key._asdict())
     for note in report.notes:
         logger.warning("usage not metered", extra=asdict(note))
     summary = report.summary()

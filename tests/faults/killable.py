@@ -109,7 +109,7 @@ def report(place: Place, records: list[dict[str, Any]], gate: Connection) -> Non
 def meter(place: Place, gate: Connection) -> None:
     """A child: one metering run."""
     run = MeteringRun(
-        store=MeteringStore(place.client("dynamodb", place.dynamodb, gate), place.tables.usage),
+        store=MeteringStore(place.client("dynamodb", place.dynamodb, gate), place.tables.usage, _no_sleep),
         api=MeteringApi(place.client("meteringmarketplace", place.marketplace, gate)),
         rate=CallRate(1000, time.monotonic, _no_sleep),
         bus=GatedBus(gate),
@@ -121,7 +121,10 @@ def meter(place: Place, gate: Connection) -> None:
         new_token=lambda: uuid.uuid4().hex,
         workers=1,
     )
-    let_through(gate, "reported", run.run().summary())
+    report = run.run()
+    if report.failure is not None:
+        raise report.failure
+    let_through(gate, "reported", report.summary())
 
 
 @cache

@@ -34,6 +34,7 @@ UNIT_TESTS = (
     "tests/unit/test_usage_deadlines.py",
     "tests/unit/test_usage_retry.py",
     "tests/unit/test_breaker_and_rate.py",
+    "tests/unit/test_metering_backlog.py",
     "tests/unit/test_errors.py",
 )
 
@@ -78,8 +79,39 @@ MUTANTS = (
     Mutant(
         "only the first page of the due index is read",
         "metering_store",
-        'if found >= limit or not page.get("LastEvaluatedKey"):',
-        "if found:",
+        "                yield _due_entry(item)\n            if not page.get",
+        "                yield _due_entry(item)\n            if page or not page.get",
+    ),
+    Mutant(
+        "what is sent first is what became due first",
+        "metering_backlog",
+        "return (not self.can_be_sent(entry), entry.refuse_at, entry.key)",
+        "return (not self.can_be_sent(entry), entry.due_at, entry.key)",
+    ),
+    Mutant(
+        "a run keeps silent about what it doesn't take on",
+        "metering_backlog",
+        "            self._beyond(entry)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "a suspect is rejected unasked",
+        "metering",
+        "            parts = [[record] for record in records]\n",
+        "            self._settle([(one, outcome_of_refusal(one, error)) for one in records], token)\n"
+        "            return\n",
+    ),
+    Mutant(
+        "suspects are never sent",
+        "metering",
+        "        self._each(self._send, batches(self._set_aside))\n",
+        "",
+    ),
+    Mutant(
+        "a statement that DynamoDB doesn't carry out is not tried again",
+        "metering_store",
+        "            pending = [one for one, _ in again]\n",
+        "            pending = []\n",
     ),
     Mutant(
         "every DuplicateRecord is taken for our own",
@@ -145,8 +177,10 @@ MUTANTS = (
     Mutant(
         "a refused call rejects every record in it",
         "metering",
-        "        if len(records) == 1:\n            self._settle([(records[0], outcome_of_refusal(records[0], error))]",
-        "        if records:\n            self._settle([(one, outcome_of_refusal(one, error)) for one in records]",
+        "        if len(records) == 1:\n            self._suspects",
+        "        if records:\n"
+        "            self._settle([(one, outcome_of_refusal(one, error)) for one in records[1:]], token)\n"
+        "            self._suspects",
     ),
     Mutant(
         "a loss leaves the index before it is told",

@@ -15,6 +15,7 @@ from marketplace.seller_events import SellerEvent
 from marketplace_emulator import Settings as EmulatorSettings
 from tests.faults.books import MAPPED, UNPUBLISHED, Books, Buyer, Outcome, must, sent_as, usage_dimensions
 from tests.faults.interleaving import CrashError, Scheduler
+from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.observed_client import ObservedClient
 from tests.support.world import Bus, LookAgain, Timeline, World
 
@@ -70,6 +71,9 @@ KINDS = {
     "outage": 1,
     "aws_fault": 5,
     "store_fault": 2,
+    "store_partial": 2,
+    "index_lag": 1,
+    "hurry": 1,
     "suspend": 1,
     "unsuspend": 2,
     "close": 1,
@@ -226,7 +230,8 @@ class Schedule(Books):
         for _ in range(dice.choice((1, 1, 3, 8))):
             buyer = dice.choice(self.buyers)
             dimension = dice.choice(usage_dimensions(buyer))
-            age = dice.choice((0, 0, 60, HOUR, 3 * HOUR, 20 * HOUR, DAY - 600, DAY + 60, -200))
+            anywhere = dice.randrange(-300, DAY + 120)
+            age = dice.choice((0, 0, 60, HOUR, 3 * HOUR, 20 * HOUR, DAY - 600, DAY + 60, -200, anywhere, anywhere))
             quantity = dice.choice((0, 1, 5, 1000, 2_147_483_647 if dice.random() < 0.1 else 7))
             given: dict[str, Any] = {"dimension": dimension, "tags": dice.choice(TAGS)}
             if dice.random() < 0.7:
@@ -246,11 +251,17 @@ class Schedule(Books):
             if result["status"] in {"recorded", "duplicate"}:
                 self.acknowledge((record["subscription_id"], record["id"]), record, result)
 
-    def _meter_once(self) -> None:
+    def _meter_once(self, time_for_calls: int | None = None) -> None:
+        """A metering run; one that Lambda ends soon has time for only so many calls to AWS."""
+        run = self.world.metering()
+        if time_for_calls is not None:
+            run.time_left = lambda: 0.0 if run.report.calls >= time_for_calls else 900.0
         try:
-            report = self.world.meter()
+            report = run.run()
         except UnavailableError:
             return
+        if report.failure is not None:
+            raise report.failure
         self.outcome.aws_calls += report.calls
         self.run_failed = report.breaker_opened or report.left > 0
 
@@ -265,6 +276,10 @@ class Schedule(Books):
 
     def _meter(self, dice: random.Random) -> None:
         self._act(dice, self._meter_once)
+
+    def _hurry(self, dice: random.Random) -> None:
+        calls = dice.randint(0, 2)
+        self._act(dice, lambda: self._meter_once(calls))
 
     def _together(self, dice: random.Random) -> None:
         """Reporters and metering runs at once, some reporting the same records, and the seller's other business; AWS
@@ -293,20 +308,25 @@ class Schedule(Books):
         run may crash or meet an outage of AWS, but not two in a row."""
         while (now := self.world.time.seconds()) < target:
             tick = (now - 300) // 900 * 900 + 1200
-            self.world.time.to(min(target, tick))
+            self._pass_to(min(target, tick))
             if tick > target:
                 return
             self._timers(dice)
             if self.run_failed:
                 self.world.marketplace.faults.clear()
-                self.store_faults.clear()
+                self._heal_store()
             crash = 0.0 if self.run_failed else self.crash
             self.run_failed = True
             self._act(dice, self._meter_once, crash=crash)
 
     def _outage(self, dice: random.Random) -> None:
         """Time passes and nothing runs."""
-        self.world.time.to(self._later(dice))
+        self._pass_to(self._later(dice))
+
+    def _pass_to(self, moment: int) -> None:
+        self.world.time.to(moment)
+        if isinstance(self.world.dynamodb, MemoryDynamoDB):
+            self.world.dynamodb.index_lag = False
 
     def _later(self, dice: random.Random) -> int:
         now = self.world.time.seconds()
@@ -326,6 +346,29 @@ class Schedule(Books):
             "update_item",
         )  # fmt: skip
         self.store_faults.append((dice.choice(("before", "after")), dice.choice(operations)))
+
+    def _store_partial(self, dice: random.Random) -> None:
+        """DynamoDB leaves a part of the members of its next batches undone, and says so."""
+        chance, calls = dice.choice((0.2, 0.6, 1.0)), dice.choice((1, 4, 12))
+
+        def undone(_: str, members: int) -> list[int]:
+            nonlocal calls
+            calls -= 1
+            return [member for member in range(members) if calls >= 0 and dice.random() < chance]
+
+        if isinstance(self.world.dynamodb, MemoryDynamoDB):
+            self.world.dynamodb.unprocessed = undone
+
+    def _index_lag(self, dice: random.Random) -> None:
+        """Until time passes, the index answers as it stood now."""
+        if isinstance(self.world.dynamodb, MemoryDynamoDB):
+            self.world.dynamodb.index_lag = True
+
+    def _heal_store(self) -> None:
+        self.store_faults.clear()
+        if isinstance(self.world.dynamodb, MemoryDynamoDB):
+            self.world.dynamodb.unprocessed = None
+            self.world.dynamodb.index_lag = False
 
     def _suspend(self, dice: random.Random) -> None:
         self.world.marketplace.suspend(dice.choice(self.buyers).purchase.account_id)
@@ -445,7 +488,7 @@ class Schedule(Books):
     def drain(self) -> None:
         """Every trouble ends, the schedule goes on as in production, and time passes until nothing can be open."""
         self.world.marketplace.faults.clear()
-        self.store_faults.clear()
+        self._heal_store()
         self.crash = 0.0
         self.world.time.skew = 0
         self.refusals.clear()

@@ -6,15 +6,16 @@ from tests.support.memory_dynamodb import MemoryDynamoDB
 STORY = [
     Step(kind, seed)
     for kind, seed in (
-        ("report", 879), ("report", 212), ("report", 657), ("poison", 188), ("refusal", 725), ("together", 492),
-        ("aws_fault", 487), ("meter", 19), ("hours", 386), ("repeat", 110), ("suspend", 590), ("report", 25),
-        ("meter", 266), ("report", 354), ("close", 932), ("minutes", 719), ("unsuspend", 553), ("reopen", 508),
-        ("mend", 844), ("foreign", 153), ("together", 475), ("report", 433), ("hours", 861), ("cancel", 286),
-        ("together", 475), ("report", 136), ("minutes", 38), ("outage", 98), ("meter", 717),
+        ("report", 869), ("report", 431), ("report", 679), ("poison", 814), ("refusal", 555), ("together", 252),
+        ("aws_fault", 978), ("meter", 194), ("store_partial", 76), ("hours", 875), ("repeat", 232), ("suspend", 87),
+        ("report", 260), ("meter", 698), ("index_lag", 430), ("report", 758), ("close", 228), ("minutes", 504),
+        ("unsuspend", 656), ("reopen", 262), ("hurry", 881), ("mend", 34), ("foreign", 958), ("together", 403),
+        ("report", 352), ("hours", 411), ("cancel", 944), ("together", 475), ("report", 426), ("minutes", 209),
+        ("outage", 55), ("meter", 292),
     )
 ]  # fmt: skip
-"""Everything once: recording, metering beside it, refusals and their mending, a closing that is taken back and one
-that isn't, another sender, an outage."""
+"""Everything once: recording, metering beside it, refusals and their mending, batches half done, a lagging index, a run
+ended early, a closing that is taken back and one that isn't, another sender, an outage."""
 
 WORLDS = {"success": 1, "duplicate": 7}
 """A seed for each reading of what AWS answers to an identical resend."""

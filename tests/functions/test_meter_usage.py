@@ -15,6 +15,7 @@ from functions.meter_usage import app
 from marketplace import aws, clock, metering_report
 from marketplace.clock import HOUR
 from marketplace.errors import AwsError
+from marketplace.metering_api import MeteringApi
 from marketplace.subscription import Subscription
 from tests.support.calls import Calls
 from tests.support.deployed import Context, sample
@@ -227,9 +228,28 @@ def test_with_a_heartbeat_dimension_idle_hours_are_metered_as_zero(
     monkeypatch.setenv("HEARTBEAT_DIMENSION", "api_calls")
     buyer = deployment.world.subscribe()
     deployment.world.to_due()
+    deployment.run()
+    metrics = deployment.metrics()
+    assert (metrics["HeartbeatRecords"], metrics["HeartbeatUnfinished"]) == (1, 0)
+    deployment.world.time.advance(15 * 60)
     assert deployment.run()["records"] == {"metered": 1}
-    assert deployment.metrics()["HeartbeatRecords"] == 1
     assert deployment.world.billed() == {(buyer.id, "api_calls"): 0}
+
+
+def test_usage_is_metered_before_idle_hours_are_looked_for(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many subscriptions there are to look at, and however little time is left for them."""
+    monkeypatch.setenv("HEARTBEAT_DIMENSION", "storage_gb_hours")
+    due(deployment.world, 3)
+    deployment.world.subscribe("555500000000")
+    deployment.context.milliseconds = 59_000
+    assert deployment.run()["records"] == {"metered": 3}
+    metrics = deployment.metrics()
+    assert (metrics["HeartbeatRecords"], metrics["HeartbeatUnfinished"]) == (0, 1)
+    deployment.context.milliseconds = 900_000
+    deployment.run()
+    assert deployment.metrics()["HeartbeatUnfinished"] == 0
 
 
 def test_a_heartbeat_that_fails_stops_no_metering(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,6 +270,32 @@ def test_a_store_that_does_not_answer_fails_the_function(deployment: Deployment)
     assert deployment.run()["records"] == {"metered": 3}
 
 
+def test_a_fault_of_our_own_is_reported_and_then_raised(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    due(deployment.world, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(MeteringApi, "send", lambda *_: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            deployment.run()
+    metrics = deployment.metrics()
+    assert (metrics["MeteringErrors"], metrics["UsageMetered"]) == (1, 0)
+    assert deployment.run()["records"] == {"metered": 2}
+
+
+def test_an_item_that_is_no_metering_record_is_counted_and_named(deployment: Deployment) -> None:
+    due(deployment.world, 2)
+    record = deployment.world.stored()[0]
+    key = {name: {"S": record[name]} for name in ("pk", "sk")}
+    deployment.world.dynamodb.update_item(
+        TableName=deployment.world.tables.usage, Key=key, UpdateExpression="REMOVE quantity"
+    )
+    assert deployment.run()["records"] == {"metered": 1}
+    assert deployment.metrics()["UsageUnreadable"] == 1
+    (line,) = [line for line in deployment.lines() if line["message"] == "unreadable metering record"]
+    assert (line["level"], line["pk"], line["sk"]) == ("ERROR", record["pk"], record["sk"])
+
+
 def test_one_container_serves_many_runs(deployment: Deployment) -> None:
     for hour in range(3):
         due(deployment.world, 2)
@@ -259,7 +305,7 @@ def test_one_container_serves_many_runs(deployment: Deployment) -> None:
 
 def test_logs_and_metrics_name_no_buyer(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEARTBEAT_DIMENSION", "api_calls")
-    buyers = due(deployment.world, 4)
+    buyers = sorted(due(deployment.world, 4), key=lambda buyer: buyer.id)  # as they stand in the call
     deployment.world.marketplace.suspend(buyers[0].account_id or "")
     deployment.world.marketplace.faults.plan([{"fault": "duplicate", "indexes": [1]}])
     deployment.run()

@@ -99,7 +99,7 @@ class World:
     dynamodb: Any
     tables: Tables
     time: Timeline = field(default_factory=Timeline)
-    settings: EmulatorSettings = field(default_factory=EmulatorSettings)
+    settings: EmulatorSettings = field(default_factory=lambda: EmulatorSettings(seed=1))
     wrap: Callable[[Any], Any] = _itself
     bus: Bus = field(default_factory=Bus)
     requests: LookAgain = field(default_factory=LookAgain)
@@ -193,7 +193,7 @@ class World:
 
     def metering(self) -> MeteringRun:
         return MeteringRun(
-            store=MeteringStore(self.wrap(self.dynamodb), self.tables.usage),
+            store=MeteringStore(self.wrap(self.dynamodb), self.tables.usage, self.time.sleep, lambda: 0.5),
             api=MeteringApi(self.wrap(in_process_client("meteringmarketplace", self.marketplace))),
             rate=CallRate(self.calls_per_second, self.time.monotonic, self.time.sleep),
             bus=self.bus,
@@ -239,7 +239,10 @@ class World:
         return self.recorder().record(records)
 
     def meter(self) -> MeteringReport:
-        return self.metering().run()
+        report = self.metering().run()
+        if report.failure is not None:
+            raise report.failure
+        return report
 
     def to_due(self, hour: int | None = None) -> None:
         """Moves the clock to when this hour (the current one by default) is due."""

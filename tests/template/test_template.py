@@ -200,8 +200,9 @@ def test_the_alarms_cover_what_can_be_lost() -> None:
     alarms = of_type("AWS::CloudWatch::Alarm")
     metrics = {body["MetricName"] for body in alarms.values() if body["Namespace"] == "MarketplaceSaaS"}
     assert metrics == {
-        *("UsageUnbillable", "UsageRejected", "UsageConflict", "UsageHeld", "UnitsAtRisk"),
-        *("OldestUnsettledAgeSeconds", "BreakerOpened", "HeartbeatFailed", "UnknownNotification"),
+        *("UsageUnbillable", "UsageRejected", "UsageConflict", "UsageHeld", "UsageUnreadable", "UnitsAtRisk"),
+        *("OldestUnsettledAgeSeconds", "BreakerOpened", "HeartbeatFailed", "HeartbeatUnfinished"),
+        *("UnknownNotification",),
         *("AmbiguousAgreement", "ReconciliationDenied", "EntitlementsRefused"),
     }
     for function in of_type("AWS::Lambda::Function"):
@@ -210,6 +211,11 @@ def test_the_alarms_cover_what_can_be_lost() -> None:
             assert alarms[f"{stem}{metric}Alarm"]["Dimensions"] == [
                 {"Name": "FunctionName", "Value": {"Ref": function}}
             ]
+
+
+def test_the_runbook_says_of_every_alarm_what_to_do() -> None:
+    runbook = (template.ROOT / "docs" / "operations.md").read_text()
+    assert [name for name in of_type("AWS::CloudWatch::Alarm") if f"`{name}`" not in runbook] == []
 
 
 def test_metering_that_does_not_run_alarms_by_its_silence() -> None:

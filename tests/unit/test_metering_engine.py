@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError, NoCredentialsError
 
-from marketplace import keys
+from marketplace import keys, metering_backlog
 from marketplace.clock import DAY, HOUR, hour_of, iso
 from marketplace.errors import NoAnswerError, ThrottledError
 from marketplace.items import to_item
 from marketplace.metering import LAST_TRY
-from marketplace.metering_api import Answer
+from marketplace.metering_api import Answer, MeteringApi
 from marketplace.metering_record import MAX_REQUEST_BYTES, MAX_TAG_SETS, Group, Sendable, in_doubt
 from marketplace.metering_report import MeteringReport
 from marketplace.subscription import Subscription
@@ -331,6 +331,37 @@ def test_nothing_but_bad_records_ends_too(world: World, calls: Calls) -> None:
     assert report.records == {"rejected": 25}
     assert report.calls == 49
     assert not report.breaker_opened
+
+
+def test_many_records_of_an_unpublished_dimension_delay_no_good_one(world: World, calls: Calls) -> None:
+    """The seller has begun to report a dimension before publishing it: every buyer has a record that AWS refuses."""
+    found = buyers(world, 200)
+    world.report_all([world.usage(buyer, 2) for buyer in found])
+    world.report_all([world.usage(buyer, 2, dimension="not_published") for buyer in found])
+    world.to_due()
+    report = world.meter()
+    assert report.records == {"metered": 200, "rejected": 200}
+    good = [n for n, sent in enumerate(calls.sent()) if any(record["Dimension"] == "api_calls" for record in sent)]
+    first_batch = ONE_OFFENDER + 25 + 2 * 3
+    assert good[-1] <= first_batch + 15
+    assert report.calls <= first_batch + 15 + 200 * 26 / 25
+    assert {record["reason"] for record in world.stored("rejected")} == {"InvalidUsageDimensionException"}
+
+
+def test_a_dimension_published_in_mid_run_is_billed(world: World, calls: Calls) -> None:
+    """Suspects are sent too: AWS decides about each of them."""
+    found = buyers(world, 60)
+    world.report_all([world.usage(buyer, 2, dimension="storage_gb_hours") for buyer in found])
+    world.to_due()
+    refused = 0
+
+    def judge(name: str, _: dict[str, Any]) -> BaseException | None:
+        nonlocal refused
+        refused += name == "batch_meter_usage"
+        return refusal("InvalidUsageDimensionException") if name == "batch_meter_usage" and refused <= 6 else None
+
+    calls.judge = judge
+    assert world.meter().records == {"metered": 59, "rejected": 1}
 
 
 def _unknown_dimension(world: World, record: dict[str, Any]) -> None:
@@ -950,13 +981,54 @@ def test_an_outcome_that_the_store_does_not_take_is_found_again(world: World, ca
     assert states(world) == {"held": 1}
 
 
-def test_statements_that_fail_singly_leave_their_records_for_later(world: World, store: MemoryDynamoDB) -> None:
+def test_statements_that_fail_singly_are_tried_again(world: World, store: MemoryDynamoDB, calls: Calls) -> None:
     due(world, 25)
-    store.unprocessed = lambda operation, count: {3, 4} if operation == "BatchExecuteStatement" else ()
-    assert world.meter().records == {"metered": 23}
+    store.unprocessed = lambda operation, count: range(count // 2) if operation == "BatchExecuteStatement" else ()
+    began = world.time.monotonic()
+    report = world.meter()
+    assert (report.records, report.errors) == ({"metered": 25}, {})
+    assert [len(made["Statements"]) for made in calls.of("batch_execute_statement")] == [25, 12, 6, 3, 1]
+    assert 0.4 < world.time.monotonic() - began < 1.0
+
+
+def test_statements_that_keep_failing_leave_their_records_for_later(world: World, store: MemoryDynamoDB) -> None:
+    due(world, 25)
+    store.unprocessed = lambda operation, count: range(2) if operation == "BatchExecuteStatement" else ()
+    report = world.meter()
+    assert (report.records, report.errors) == ({"metered": 23}, {"ThrottlingError": 2})
     assert [record["seal"] for record in rest(world)] == ["-", "-"]
     store.unprocessed = None
     assert world.meter().records == {"metered": 2}
+
+
+class _NoStatement:
+    """A table on which no statement is carried out."""
+
+    def __init__(self, client: Any, code: str) -> None:
+        self._client = client
+        self._code = code
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def batch_execute_statement(self, Statements: list[Any]) -> Any:  # noqa: N803 - boto3's name
+        return {"Responses": [{"Error": {"Code": self._code, "Message": ""}} for _ in Statements]}
+
+
+@pytest.mark.parametrize(
+    ("code", "tries"),
+    [("AccessDenied", 1), ("ResourceNotFound", 1), ("ThrottlingError", 5), ("TransactionConflict", 5)],
+)
+def test_a_store_that_seals_nothing_stops_the_run(world: World, calls: Calls, code: str, tries: int) -> None:
+    due(world, 300)
+    world.wrap = lambda client: calls.wrap(_NoStatement(client, code) if hasattr(client, "put_item") else client)
+    report = world.meter()
+    assert report.breaker_opened
+    assert (report.left, report.records, report.calls) == (300, {}, 0)
+    assert report.errors == {code: 5}
+    assert calls.count()["batch_execute_statement"] == 5 * tries
+    world.wrap = calls.wrap
+    assert world.meter().records == {"metered": 300}
 
 
 def test_a_failure_to_settle_is_made_good_by_the_next_run(world: World, calls: Calls) -> None:
@@ -1143,17 +1215,62 @@ def test_every_page_of_the_index_and_of_the_allocations_is_read(world: World, st
     assert [len(billed.allocations) for billed in world.marketplace.ledger()] == [5, 5]
 
 
-def test_a_run_takes_on_a_bounded_part_of_a_shard(world: World, store: MemoryDynamoDB) -> None:
-    from marketplace.metering_store import MeteringStore
-
-    buyer = world.subscribe()
+def test_of_a_long_backlog_a_run_takes_what_is_refused_soonest_and_counts_the_rest(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A closing subscription's usage has only just become due; it still comes before older hours that can wait."""
+    monkeypatch.setattr(metering_backlog, "MAX_ENTRIES", 40)
     for hour in range(4):
         world.time.to(NOON + hour * HOUR)
-        world.report(buyer, 1)
-    world.to_due()
-    store.page_limit = 1
-    found = MeteringStore(store.client, world.tables.usage).due(world.time.seconds(), 3)
-    assert [entry.due_at for entry in found] == [NOON + hour * HOUR + HOUR + 600 for hour in range(3)]
+        world.report_all([world.usage(buyer, 1) for buyer in buyers(world, 25, first=1 + 25 * hour)])
+    world.time.to(NOON + 5 * HOUR)
+    (closing,) = buyers(world, 1, first=500)
+    world.report(closing, 7)
+    now = world.time.seconds() + HOUR
+    world.time.to(now)
+    world.deadlines().close(closing.id, deadline=now + HOUR, now=now)
+    report = world.meter()
+    assert world.billed()[closing.id, "api_calls"] == 7
+    assert report.due == 101
+    assert report.records == {"metered": 40}
+    assert report.left == 61
+    assert report.oldest_unsettled_seconds == now - (NOON + 2 * HOUR + 600)
+    assert {record["hour"] for record in rest(world)} == {NOON + hour * HOUR for hour in (1, 2, 3)}
+    world.meter()
+    world.meter()
+    assert states(world) == {"metered": 101}
+
+
+def test_an_item_that_is_no_metering_record_stops_nobody(world: World) -> None:
+    due(world, 3)
+    record = world.stored()[1]
+    change(world, record, refuse_at=...)
+    report = world.meter()
+    assert report.records == {"metered": 2}
+    assert report.unreadable == [keys.Key(record["pk"], record["sk"])]
+    change(world, record)
+    assert world.meter().records == {"metered": 1}
+
+
+def test_a_fault_of_our_own_stops_its_batch_only_and_is_not_hidden(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    due(world, 30)
+    shipped = MeteringApi.send
+
+    def send(self: MeteringApi, group: Group, records: Sequence[Sendable]) -> Answer:
+        if len(records) == 25:
+            raise KeyError("a fault of ours")
+        return shipped(self, group, records)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MeteringApi, "send", send)
+        report = world.metering().run()
+    assert report.records == {"metered": 5}
+    assert (report.left, report.errors) == (25, {"KeyError": 1})
+    with pytest.raises(KeyError, match="a fault of ours"):
+        raise report.failure or AssertionError
+    assert world.meter().records == {"metered": 25}
 
 
 def test_a_run_tells_what_it_leaves_and_how_urgent_it_is(world: World) -> None:
@@ -1170,6 +1287,7 @@ def test_a_run_tells_what_it_leaves_and_how_urgent_it_is(world: World) -> None:
         "errors": {},
         "oldest_unsettled_seconds": world.time.seconds() - (NOON + HOUR + 600),
         "units_at_risk": 0,
+        "unreadable": 0,
         "breaker_opened": False,
         "out_of_time": False,
     }

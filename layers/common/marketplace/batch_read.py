@@ -1,6 +1,6 @@
 """Reading many items at once, consistently, with what DynamoDB leaves unread asked for again."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from marketplace.errors import classified_errors
@@ -15,8 +15,15 @@ _KEYS_PER_CALL = 100
 _CALLS_WITHOUT_PROGRESS = 5
 
 
-def read_items(client: "DynamoDBClient", table: str, wanted: Sequence[Key]) -> tuple[dict[Key, Item], list[Key]]:
-    """The items that exist among these keys, and the keys that DynamoDB would not read in several attempts.
+def _at_once(attempt: int) -> None:
+    pass
+
+
+def read_items(
+    client: "DynamoDBClient", table: str, wanted: Sequence[Key], wait: Callable[[int], None] = _at_once
+) -> tuple[dict[Key, Item], list[Key]]:
+    """The items that exist among these keys, and the keys that DynamoDB would not read in several attempts. `wait` is
+    called with how many attempts in a row brought nothing, before the next one.
 
     Raises marketplace.errors.AwsError when it gives no answer.
     """
@@ -30,6 +37,8 @@ def read_items(client: "DynamoDBClient", table: str, wanted: Sequence[Key]) -> t
         for item in answer["Responses"].get(table, []):
             found[Key(item["pk"]["S"], item["sk"]["S"])] = item
         unread = answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
-        idle = idle + 1 if len(unread) == len(asked) else 0
         pending = [*rest, *unread]
+        idle = idle + 1 if len(unread) == len(asked) else 0
+        if idle and idle < _CALLS_WITHOUT_PROGRESS:
+            wait(idle - 1)
     return found, [Key(key["pk"]["S"], key["sk"]["S"]) for key in pending]

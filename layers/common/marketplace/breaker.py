@@ -3,6 +3,8 @@
 import threading
 from collections.abc import Callable
 
+from marketplace.backoff import pause
+
 FAILURES_IN_A_ROW = 5
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 8.0
@@ -41,5 +43,5 @@ class Breaker:
             if started >= self._last_failure:
                 self._failures += 1
                 self._last_failure = self._monotonic()
-            pause: float = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (self._failures - 1))
-        return pause * (0.5 + self._jitter() / 2)
+            attempt = self._failures - 1
+        return pause(attempt, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE, jitter=self._jitter())

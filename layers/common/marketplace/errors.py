@@ -84,8 +84,11 @@ _BY_CODE: dict[str, type[AwsError]] = {
     "TooManyRequestsException": ThrottledError,
     "RequestLimitExceeded": ThrottledError,
     "ProvisionedThroughputExceededException": ThrottledError,
+    "ProvisionedThroughputExceeded": ThrottledError,
+    "ThrottlingError": ThrottledError,
     "SlowDown": ThrottledError,
     "TransactionConflictException": ThrottledError,
+    "TransactionConflict": ThrottledError,
     "TransactionInProgressException": NoAnswerError,
     "DisabledApiException": SystemicError,
     "AccessDeniedException": SystemicError,
@@ -137,6 +140,13 @@ def classified(error: BotoCoreError | ClientError, operation: str = "") -> AwsEr
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         known = SystemicError if status in {401, 403} else RefusedError if 400 <= status < 500 else NoAnswerError
     return known(code, message)
+
+
+def statement_error(code: str) -> UnavailableError:
+    """The error of a PartiQL statement that DynamoDB would not carry out, by the code in its answer. Its text is ours,
+    so whatever is wrong is wrong for every statement."""
+    known = _BY_CODE.get(code, SystemicError)
+    return (known if issubclass(known, UnavailableError) else SystemicError)(code, "DynamoDB carried out no statement")
 
 
 @contextmanager

@@ -11,12 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from marketplace.backoff import pause
 from marketplace.breaker import Breaker
 from marketplace.clock import HOUR, Clock, epoch, iso
-from marketplace.errors import NoAnswerError, RefusedError, UnavailableError
+from marketplace.errors import AwsError, NoAnswerError, RefusedError, UnavailableError
 from marketplace.items import Item, from_item, to_attribute
 from marketplace.keys import Key, hour_and_dimension, subscription_id_of
 from marketplace.metering_api import MeteringApi
+from marketplace.metering_backlog import SENDABLE, Backlog
 from marketplace.metering_outcomes import (
     Conflict,
     Held,
@@ -31,6 +33,7 @@ from marketplace.metering_record import (
     DueEntry,
     Group,
     Sendable,
+    Unreadable,
     UnsendableError,
     batches,
     cleared,
@@ -43,9 +46,7 @@ from marketplace.metering_report import MeteringReport, Note
 from marketplace.metering_store import MeteringStore
 from marketplace.rate import CallRate
 from marketplace.seller_events import Kind, SellerEvent, stable_id
-
-ENTRIES_PER_SHARD = 20_000
-"""What one run takes on: at the quota of 250 records a second more than fifteen minutes of work."""
+from marketplace.suspects import Suspects
 
 LAST_TRY = HOUR
 """How long before AWS's refusal a held record is sent once more on its own."""
@@ -54,7 +55,8 @@ _RESERVE = 30.0
 """Seconds a run keeps for the call that is under way and for settling it."""
 
 _UNPROCESSED_TRIES = 3
-_SENDABLE = {"open", "held"}
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 4.0
 _ANNOUNCED: dict[str, Kind] = {"conflict": "Usage Conflict", "unbillable": "Usage Not Billable"}
 
 
@@ -92,6 +94,8 @@ class MeteringRun:
     report: MeteringReport = field(default_factory=MeteringReport, init=False)
     _breaker: Breaker = field(init=False)
     _settled: set[Key] = field(default_factory=set, init=False)
+    _suspects: Suspects = field(default_factory=Suspects, init=False)
+    _set_aside: list[DueEntry] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         self._breaker = Breaker(self.monotonic, self.jitter)
@@ -102,16 +106,25 @@ class MeteringRun:
         Raises marketplace.errors.AwsError when DynamoDB gives no answer to the first question; nothing is lost then.
         """
         now = epoch(self.clock())
-        entries = self.store.due(now, ENTRIES_PER_SHARD)
-        self.report.due = len(entries)
+        backlog = Backlog(now, lambda entry: self.report.leave(entry, now))
+        for found in self.store.due(now):
+            if isinstance(found, Unreadable):
+                self.report.unreadable.append(found.key)
+            else:
+                backlog.add(found)
+        entries = backlog.entries()
+        self.report.due = self.report.left + len(entries)
+        sendable = [entry for entry in entries if backlog.can_be_sent(entry)]
+        expired = [entry for entry in entries if entry.state in SENDABLE and entry.refuse_at <= now]
         to_announce = [entry for entry in entries if entry.state in _ANNOUNCED]
-        expired = [entry for entry in entries if entry.state in _SENDABLE and entry.refuse_at <= now]
-        sendable = [entry for entry in entries if entry.state in _SENDABLE and entry.refuse_at > now]
         self._each(self._meter, batches(sendable))
+        self._each(self._send, batches(self._set_aside))
         self._each(self._write_off, batches(expired))
         self._each(self._announce_entries, batches(to_announce))
         self.report.breaker_opened = self._breaker.is_open
-        self.report.close((entry for entry in entries if entry.key not in self._settled), epoch(self.clock()))
+        for entry in entries:
+            if entry.key not in self._settled:
+                self.report.leave(entry, epoch(self.clock()))
         return self.report
 
     def _each(self, work: Callable[[list[DueEntry]], None], parts: Sequence[list[DueEntry]]) -> None:
@@ -121,10 +134,13 @@ class MeteringRun:
             started = self.monotonic()
             try:
                 work(part)
-            except UnavailableError as error:
-                # The store or a queue gave no answer: what was under way stays due, or is in doubt, as it stands there.
+            except AwsError as error:
+                # The store, the queue or the bus did not do it: what was under way stays due, or is in doubt, as it
+                # stands there.
                 self.report.count_error(error.code)
                 self.sleep(self._breaker.failed(started))
+            except Exception as error:
+                self.report.fail(error)
 
         if self.workers == 1 or len(parts) < 2:
             for part in parts:
@@ -143,11 +159,20 @@ class MeteringRun:
         """Seals the entries with a token of our own; returns it with the records that carry it now. The others were
         taken by another run, or have changed since the index was read."""
         token = self.new_token()
-        self.store.seal(entries, token)
+        for code in self.store.seal(entries, token).elements():
+            self.report.count_error(code)
         items = self.store.read([entry.key for entry in entries])
         return token, [(entry, items[entry.key]) for entry in entries if _is_ours(items.get(entry.key), token)]
 
     def _meter(self, entries: list[DueEntry]) -> None:
+        """Sends those of a batch that nothing is known against; the others come after all batches."""
+        trusted = [entry for entry in entries if not self._suspects.include(entry.group, entry.key)]
+        if len(trusted) < len(entries):
+            self._set_aside += [entry for entry in entries if entry not in trusted]
+        if trusted:
+            self._send(trusted)
+
+    def _send(self, entries: list[DueEntry]) -> None:
         group = entries[0].group
         token, taken = self._take(entries)
         records: list[Sendable] = []
@@ -201,7 +226,7 @@ class MeteringRun:
                 self._leave(pending, token)
                 return
             if pending:
-                self.sleep(2 ** (tries - 1) * (0.5 + self.jitter() / 2))
+                self.sleep(pause(tries - 1, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE, jitter=self.jitter()))
 
     def _in_time(self, records: list[Sendable], token: str) -> list[Sendable]:
         """The records that AWS still takes; those whose deadline has passed since the run began are written off."""
@@ -213,13 +238,22 @@ class MeteringRun:
         return [record for record in records if record.refuse_at > now]
 
     def _isolate(self, group: Group, records: list[Sendable], token: str, error: RefusedError) -> None:
-        """AWS refuses a call whole for one bad record, so halves of it find the record and let the others through."""
+        """AWS refuses a call whole for one bad record, so halves of it find the record and let the others through.
+        Once one is found, suspects are told apart first; where all are suspect, each stands alone at once."""
         if len(records) == 1:
+            self._suspects.blame(error.code, group, records[0].key)
             self._settle([(records[0], outcome_of_refusal(records[0], error))], token)
             return
-        middle = len(records) // 2
-        self._deliver(group, records[:middle], token)
-        self._deliver(group, records[middle:], token)
+        suspect = [record for record in records if self._suspects.include(group, record.key)]
+        if not suspect:
+            middle = len(records) // 2
+            parts = [records[:middle], records[middle:]]
+        elif len(suspect) < len(records):
+            parts = [[record for record in records if record not in suspect], suspect]
+        else:
+            parts = [[record] for record in records]
+        for part in parts:
+            self._deliver(group, part, token)
 
     def _leave(self, records: Iterable[Sendable], token: str) -> None:
         """Records that stay due. Those that no attempt can have reached are marked so; the others stay in doubt."""
@@ -366,7 +400,7 @@ class MeteringRun:
 
 
 def _is_ours(item: Item | None, token: str) -> bool:
-    return item is not None and item["seal"]["S"] == token and item["state"]["S"] in _SENDABLE and "due_shard" in item
+    return item is not None and item["seal"]["S"] == token and item["state"]["S"] in SENDABLE and "due_shard" in item
 
 
 def _seal_after(token: str, *, doubtful: bool) -> str:

@@ -72,6 +72,14 @@ class DueEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An item in the `due` index that lacks what a metering record has: nothing of ours writes such a one. It waits
+    for a person, and nothing else waits for it."""
+
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
 class Allocation:
     """Usage of one tag set."""
 
@@ -119,7 +127,8 @@ def result_key(record: dict[str, Any]) -> ResultKey:
 
 
 class UnsendableError(ValueError):
-    """The stored record contradicts itself: it lacks an identity, or its allocations sum to more than its quantity."""
+    """The stored record contradicts itself: something of it is missing, or its allocations sum to more than its
+    quantity."""
 
 
 def wire_record(item: Item, allocations: Sequence[Allocation]) -> dict[str, Any]:
@@ -127,16 +136,17 @@ def wire_record(item: Item, allocations: Sequence[Allocation]) -> dict[str, Any]
 
     Raises UnsendableError when the stored data can't be a UsageRecord.
     """
-    quantity = int(item["quantity"]["N"])
-    record: dict[str, Any] = {
-        "Timestamp": int(item["timestamp"]["N"]),
-        "Dimension": item["dimension"]["S"],
-        "Quantity": quantity,
-    }
-    for attribute, field in _LICENSE_FIELDS if "license_arn" in item else _LEGACY_FIELDS:
-        if attribute not in item:
-            raise UnsendableError(f"{attribute} is missing")
-        record[field] = item[attribute]["S"]
+    identity = _LICENSE_FIELDS if "license_arn" in item else _LEGACY_FIELDS
+    try:
+        quantity = int(item["quantity"]["N"])
+        record: dict[str, Any] = {
+            "Timestamp": int(item["timestamp"]["N"]),
+            "Dimension": item["dimension"]["S"],
+            "Quantity": quantity,
+            **{field: item[attribute]["S"] for attribute, field in identity},
+        }
+    except KeyError as missing:
+        raise UnsendableError(f"{missing} is missing") from missing
     if allocations:
         record["UsageAllocations"] = _wire_allocations(quantity, allocations)
     return record

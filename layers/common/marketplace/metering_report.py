@@ -2,11 +2,11 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from marketplace.clock import HOUR
+from marketplace.keys import Key
 from marketplace.metering_record import DueEntry
 
 AT_RISK_WITHIN = 6 * HOUR
@@ -32,7 +32,9 @@ class MeteringReport:
     """Counts of one run: `records` and `units` by outcome, `calls` to BatchMeterUsage, `errors` by code.
 
     `oldest_unsettled_seconds` is how long the oldest due record has been waiting after the run, `units_at_risk` the
-    quantity left unsettled that AWS refuses within six hours, `notes` the first of what was not metered.
+    quantity left unsettled that AWS refuses within six hours, `notes` the first of what was not metered, `unreadable`
+    the keys of items in the index that are no metering records. `failure` is a fault of our own that stopped a batch,
+    and only that: whoever asked for the run must raise it once the report is published.
     """
 
     records: Counter[str] = field(default_factory=Counter)
@@ -46,6 +48,8 @@ class MeteringReport:
     breaker_opened: bool = False
     out_of_time: bool = False
     notes: list[Note] = field(default_factory=list)
+    unreadable: list[Key] = field(default_factory=list)
+    failure: Exception | None = None
     _turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def count(self, outcome: str, quantity: int) -> None:
@@ -66,12 +70,18 @@ class MeteringReport:
         with self._turn:
             self.errors[code] += 1
 
-    def close(self, unsettled: Iterable[DueEntry], now: int) -> None:
-        """Takes note of what the run leaves."""
-        left = list(unsettled)
-        self.left = len(left)
-        self.oldest_unsettled_seconds = max((now - entry.due_at for entry in left), default=0)
-        self.units_at_risk = sum(entry.quantity for entry in left if entry.refuse_at - now <= AT_RISK_WITHIN)
+    def leave(self, entry: DueEntry, now: int) -> None:
+        """Takes note of a due record that the run does not settle."""
+        self.left += 1
+        self.oldest_unsettled_seconds = max(self.oldest_unsettled_seconds, now - entry.due_at)
+        if entry.refuse_at - now <= AT_RISK_WITHIN:
+            self.units_at_risk += entry.quantity
+
+    def fail(self, error: Exception) -> None:
+        """A batch was stopped by a fault of our own; the first one is kept."""
+        self.count_error(type(error).__name__)
+        with self._turn:
+            self.failure = self.failure or error
 
     def summary(self) -> dict[str, Any]:
         """The report as plain values, for a log line or an answer."""
@@ -84,6 +94,7 @@ class MeteringReport:
             "errors": dict(self.errors),
             "oldest_unsettled_seconds": self.oldest_unsettled_seconds,
             "units_at_risk": self.units_at_risk,
+            "unreadable": len(self.unreadable),
             "breaker_opened": self.breaker_opened,
             "out_of_time": self.out_of_time,
         }
