@@ -104,7 +104,7 @@ MUTANTS = (
     Mutant(
         "suspects are never sent",
         "metering",
-        "        self._each(self._send, batches(self._set_aside))\n",
+        "        self._each(self._send, batches(self._set_aside), self._breaker)\n",
         "",
     ),
     Mutant(
@@ -263,8 +263,50 @@ MUTANTS = (
     Mutant(
         "a closing moves no deadline",
         "usage_deadlines",
-        'refused = min(values["refuse_at"], deadline)',
+        'refused = min(refuse_at(values["hour"]), deadline)',
         'refused = values["refuse_at"]',
+    ),
+    Mutant(
+        "a later closing event counts for nothing",
+        "usage_deadlines",
+        'refused = min(refuse_at(values["hour"]), deadline)',
+        'refused = min(values["refuse_at"], deadline)',
+    ),
+    Mutant(
+        "held usage of a closing subscription is never tried again",
+        "usage_deadlines",
+        'min(values["due_at"], held_due_at(now, refused))',
+        'min(values["due_at"], refused)',
+    ),
+    Mutant(
+        "usage is written off by a deadline that has moved",
+        "metering",
+        'int(item["quantity"]["N"]), refused_by=now)',
+        'int(item["quantity"]["N"]))',
+    ),
+    Mutant(
+        "one record that AWS never answers holds up all others",
+        "metering",
+        "                    self._unanswered.append((group, pending, token))\n                    return\n",
+        "",
+    ),
+    Mutant(
+        "losses are told only while AWS works",
+        "metering",
+        "at_home = Breaker(self.monotonic, self.jitter)",
+        "at_home = self._breaker",
+    ),
+    Mutant(
+        "a repetition that comes too late is refused",
+        "recording",
+        "        self._recognise(reports, results)\n",
+        "",
+    ),
+    Mutant(
+        "an id belongs to no subscription",
+        "usage_store",
+        "        return self.named, self.report.id\n",
+        '        return "", self.report.id\n',
     ),
     Mutant(
         "a record that was settled meanwhile is made due",

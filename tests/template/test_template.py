@@ -202,7 +202,7 @@ def test_the_alarms_cover_what_can_be_lost() -> None:
     assert metrics == {
         *("UsageUnbillable", "UsageRejected", "UsageConflict", "UsageHeld", "UsageUnreadable", "UnitsAtRisk"),
         *("OldestUnsettledAgeSeconds", "BreakerOpened", "HeartbeatFailed", "HeartbeatUnfinished"),
-        *("UnknownNotification",),
+        *("UnknownNotification", "UsageUnknownRefusal"),
         *("AmbiguousAgreement", "ReconciliationDenied", "EntitlementsRefused"),
     }
     for function in of_type("AWS::Lambda::Function"):

@@ -16,12 +16,11 @@ from marketplace import keys, metering_backlog
 from marketplace.clock import DAY, HOUR, hour_of, iso
 from marketplace.errors import NoAnswerError, ThrottledError
 from marketplace.items import to_item
-from marketplace.metering import LAST_TRY
 from marketplace.metering_api import Answer, MeteringApi
 from marketplace.metering_record import MAX_REQUEST_BYTES, MAX_TAG_SETS, Group, Sendable, in_doubt
 from marketplace.metering_report import MeteringReport
 from marketplace.subscription import Subscription
-from marketplace.usage_rules import month_of
+from marketplace.usage_rules import HELD_TRIES_WITHIN, month_of
 from tests.support.calls import Calls, CrashError, no_answer
 from tests.support.in_process import client as in_process_client
 from tests.support.memory_dynamodb import MemoryDynamoDB
@@ -153,7 +152,7 @@ def test_a_customer_not_subscribed_is_held_and_looked_at(world: World) -> None:
     report = world.meter()
     (record,) = world.stored()
     assert (record["state"], record["reason"]) == ("held", "CustomerNotSubscribed")
-    assert record["due_at"] == record["refuse_at"] - LAST_TRY
+    assert record["due_at"] == record["refuse_at"] - HELD_TRIES_WITHIN
     assert report.records == {"held": 1}
     assert world.requests.asked == [(buyer.id, "not_subscribed", world.time.seconds())]
 
@@ -217,8 +216,33 @@ def test_an_unknown_refusal_marks_nothing_bad(world: World, calls: Calls) -> Non
     assert report.records == {"unknown_refusal": 2}
     assert states(world) == {"open": 2}
     assert not any(in_doubt(record["seal"]) for record in rest(world))
+    assert (report.left, report.oldest_unsettled_seconds) == (2, 0)
     calls.heal()
+    world.time.advance(HOUR)
     assert world.meter().records == {"metered": 2}
+
+
+def test_what_is_refused_for_an_unknown_reason_is_in_nobodys_way_at_every_run(world: World, calls: Calls) -> None:
+    due(world, 50)
+    calls.judge = lambda name, _: refusal("SomethingNewException") if name == "batch_meter_usage" else None
+    assert world.meter().calls == 98
+    calls.judge = None
+    world.time.advance(900)
+    world.report_all([world.usage(buyer, 1, at=NOON) for buyer in buyers(world, 3, first=80)])
+    world.time.to(NOON + 2 * HOUR + 600)
+    report = world.meter()
+    assert report.calls <= 3
+    assert report.records == {"metered": 53}
+
+
+def test_an_unknown_refusal_is_tried_at_every_run_when_time_is_short(world: World, calls: Calls) -> None:
+    due(world, 1)
+    calls.fail("batch_meter_usage", lambda: refusal("SomethingNewException"), times=None)
+    world.time.to(NOON + 24 * HOUR - 900)
+    assert world.meter().units_at_risk == 2
+    world.time.advance(600)
+    calls.heal()
+    assert world.meter().records == {"metered": 1}
 
 
 def taken_by_another_sender(world: World, buyer: Subscription) -> None:
@@ -425,7 +449,16 @@ def test_a_stored_record_that_AWS_refuses_harms_itself_only(  # noqa: N802 - a n
 
 @pytest.mark.parametrize(
     ("missing", "changes"),
-    [("account_id", {"account_id": ...}), ("identity", {"license_arn": ...}), ("tags", {"tag_sets": 1})],
+    [
+        ("account_id", {"account_id": ...}),
+        ("identity", {"license_arn": ...}),
+        ("tags", {"tag_sets": 1}),
+        ("dimension", {"dimension": ...}),
+        ("timestamp", {"timestamp": ...}),
+        ("seconds", {"timestamp": "soon"}),
+        ("a number", {"tag_sets": "many"}),
+        ("tags of an allocation", {"tag_sets": 1}),
+    ],
 )
 def test_a_record_that_cannot_be_sent_is_rejected_and_its_neighbours_are_billed(
     world: World, calls: Calls, missing: str, changes: dict[str, Any]
@@ -435,6 +468,9 @@ def test_a_record_that_cannot_be_sent_is_rejected_and_its_neighbours_are_billed(
     change(world, record, **changes)
     if missing == "tags":
         _allocate(world, record, 1000, "a")
+    if missing == "tags of an allocation":
+        key = {"pk": record["pk"], "sk": keys.allocation_prefix(record["sk"]) + "digest"}
+        world.dynamodb.put_item(TableName=world.tables.usage, Item=to_item({**key, "quantity": 1}))
     report = world.meter()
     assert report.records == {"metered": 3, "rejected": 1}
     assert [found["reason"] for found in world.stored("rejected")] == ["unsendable"]
@@ -458,11 +494,77 @@ def test_an_outage_stops_the_run_and_marks_nothing_bad(world: World, calls: Call
     assert (report.left, report.records) == (60, {})
     assert states(world) == {"open": 60}
     sealed = [record for record in world.stored() if record["seal"] != "-"]
-    assert len(sealed) == 25
+    assert len(sealed) == (60 if fault in SILENT else 25)
     assert {in_doubt(record["seal"]) for record in sealed} == {fault in SILENT}
     world.marketplace.faults.clear()
     assert world.meter().records == {"metered": 60}
     assert sum(world.billed().values()) == 120
+
+
+@pytest.mark.parametrize("batches", [1, 3, 12])
+def test_a_record_that_AWS_cannot_cope_with_delays_nobody_and_is_not_marked_bad(  # noqa: N802 - a name
+    world: World, calls: Calls, batches: int
+) -> None:
+    """Every call that holds it is answered 500. It stays due, in doubt, and the alarm of the breaker is its alarm."""
+    due(world, 25 * batches)
+    bad: list[str] = []
+
+    def judge(name: str, arguments: dict[str, Any]) -> BaseException | None:
+        if name != "batch_meter_usage":
+            return None
+        sent = [record["LicenseArn"] for record in arguments["UsageRecords"]]
+        bad[:] = bad or [sent[7]]
+        return refusal("InternalServiceErrorException", 500) if bad[0] in sent else None
+
+    calls.judge = judge
+    report = world.meter()
+    assert report.records == {"metered": 25 * batches - 1}
+    assert (report.left, report.breaker_opened) == (1, True)
+    assert report.calls <= batches + 1 + 2 * 5 + 5
+    (left,) = rest(world)
+    assert (left["state"], in_doubt(left["seal"])) == ("open", True)
+    calls.judge = None
+    assert world.meter().records == {"metered": 1}
+
+
+def test_losses_are_written_down_and_told_while_AWS_does_not_work(world: World) -> None:  # noqa: N802 - a name
+    due(world, 30)
+    world.time.to(NOON + 20 * HOUR)
+    world.report_all([world.usage(buyer, 1) for buyer in buyers(world, 200, first=50)])
+    world.time.to(NOON + 24 * HOUR)
+    aws(world, "access_denied", times=None)
+    report = world.meter()
+    assert (report.breaker_opened, report.records) == (True, {"unbillable": 30})
+    assert len(world.bus.distinct()) == 30
+
+
+def test_a_bus_that_fails_now_and_then_stops_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    due(world, 25 * 24)
+    world.time.to(NOON + 25 * HOUR)
+    publish, count = world.bus.publish, itertools.count(1)
+
+    def now_and_then(events: Any) -> None:
+        if next(count) % 4 == 0:
+            raise NoAnswerError("InternalFailure")
+        publish(events)
+
+    monkeypatch.setattr(world.bus, "publish", now_and_then)
+    report = world.meter()
+    assert (report.breaker_opened, report.records) == (False, {"unbillable": 25 * 24})
+    while rest(world):
+        assert not world.meter().breaker_opened
+    assert len(world.bus.distinct()) == 25 * 24
+
+
+def test_what_has_no_answer_does_not_keep_losses_from_being_told(world: World, calls: Calls) -> None:
+    due(world, 1)
+    world.time.to(NOON + 20 * HOUR)
+    world.report_all([world.usage(buyer, 1) for buyer in buyers(world, 1, first=50)])
+    world.time.to(NOON + 24 * HOUR)
+    aws(world, "timeout_before", times=None)
+    report = world.meter()
+    assert (report.breaker_opened, report.records) == (True, {"unbillable": 1})
+    assert [event.kind for event in world.bus.events] == ["Usage Not Billable"]
 
 
 @pytest.mark.parametrize(
@@ -691,6 +793,24 @@ def test_usage_in_doubt_at_its_deadline_says_that_it_may_be_billed(world: World)
     assert [event.detail["reason"] for event in world.bus.events] == ["deadline_passed_in_doubt"]
 
 
+@pytest.mark.parametrize("after", ["query", "batch_execute_statement", "batch_get_item"])
+def test_a_subscription_reopened_at_its_deadline_loses_no_usage(world: World, calls: Calls, after: str) -> None:
+    """The run has listed, sealed or read the usage with its old deadline when the reopening moves that."""
+    (buyer,) = due(world, 1)
+    now = world.time.seconds()
+    world.deadlines().close(buyer.id, deadline=now + HOUR, now=now)
+    world.time.advance(HOUR)
+    calm = other(world)
+
+    def reopened() -> None:
+        calm.deadlines().release(buyer.id, now=world.time.seconds())
+
+    calls.fail(after, reopened, when="after", skip=15 if after == "query" else 0)
+    assert world.meter().records == {}
+    assert world.meter().units == {"metered": 2}
+    assert world.bus.events == []
+
+
 def test_a_second_before_the_deadline_is_in_time(world: World) -> None:
     due(world, 1)
     world.time.to(NOON + 24 * HOUR - 1)
@@ -793,31 +913,48 @@ def test_a_bus_that_fails_is_tried_again_by_the_next_run_with_the_same_event(
 # Held usage
 
 
-def test_held_usage_is_tried_once_more_an_hour_before_its_deadline(world: World, calls: Calls) -> None:
+def test_held_usage_is_tried_again_six_hours_before_its_deadline(world: World, calls: Calls) -> None:
     (buyer,) = due(world, 1)
     world.marketplace.suspend(buyer.account_id or "")
-    world.meter()
+    assert world.meter().units_at_risk == 0
     calls.forget()
-    world.time.to(NOON + 23 * HOUR - 1)
+    world.time.to(NOON + 18 * HOUR - 1)
     assert world.meter().calls == 0
-    world.time.to(NOON + 23 * HOUR)
+    world.time.to(NOON + 18 * HOUR)
     world.marketplace.unsuspend(buyer.account_id or "")
     assert world.meter().records == {"metered": 1}
     assert "reason" not in world.stored()[0]
 
 
-def test_held_usage_that_is_refused_again_is_written_off_at_the_deadline(world: World) -> None:
+def test_held_usage_is_tried_and_counted_ever_more_often_until_it_is_written_off(world: World) -> None:
     (buyer,) = due(world, 1)
     world.marketplace.suspend(buyer.account_id or "")
     world.meter()
-    world.time.to(NOON + 23 * HOUR + 60)
-    assert world.meter().records == {"held": 1}
-    (record,) = world.stored()
-    assert record["due_at"] == record["refuse_at"]
-    assert len(world.requests.asked) == 2
-    world.time.to(NOON + 24 * HOUR)
-    assert world.meter().records == {"unbillable": 1}
+    tried = []
+    while world.time.seconds() < NOON + 24 * HOUR:
+        world.time.advance(900)
+        report = world.meter()
+        if report.records == {"held": 1}:
+            assert report.units_at_risk == 2
+            tried.append((NOON + 24 * HOUR - world.time.seconds()) / HOUR)
+    assert tried == [pytest.approx(left, abs=0.01) for left in (5.83, 2.83, 1.33, 0.58, 0.08)]
+    assert len(world.requests.asked) == 1 + len(tried)
+    assert states(world) == {"unbillable": 1}
     assert [event.detail["reason"] for event in world.bus.events] == ["deadline_passed"]
+
+
+def test_held_usage_of_a_closing_subscription_is_tried_until_its_deadline(world: World) -> None:
+    (buyer,) = due(world, 1)
+    world.marketplace.suspend(buyer.account_id or "")
+    world.meter()
+    now = world.time.seconds()
+    world.deadlines().close(buyer.id, deadline=now + HOUR, now=now)
+    world.time.advance(1800)
+    assert world.meter().records == {"held": 1}
+    world.time.advance(900)
+    world.deadlines().close(buyer.id, deadline=now + HOUR, now=now + 2700)
+    world.marketplace.unsuspend(buyer.account_id or "")
+    assert world.meter().records == {"metered": 1}
 
 
 def test_held_usage_is_sent_when_the_subscription_comes_to_life(world: World) -> None:
@@ -912,6 +1049,25 @@ def test_records_of_2500_allocations_go_in_requests_under_one_megabyte(world: Wo
     assert 2 <= len(sizes) <= 4
     assert sorted(len(billed.allocations) for billed in world.marketplace.ledger()) == [0, 2500, 2500, 2500]
     assert sum(world.billed().values()) == 12_000
+
+
+def test_a_conflict_that_cannot_be_written_down_is_counted_and_named_all_the_same(world: World, calls: Calls) -> None:
+    """By the next run the record is in doubt, and DuplicateRecord reads as our own."""
+    due(world, 3)
+    aws(world, "duplicate", indexes=[1])
+    calls.fail("update_item")
+    report = world.meter()
+    assert report.records == {"conflict": 1}
+    assert [(note.state, note.reason) for note in report.notes] == [("conflict", "DuplicateRecord, not kept")]
+
+
+def test_a_conflict_is_written_down_before_what_could_be_asked_again(world: World, calls: Calls) -> None:
+    due(world, 3)
+    aws(world, "duplicate", indexes=[1])
+    calls.fail("batch_write_item")
+    assert world.meter().records == {"conflict": 1}
+    world.meter()
+    assert states(world) == {"conflict": 1, "metered": 2}
 
 
 # Partial failures of the store

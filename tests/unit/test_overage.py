@@ -388,7 +388,15 @@ def test_both_sides_of_a_migration_share_the_terms_of_the_contract(world: World)
     world.grant(legacy, None)
     world.grant(licensed, 10, ends_at=TERM_END)
     assert split(world.report(licensed, 4, dimension="emails", at=cutover - 60))[1:] == (4, 0)
-    assert split(world.report(legacy, 4, dimension="emails"))[1:] == (2, 2)
+    # One id on both sides is two records, each with its own part.
+    both = [
+        world.usage(legacy, 1, dimension="emails", id="one"),
+        world.usage(licensed, 3, dimension="emails", id="one"),
+    ]
+    parts = [split(result)[1:] for result in world.report_all(both)]
+    assert parts == [(1, 0), (1, 2)]
+    assert [split(result)[1:] for result in world.report_all(both)] == parts
+    assert split(world.report(legacy, 4, dimension="emails"))[1:] == (0, 4)
     assert {hour["pk"] for hour in world.stored()} == {keys.subscription_pk(licensed.id)}
 
 

@@ -17,7 +17,7 @@ from marketplace.metering_record import MAX_ALLOCATION_BYTES, MAX_TAG_SETS
 from marketplace.subscription import Subscription
 from marketplace.usage_rules import MAX_QUANTITY
 from tests.support.calls import Calls, conflicting, no_answer
-from tests.support.memory_dynamodb import MemoryDynamoDB
+from tests.support.memory_dynamodb import MemoryDynamoDB, aws_error
 from tests.support.tables import Tables
 from tests.support.world import NOON, Timeline, World
 
@@ -484,6 +484,85 @@ def test_whatever_call_fails_a_repetition_counts_each_record_once(
     assert set(statuses(world.report_all(records))) == {"duplicate"}
     assert total(world) == sum(range(1, 60))
     assert sum(allocation["quantity"] for allocation in world.allocations()) == total(world)
+
+
+def ended(world: World, buyer: Subscription) -> str:
+    now = world.time.seconds()
+    world.put_subscription(replace(buyer, status="closing", closing_deadline=now + 60))
+    world.time.advance(61)
+    return "ended"
+
+
+def a_day_old(world: World, _: Subscription) -> str:
+    world.time.advance(DAY + 60)
+    return "too_old"
+
+
+def not_active(world: World, buyer: Subscription) -> str:
+    world.put_subscription(replace(buyer, status="pending"))
+    return "not_active"
+
+
+@pytest.mark.parametrize("meanwhile", [ended, a_day_old, not_active])
+def test_what_was_recorded_is_a_duplicate_though_it_could_not_be_recorded_now(
+    world: World, calls: Calls, meanwhile: Any
+) -> None:
+    """The answer of the last flush was lost. Were it refused now, the seller would bill it elsewhere once more."""
+    buyer = world.subscribe()
+    record, other = world.usage(buyer, 5, at=NOON), world.usage(buyer, 6, at=NOON)
+    calls.fail("transact_write_items", no_answer, when="after")
+    assert world.report_all([record])[0]["reason"] == "unavailable"
+    reason = meanwhile(world, buyer)
+    again, changed, fresh, repeated = world.report_all([record, {**other, "id": record["id"]}, other, record])
+    assert (again["status"], again["hour"]) == ("duplicate", "2026-11-18T12:00:00Z")
+    assert repeated == again
+    assert changed["status"] == "conflict"
+    assert (fresh["status"], fresh["reason"]) == ("rejected", reason)
+    assert total(world) == 5
+
+
+def test_what_may_have_been_recorded_is_not_refused_for_good_while_that_cannot_be_known(
+    world: World, calls: Calls
+) -> None:
+    buyer = world.subscribe()
+    record = world.usage(buyer, 5, at=NOON)
+    world.report_all([record])
+    world.time.advance(DAY + 60)
+    calls.fail("batch_get_item", skip=1)
+    (result,) = world.report_all([record])
+    assert (result["reason"], result["retryable"]) == ("unavailable", True)
+    assert statuses(world.report_all([record])) == ["duplicate"]
+
+
+def test_a_licence_whose_buyer_is_not_known_yet_takes_no_usage(world: World) -> None:
+    """BatchMeterUsage wants the buyer's account beside the licence, and an hour keeps who it is of."""
+    buyer = world.subscribe()
+    world.put_subscription(replace(buyer, account_id=None))
+    record = world.usage(buyer, 5)
+    assert world.report_all([record])[0]["reason"] == "not_active"
+    world.put_subscription(buyer)
+    assert statuses(world.report_all([record])) == ["recorded"]
+
+
+def test_one_id_on_both_sides_of_a_migration_is_two_records(world: World) -> None:
+    legacy = world.subscribe("111122223333", "legacysubscriptionproduct")
+    licence = world.subscribe("111122223333")
+    world.put_subscription(replace(legacy, migrated_to=licence.id, cutover_at=NOON))
+    world.put_subscription(replace(licence, migrated_from=legacy.id, cutover_at=NOON))
+    old, new = world.usage(legacy, 10, id="one"), world.usage(licence, 7, id="one")
+    assert statuses(world.report_all([old])) == ["recorded"]
+    assert statuses(world.report_all([old, new])) == ["duplicate", "recorded"]
+    assert statuses(world.report_all([old, new])) == ["duplicate", "duplicate"]
+    assert total(world) == 17
+
+
+def test_a_transaction_cancelled_without_a_reason_is_busy(world: World, calls: Calls) -> None:
+    found = [world.subscribe(f"{n:012d}") for n in range(3)]
+    unexplained = partial(aws_error, "TransactionCanceledException", "TransactWriteItems", members={})
+    calls.fail("transact_write_items", unexplained, times=None)
+    results = world.report_all([world.usage(buyer, 1) for buyer in found])
+    assert {result["reason"] for result in results} == {"busy"}
+    assert calls.count()["transact_write_items"] <= 31
 
 
 def test_a_request_whose_subscriptions_cannot_be_read_fails_whole(world: World, calls: Calls) -> None:

@@ -90,6 +90,40 @@ def test_a_deadline_never_moves_usage_beyond_the_regular_refusal(world: World) -
     assert [refused for _, refused in times(world)] == [NOON + 24 * HOUR, now + HOUR, now + HOUR]
 
 
+def test_a_later_closing_event_gives_all_usage_the_later_deadline(either_world: World) -> None:
+    """AWS takes the last usage for an hour after the later one (docs differ on which of two events opens the hour)."""
+    world = either_world
+    buyer, now = three_hours(world), world.time.seconds()
+    world.deadlines().close(buyer.id, deadline=now + HOUR, now=now)
+    later = now + HOUR + 40 * 60
+    world.deadlines().close(buyer.id, deadline=later, now=now + 40 * 60)
+    assert [refused for _, refused in times(world)] == [later] * 3
+    assert max(due for due, _ in times(world)) <= later - FINAL_MARGIN
+
+
+def test_reopening_gives_held_usage_its_times_back_and_leaves_it_held(either_world: World) -> None:
+    world = either_world
+    buyer = three_hours(world)
+    world.marketplace.suspend(buyer.account_id or "")
+    world.to_due()
+    world.meter()
+    held, now = times(world), world.time.seconds()
+    world.deadlines().close(buyer.id, deadline=now + HOUR, now=now)
+    assert world.deadlines().reopen(buyer.id, now=now) == 3
+    assert times(world) == held
+    assert {record["state"] for record in world.stored()} == {"held"}
+    assert world.deadlines().reopen(buyer.id, now=now + 60) == 0
+
+
+def test_reopening_gives_open_usage_its_regular_times_back(either_world: World) -> None:
+    world = either_world
+    buyer, now = three_hours(world), world.time.seconds()
+    before = times(world)
+    world.deadlines().close(buyer.id, deadline=now + HOUR, now=now)
+    assert world.deadlines().reopen(buyer.id, now=now) == 3
+    assert times(world) == before
+
+
 def test_a_subscription_that_comes_back_has_its_regular_times_again(either_world: World) -> None:
     world = either_world
     buyer, now = three_hours(world), world.time.seconds()
@@ -108,7 +142,8 @@ def test_held_usage_waits_when_its_subscription_closes_and_is_due_when_it_return
     assert world.meter().records == {"held": 3}
     now = world.time.seconds()
     assert world.deadlines().close(buyer.id, deadline=now + HOUR, now=now) == 3
-    assert times(world) == [(now + HOUR, now + HOUR)] * 3
+    assert times(world) == [(now + HOUR // 2, now + HOUR)] * 3
+    assert world.deadlines().close(buyer.id, deadline=now + HOUR, now=now + 60) == 0
     assert {record["state"] for record in world.stored()} == {"held"}
     assert world.meter().due == 0
     world.marketplace.unsuspend(buyer.account_id or "")

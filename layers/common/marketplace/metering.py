@@ -47,9 +47,7 @@ from marketplace.metering_store import MeteringStore
 from marketplace.rate import CallRate
 from marketplace.seller_events import Kind, SellerEvent, stable_id
 from marketplace.suspects import Suspects
-
-LAST_TRY = HOUR
-"""How long before AWS's refusal a held record is sent once more on its own."""
+from marketplace.usage_rules import SENDING_MARGIN, held_due_at
 
 _RESERVE = 30.0
 """Seconds a run keeps for the call that is under way and for settling it."""
@@ -57,6 +55,10 @@ _RESERVE = 30.0
 _UNPROCESSED_TRIES = 3
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 4.0
+
+type _Sealed = tuple[Group, list[Sendable], str]
+"""Records of one group that carry a token of ours."""
+
 _ANNOUNCED: dict[str, Kind] = {"conflict": "Usage Conflict", "unbillable": "Usage Not Billable"}
 
 
@@ -96,6 +98,7 @@ class MeteringRun:
     _settled: set[Key] = field(default_factory=set, init=False)
     _suspects: Suspects = field(default_factory=Suspects, init=False)
     _set_aside: list[DueEntry] = field(default_factory=list, init=False)
+    _unanswered: list[_Sealed] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         self._breaker = Breaker(self.monotonic, self.jitter)
@@ -117,28 +120,33 @@ class MeteringRun:
         sendable = [entry for entry in entries if backlog.can_be_sent(entry)]
         expired = [entry for entry in entries if entry.state in SENDABLE and entry.refuse_at <= now]
         to_announce = [entry for entry in entries if entry.state in _ANNOUNCED]
-        self._each(self._meter, batches(sendable))
-        self._each(self._send, batches(self._set_aside))
-        self._each(self._write_off, batches(expired))
-        self._each(self._announce_entries, batches(to_announce))
-        self.report.breaker_opened = self._breaker.is_open
+        self._each(self._meter, batches(sendable), self._breaker)
+        self._each(self._send, batches(self._set_aside), self._breaker)
+        # AWS Marketplace takes no part in these, so they don't wait for it to work.
+        at_home = Breaker(self.monotonic, self.jitter)
+        self._each(self._write_off, batches(expired), at_home)
+        self._each(self._announce_entries, batches(to_announce), at_home)
+        self._send_unanswered()
+        self.report.breaker_opened = self._breaker.is_open or at_home.is_open
         for entry in entries:
             if entry.key not in self._settled:
                 self.report.leave(entry, epoch(self.clock()))
         return self.report
 
-    def _each(self, work: Callable[[list[DueEntry]], None], parts: Sequence[list[DueEntry]]) -> None:
-        def guarded(part: list[DueEntry]) -> None:
-            if self._must_stop():
+    def _each[Part](self, work: Callable[[Part], None], parts: Sequence[Part], breaker: Breaker) -> None:
+        def guarded(part: Part) -> None:
+            if breaker.is_open or self._out_of_time():
                 return
             started = self.monotonic()
             try:
                 work(part)
+                if breaker is not self._breaker:
+                    breaker.succeeded()
             except AwsError as error:
                 # The store, the queue or the bus did not do it: what was under way stays due, or is in doubt, as it
                 # stands there.
                 self.report.count_error(error.code)
-                self.sleep(self._breaker.failed(started))
+                self.sleep(breaker.failed(started))
             except Exception as error:
                 self.report.fail(error)
 
@@ -150,10 +158,13 @@ class MeteringRun:
             for done in [pool.submit(guarded, part) for part in parts]:
                 done.result()
 
-    def _must_stop(self) -> bool:
+    def _out_of_time(self) -> bool:
         if self.time_left() < _RESERVE:
             self.report.out_of_time = True
-        return self._breaker.is_open or self.report.out_of_time
+        return self.report.out_of_time
+
+    def _must_stop(self) -> bool:
+        return self._breaker.is_open or self._out_of_time()
 
     def _take(self, entries: Sequence[DueEntry]) -> tuple[str, list[tuple[DueEntry, Item]]]:
         """Seals the entries with a token of our own; returns it with the records that carry it now. The others were
@@ -185,12 +196,27 @@ class MeteringRun:
             self._deliver(group, request, token)
 
     def _sendable(self, entry: DueEntry, item: Item) -> Sendable:
-        tagged = int(item.get("tag_sets", {"N": "0"})["N"]) > 0
-        wire = wire_record(item, self.store.allocations(entry.key) if tagged else [])
-        return Sendable(entry.key, item, wire, wire_size(wire), in_doubt(entry.seal), entry.refuse_at)
+        """Raises UnsendableError when the stored data can't be a UsageRecord."""
+        try:
+            tagged = int(item.get("tag_sets", {"N": "0"})["N"]) > 0
+            wire = wire_record(item, self.store.allocations(entry.key) if tagged else [])
+            refuse_at = int(item["refuse_at"]["N"])
+        except (KeyError, ValueError) as error:
+            raise UnsendableError(str(error)) from error
+        return Sendable(entry.key, item, wire, wire_size(wire), in_doubt(entry.seal), refuse_at)
+
+    def _send_unanswered(self) -> None:
+        """What AWS gave no answer to is sent again after all else; what stays without one is halved, so that a record
+        that AWS can't cope with costs nobody else an hour. Nothing is marked bad: it stays due, in doubt."""
+        parts, self._unanswered = self._unanswered, []
+        while parts and not self._must_stop():
+            self._each(lambda part: self._deliver(*part), parts, self._breaker)
+            still, self._unanswered = self._unanswered, []
+            parts = [half for part in still for half in _halves(part)]
 
     def _deliver(self, group: Group, records: list[Sendable], token: str) -> None:
-        """Sends until every record has an outcome, AWS has left some unprocessed too often, or the run must stop."""
+        """Sends until every record has an outcome, AWS has given no answer or left some unprocessed too often, or the
+        run must stop."""
         pending = records
         tries = 0
         while pending:
@@ -211,11 +237,13 @@ class MeteringRun:
                 self._isolate(group, pending, token, error)
                 return
             except UnavailableError as error:
+                self.report.count_error(error.code)
+                self.sleep(self._breaker.failed(started))
                 if isinstance(error, NoAnswerError):
                     for record in pending:
                         record.doubtful = True
-                self.report.count_error(error.code)
-                self.sleep(self._breaker.failed(started))
+                    self._unanswered.append((group, pending, token))
+                    return
                 continue
             self._breaker.succeeded()
             outcomes = [(record, outcome_of(record, answer)) for record in pending]
@@ -262,11 +290,16 @@ class MeteringRun:
                 self.store.change_if(record.key, token, {"seal": cleared(token)})
 
     def _settle(self, outcomes: Sequence[tuple[Sendable, Outcome]], token: str) -> None:
-        """Writes down every outcome of one call. `metered` first: it is what must not be lost."""
+        """Writes down every outcome of one call. Conflicts first: any other answer is given again to a repetition, but
+        a second DuplicateRecord, for a record that is in doubt by then, would be taken for our own."""
         now = epoch(self.clock())
+        to_announce = [
+            (record.key, item)
+            for record, outcome in outcomes
+            if isinstance(outcome, Conflict) and (item := self._conflict(record, token, now)) is not None
+        ]
         accepted = [(r, o) for r, o in outcomes if isinstance(o, Metered) and not o.earlier]
         self._settle_metered(accepted, now)
-        to_announce: list[tuple[Key, Item]] = []
         held: list[Sendable] = []
         left: list[Sendable] = []
         for record, outcome in outcomes:
@@ -278,19 +311,12 @@ class MeteringRun:
                         held.append(record)
                 case Rejected():
                     self._reject(record.key, token, outcome.reason, record.quantity, doubtful=record.doubtful)
-                case Conflict():
-                    values: dict[str, str | int] = {
-                        "state": "conflict",
-                        "reason": "DuplicateRecord",
-                        "settled_at": now,
-                        "seal": cleared(token),
-                    }
-                    if self._decide(record.key, token, values, record.quantity):
-                        to_announce.append((record.key, _with(record.item, values)))
                 case StaysDue():
                     record.doubtful = outcome.doubtful
                     self.report.count(outcome.reason, record.quantity)
-                    if outcome.reason != "unprocessed":
+                    if outcome.reason == "unknown_refusal":
+                        self._postpone(record, token, now)
+                    elif outcome.reason != "unprocessed":
                         left.append(record)
         if left:
             self._leave(left, token)
@@ -298,6 +324,22 @@ class MeteringRun:
         for record in held:
             self.requests.look_again(record.subscription_id, "not_subscribed", since=now)
         self._announce(to_announce)
+
+    def _conflict(self, record: Sendable, token: str, now: int) -> Item | None:
+        """The record as it stands then; None when another run has got further."""
+        values: dict[str, str | int] = {
+            "state": "conflict",
+            "reason": "DuplicateRecord",
+            "settled_at": now,
+            "seal": cleared(token),
+        }
+        try:
+            decided = self._decide(record.key, token, values, record.quantity)
+        except AwsError:
+            # Nothing but this run's log and metric will say so: the record is in doubt from now on.
+            self._count(record.key, record.quantity, "conflict", state="conflict", reason="DuplicateRecord, not kept")
+            raise
+        return _with(record.item, values) if decided else None
 
     def _settle_metered(self, accepted: Sequence[tuple[Sendable, Outcome]], now: int) -> None:
         items = []
@@ -322,15 +364,24 @@ class MeteringRun:
         self._decide(record.key, token, values, record.quantity, outcome="metered_earlier", settled=True)
 
     def _hold(self, record: Sendable, token: str, now: int) -> bool:
-        """Due again on activation; until then it waits in the index for a last try, and for being written off."""
-        last_try = record.refuse_at - LAST_TRY
+        """Due again on activation; until then it waits in the index for its next try, and for being written off."""
         values: dict[str, str | int] = {
             "state": "held",
             "reason": "CustomerNotSubscribed",
-            "due_at": last_try if now < last_try else record.refuse_at,
+            "due_at": held_due_at(now, record.refuse_at),
             "seal": _seal_after(token, doubtful=record.doubtful),
         }
-        return self._decide(record.key, token, values, record.quantity)
+        if not self._decide(record.key, token, values, record.quantity):
+            return False
+        self.report.wait(record.quantity, record.refuse_at, now)
+        return True
+
+    def _postpone(self, record: Sendable, token: str, now: int) -> None:
+        """AWS refuses the record with a code that nobody here knows: it stays due, but not in everybody's way at every
+        run, because finding it takes several calls."""
+        due_at = max(min(now + HOUR, record.refuse_at - SENDING_MARGIN), now)
+        values: dict[str, str | int] = {"due_at": due_at, "seal": _seal_after(token, doubtful=record.doubtful)}
+        self.store.change_if(record.key, token, values)
 
     def _decide(
         self,
@@ -341,17 +392,21 @@ class MeteringRun:
         *,
         outcome: str | None = None,
         settled: bool = False,
+        refused_by: int | None = None,
     ) -> bool:
         """Writes and counts an outcome, if no other run has got further; says whether it did."""
-        if not self.store.change_if(key, token, values, settled=settled):
+        if not self.store.change_if(key, token, values, settled=settled, refused_by=refused_by):
             return False
         self._settled.add(key)
         state = str(values["state"])
-        self.report.count(outcome or state, quantity)
+        self._count(key, quantity, outcome or state, state=state, reason=str(values.get("reason")))
+        return True
+
+    def _count(self, key: Key, quantity: int, outcome: str, *, state: str, reason: str) -> None:
+        self.report.count(outcome, quantity)
         if state != "metered":
             hour, dimension = hour_and_dimension(key.sk)
-            self.report.note(Note(subscription_id_of(key.pk), hour, dimension, quantity, state, str(values["reason"])))
-        return True
+            self.report.note(Note(subscription_id_of(key.pk), hour, dimension, quantity, state, reason))
 
     def _reject(self, key: Key, token: str, reason: str, quantity: int, *, doubtful: bool) -> None:
         values: dict[str, str | int] = {
@@ -367,7 +422,8 @@ class MeteringRun:
         self._expire([(entry.key, item, in_doubt(entry.seal)) for entry, item in taken], token)
 
     def _expire(self, records: Iterable[tuple[Key, Item, bool]], token: str) -> None:
-        """AWS takes these no more: they are marked unbillable, with whether an attempt may have been accepted."""
+        """AWS takes these no more: they are marked unbillable, with whether an attempt may have been accepted. One
+        that has got a later deadline meanwhile, its subscription having been reopened, is left for the next run."""
         now = epoch(self.clock())
         to_announce: list[tuple[Key, Item]] = []
         for key, item, doubtful in records:
@@ -377,18 +433,24 @@ class MeteringRun:
                 "settled_at": now,
                 "seal": _seal_after(token, doubtful=doubtful),
             }
-            if self._decide(key, token, values, int(item["quantity"]["N"])):
+            if self._decide(key, token, values, int(item["quantity"]["N"]), refused_by=now):
                 to_announce.append((key, _with(item, values)))
+            elif not doubtful:
+                self.store.change_if(key, token, {"seal": cleared(token)})
         self._announce(to_announce)
 
     def _announce_entries(self, entries: list[DueEntry]) -> None:
         """Events that an earlier run decided on and may not have published."""
         items = self.store.read([entry.key for entry in entries])
-        for entry in entries:
-            item = items.get(entry.key)
-            if item is not None and item["state"]["S"] in _ANNOUNCED and item["seal"]["S"] == entry.seal:
-                self._announce([(entry.key, item)])
-                self._settled.add(entry.key)
+        decided = [
+            (entry.key, item)
+            for entry in entries
+            if (item := items.get(entry.key)) is not None
+            and item["state"]["S"] in _ANNOUNCED
+            and item["seal"]["S"] == entry.seal
+        ]
+        self._announce(decided)
+        self._settled |= {key for key, _ in decided}
 
     def _announce(self, decided: Sequence[tuple[Key, Item]]) -> None:
         """Publishes first and takes the record out of the index after, so an event can repeat but not be missing."""
@@ -401,6 +463,13 @@ class MeteringRun:
 
 def _is_ours(item: Item | None, token: str) -> bool:
     return item is not None and item["seal"]["S"] == token and item["state"]["S"] in SENDABLE and "due_shard" in item
+
+
+def _halves(part: _Sealed) -> list[_Sealed]:
+    """The records in two parts; one record stays whole."""
+    group, records, token = part
+    middle = (len(records) + 1) // 2
+    return [(group, half, token) for half in (records[:middle], records[middle:]) if half]
 
 
 def _seal_after(token: str, *, doubtful: bool) -> str:

@@ -5,11 +5,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from marketplace.clock import HOUR
 from marketplace.keys import Key
 from marketplace.metering_record import DueEntry
+from marketplace.usage_rules import HELD_TRIES_WITHIN
 
-AT_RISK_WITHIN = 6 * HOUR
+AT_RISK_WITHIN = HELD_TRIES_WITHIN
 
 MAX_NOTES = 100
 """Records that a run names singly; when everything is refused, a hundred show the cause as well as all of them."""
@@ -74,8 +74,13 @@ class MeteringReport:
         """Takes note of a due record that the run does not settle."""
         self.left += 1
         self.oldest_unsettled_seconds = max(self.oldest_unsettled_seconds, now - entry.due_at)
-        if entry.refuse_at - now <= AT_RISK_WITHIN:
-            self.units_at_risk += entry.quantity
+        self.wait(entry.quantity, entry.refuse_at, now)
+
+    def wait(self, quantity: int, refuse_at: int, now: int) -> None:
+        """Takes note of usage that waits on, so many units of it, until AWS refuses it at `refuse_at`."""
+        if refuse_at - now <= AT_RISK_WITHIN:
+            with self._turn:
+                self.units_at_risk += quantity
 
     def fail(self, error: Exception) -> None:
         """A batch was stopped by a fault of our own; the first one is kept."""

@@ -167,9 +167,18 @@ class MeteringStore:
         untaken = (write["PutRequest"]["Item"] for write in pending)
         return {Key(item["pk"]["S"], item["sk"]["S"]) for item in untaken}
 
-    def change_if(self, key: Key, seal: str, values: dict[str, str | int], *, settled: bool = False) -> bool:
+    def change_if(
+        self,
+        key: Key,
+        seal: str,
+        values: dict[str, str | int],
+        *,
+        settled: bool = False,
+        refused_by: int | None = None,
+    ) -> bool:
         """Writes the values if the record still carries the seal, and takes it out of the index when it is settled.
-        False when another run has got further; nothing is written then."""
+        With `refused_by`, only if AWS takes it no more at that moment. False when another run has got further, or the
+        deadline has moved; nothing is written then."""
         clauses = []
         if values:
             clauses.append("SET " + ", ".join(f"#{name} = :{name}" for name in values))
@@ -180,10 +189,12 @@ class MeteringStore:
                 TableName=self._table,
                 Key=key.item(),
                 UpdateExpression=" ".join(clauses),
-                ConditionExpression="#seal = :seen_seal",
+                ConditionExpression="#seal = :seen_seal"
+                + ("" if refused_by is None else " AND refuse_at <= :refused_by"),
                 ExpressionAttributeNames={"#seal": "seal", **{f"#{name}": name for name in values}},
                 ExpressionAttributeValues={
                     ":seen_seal": {"S": seal},
+                    **({} if refused_by is None else {":refused_by": {"N": str(refused_by)}}),
                     **{f":{name}": to_attribute(value) for name, value in values.items()},
                 },
             )

@@ -24,7 +24,7 @@ from marketplace.usage_rules import (
     parsed,
     timestamp_of,
 )
-from marketplace.usage_store import MAX_ACTIONS, Booked, Booking, Job, NotBooked, Target, UsageStore
+from marketplace.usage_store import MAX_ACTIONS, Booked, Booking, Job, NotBooked, RecordName, Target, UsageStore
 
 type Result = dict[str, object]
 
@@ -57,6 +57,10 @@ _UNAVAILABLE = Rejection(
     "the store gave no answer; send this record again with the same id, it is counted once",
     retryable=True,
 )
+
+
+_OPEN = frozenset({_BUSY.reason, _UNAVAILABLE.reason})
+"""Reasons that say nothing of what becomes of the record: it is to be sent again."""
 
 
 class Subscriptions(Protocol):
@@ -100,6 +104,10 @@ class _Entry:
         return self.billing.subscription
 
     @property
+    def name(self) -> RecordName:
+        return self.named, self.report.id
+
+    @property
     def place(self) -> tuple[str, int]:
         return self.subscription.id, self.hour
 
@@ -138,18 +146,21 @@ class UsageRecorder:
         """
         now = epoch(self.clock())
         results: dict[int, Result] = {}
-        entries, repeated = self._accepted(records, now, results)
+        reports, entries, repeated = self._accepted(records, now, results)
         if validate:
             self._predict(entries, results)
         else:
             self._book_all(entries, now, results)
+        self._recognise(reports, results)
         for index, original in repeated:
             results[index] = _repetition(parsed(records[index]), parsed(records[original]), results[original])
         return [results[index] for index in range(len(records))]
 
     def _accepted(
         self, records: Sequence[object], now: int, results: dict[int, Result]
-    ) -> tuple[list[_Entry], list[tuple[int, int]]]:
+    ) -> tuple[dict[int, tuple[str, UsageReport]], list[_Entry], list[tuple[int, int]]]:
+        """The valid reports with the subscription that each names, and of those: the ones that can be booked, and the
+        repetitions of an id within the request with the place of the first."""
         reports: dict[int, UsageReport] = {}
         for index, raw in enumerate(records):
             report = parsed(raw)
@@ -172,7 +183,29 @@ class UsageRecorder:
                 results[index] = _rejected(report.id, entry)
             else:
                 entries.append(entry)
-        return self._with_terms(entries, subscriptions, now, results), repeated
+        again = {index for index, _ in repeated}
+        named = {index: (owners[index], report) for index, report in reports.items() if index not in again}
+        return named, self._with_terms(entries, subscriptions, now, results), repeated
+
+    def _recognise(self, reports: Mapping[int, tuple[str, UsageReport]], results: dict[int, Result]) -> None:
+        """What can't be recorded now may have been recorded before, by an attempt whose answer was lost: it is said to
+        be a duplicate then, whatever has become of its hour and its subscription since."""
+        refused = {
+            index: (named, report)
+            for index, (named, report) in reports.items()
+            if results[index]["status"] == "rejected" and results[index]["reason"] not in _OPEN
+        }
+        if not refused:
+            return
+        try:
+            known = self.store.known((named, report.id) for named, report in refused.values())
+        except UnavailableError:
+            for index, (_, report) in refused.items():
+                results[index] = _rejected(report.id, _UNAVAILABLE)
+            return
+        for index, (named, report) in refused.items():
+            if (named, report.id) in known:
+                results[index] = _known(report, known[named, report.id])
 
     def _with_terms(
         self,
@@ -204,11 +237,11 @@ class UsageRecorder:
         return found | dict(self.subscriptions.get_many(missing)) if missing else found
 
     def _predict(self, entries: Sequence[_Entry], results: dict[int, Result]) -> None:
-        known = self.store.known((entry.named, entry.report.id) for entry in entries)
+        known = self.store.known(entry.name for entry in entries)
         used = self.store.used(entry.term for entry in entries if entry.term is not None)
         fresh: list[_Entry] = []
         for entry in entries:
-            stored = known.get((entry.named, entry.report.id))
+            stored = known.get(entry.name)
             if stored is None:
                 fresh.append(entry)
             else:
@@ -373,9 +406,8 @@ def _bookings(group: Sequence[_Entry]) -> list[Booking]:
 
 def _answer(group: Sequence[_Entry], outcome: Booked, results: dict[int, Result]) -> None:
     for entry in group:
-        record_id = entry.report.id
         results[entry.index] = _recorded(
-            entry, untagged=record_id in outcome.untagged, included=outcome.included.get(record_id)
+            entry, untagged=entry.name in outcome.untagged, included=outcome.included.get(entry.name)
         )
 
 
@@ -411,7 +443,8 @@ def _entry(
 def _billing(subscription: Subscription, now: int) -> _Billing | Rejection:
     """How a subscription takes usage now, or why it doesn't."""
     refusal = _REFUSING.get(subscription.status_at(now))
-    if refusal is not None or subscription.activated_at is None:
+    nameless = subscription.license_arn is not None and subscription.account_id is None
+    if refusal is not None or subscription.activated_at is None or nameless:
         return refusal or _NOT_ACTIVE
     cutover = subscription.cutover_at
     period = Period(
@@ -425,9 +458,9 @@ def _billing(subscription: Subscription, now: int) -> _Billing | Rejection:
 
 def _without_known(chunk: list[_Entry], outcome: NotBooked, results: dict[int, Result]) -> list[_Entry]:
     for entry in chunk:
-        if entry.report.id in outcome.known:
-            results[entry.index] = _known(entry.report, outcome.known[entry.report.id])
-    return [entry for entry in chunk if entry.report.id not in outcome.known]
+        if entry.name in outcome.known:
+            results[entry.index] = _known(entry.report, outcome.known[entry.name])
+    return [entry for entry in chunk if entry.name not in outcome.known]
 
 
 def _at_next_hour(chunk: list[_Entry], results: dict[int, Result]) -> list[_Entry]:

@@ -10,7 +10,7 @@ from marketplace.clock import HOUR
 from marketplace.errors import classified, classified_errors
 from marketplace.items import from_item
 from marketplace.keys import Key
-from marketplace.usage_rules import MAX_AGE, Period, due_at, refuse_at
+from marketplace.usage_rules import MAX_AGE, Period, due_at, held_due_at, refuse_at
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -32,12 +32,13 @@ class UsageDeadlines:
 
     def close(self, subscription_id: str, *, deadline: int, now: int) -> int:
         """Makes all unsettled usage due in time for the deadline (usage_rules.Period.due_at), and refused from the
-        deadline on. Returns how many records were changed."""
+        deadline on, or when AWS regularly refuses it; a later deadline counts like an earlier one. Returns how many
+        records were changed."""
 
         def closing(values: Values) -> Values:
-            refused = min(values["refuse_at"], deadline)
+            refused = min(refuse_at(values["hour"]), deadline)
             if values["state"] == "held":
-                return {"refuse_at": refused, "due_at": min(values["due_at"], refused)}
+                return {"refuse_at": refused, "due_at": min(values["due_at"], held_due_at(now, refused))}
             closing_due = Period(values["timestamp"], deadline).due_at(values["hour"], self._seal_delay, now)
             return {"refuse_at": refused, "due_at": min(values["due_at"], closing_due)}
 
@@ -55,6 +56,18 @@ class UsageDeadlines:
             }
 
         return self._change(subscription_id, now, released)
+
+    def reopen(self, subscription_id: str, *, now: int) -> int:
+        """Gives unsettled usage its regular times back, as `release` does, but leaves held usage held. Returns how many
+        records were changed."""
+
+        def reopened(values: Values) -> Values:
+            refused = refuse_at(values["hour"])
+            if values["state"] != "held":
+                return {"refuse_at": refused, "due_at": due_at(values["hour"], self._seal_delay)}
+            return {} if refused == values["refuse_at"] else {"refuse_at": refused, "due_at": held_due_at(now, refused)}
+
+        return self._change(subscription_id, now, reopened)
 
     def _change(self, subscription_id: str, now: int, new_values: Callable[[Values], Values]) -> int:
         changed = 0

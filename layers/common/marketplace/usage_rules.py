@@ -39,6 +39,9 @@ FINAL_MARGIN = 35 * 60
 """How long before its closing deadline a subscription's running hour is metered: late enough for the usage that the
 seller flushes on hearing of the closing, early enough for two runs."""
 
+HELD_TRIES_WITHIN = 6 * HOUR
+"""How long before AWS's refusal held usage is tried again, and counts as at risk."""
+
 _TAG_TEXT = re.compile(r"[A-Za-z0-9+ \-=._:/@]+")
 _MAX_TAG_KEY = 100
 _MAX_TAG_VALUE = 256
@@ -174,6 +177,15 @@ def refuse_at(hour: int) -> int:
 def due_at(hour: int, seal_delay: int) -> int:
     """When an hour is metered: once it has ended and `seal_delay` seconds more have passed for usage on its way."""
     return hour + HOUR + seal_delay
+
+
+def held_due_at(now: int, refused: int) -> int:
+    """When usage that AWS answered CustomerNotSubscribed for is due again on its own: six hours before AWS refuses it
+    for good, from then on at half of the time that is left, and at the refusal, to be written off."""
+    left = refused - now
+    if left > HELD_TRIES_WITHIN:
+        return refused - HELD_TRIES_WITHIN
+    return now + left // 2 if left // 2 >= SENDING_MARGIN // 2 else refused
 
 
 def timestamp_of(hour: int, activated_at: int) -> int:

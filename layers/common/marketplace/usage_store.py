@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 type TagSet = tuple[tuple[str, str], ...]
 
+type RecordName = tuple[str, str]
+"""A usage record's own name: the subscription it was reported for, and its id."""
+
 MAX_ACTIONS = 100
 """DynamoDB API reference, TransactWriteItems."""
 _NEW_ID = "attribute_not_exists(pk)"
@@ -47,6 +50,10 @@ class Booking:
     report: UsageReport
     named: str
     own_hour: int
+
+    @property
+    def name(self) -> RecordName:
+        return self.named, self.report.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,20 +89,20 @@ type Obstacle = Literal["sealed", "full", "changed", "busy"]
 
 @dataclass(frozen=True, slots=True)
 class Booked:
-    """The transaction went through. `untagged` holds the ids whose tags found no room; `included`, of a job with a
-    term, how much of each id's quantity the contract includes."""
+    """The transaction went through. `untagged` names the records whose tags found no room; `included`, of a job with a
+    term, says how much of each record's quantity the contract includes."""
 
-    untagged: frozenset[str] = frozenset()
-    included: Mapping[str, int] = field(default_factory=dict)
+    untagged: frozenset[RecordName] = frozenset()
+    included: Mapping[RecordName, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class NotBooked:
-    """Nothing of the transaction was written. `known` holds the stored records of ids that exist already; `obstacle`
-    says what else was in the way: the hour is sealed or full, or another writer was there (changed, busy: try
-    again)."""
+    """Nothing of the transaction was written. `known` holds the records that exist already, as they are stored;
+    `obstacle` says what else was in the way: the hour is sealed or full, or another writer was there (changed, busy:
+    try again)."""
 
-    known: dict[str, dict[str, Any]]
+    known: dict[RecordName, dict[str, Any]]
     obstacle: Obstacle | None
 
 
@@ -110,11 +117,11 @@ class UsageStore:
         self._table = table
         self._ttl = ttl_days * DAY
 
-    def known(self, ids: Iterable[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
-        """The stored records among these (subscription id, record id) pairs."""
-        wanted = list(ids)
-        found: dict[tuple[str, str], dict[str, Any]] = {}
-        for item in self._read([keys.usage_record(*pair) for pair in wanted]).values():
+    def known(self, names: Iterable[RecordName]) -> dict[RecordName, dict[str, Any]]:
+        """The stored records among these."""
+        wanted = list(names)
+        found: dict[RecordName, dict[str, Any]] = {}
+        for item in self._read([keys.usage_record(*name) for name in wanted]).values():
             found[(keys.subscription_id_of(item["pk"]["S"]), item["record_id"]["S"])] = from_item(item)
         return found
 
@@ -160,10 +167,12 @@ class UsageStore:
             except self._client.exceptions.TransactionCanceledException as cancelled:
                 reasons = cast("list[dict[str, Any]]", cancelled.response.get("CancellationReasons", []))
                 in_use = _in_use(touched, reasons[ends[-1] :])
-                return [
+                outcomes: list[Booked | NotBooked] = [
                     _obstacles(part, reasons[start:end], in_use)
                     for part, start, end in zip(parts, starts, ends, strict=True)
                 ]
+                unexplained = all(outcome == NotBooked({}, None) for outcome in outcomes)
+                return [NotBooked({}, "busy") for _ in parts] if unexplained else outcomes
         return [Booked(part.untagged, part.included) for part in parts]
 
     def _actions(self, part: "_Part", now: int) -> "list[TransactWriteItemTypeDef]":
@@ -231,8 +240,8 @@ class UsageStore:
                 "dimension": report.dimension,
                 "quantity": report.quantity,
                 "tags": report.tags or None,
-                "untagged": report.id in part.untagged or None,
-                **_split(part, report.id),
+                "untagged": booking.name in part.untagged or None,
+                **_split(part, booking.name),
                 "own_hour": booking.own_hour,
                 "billed_to": None if booking.named == target.subscription.id else target.subscription.id,
                 "hour": target.hour,
@@ -345,7 +354,7 @@ class _Part:
     """A job decided: what of each report is included in a term, and what is left for the metering record."""
 
     job: Job
-    included: Mapping[str, int]
+    included: Mapping[RecordName, int]
     metered: Sequence[tuple[Booking, int]]
     tagging: "_Tagging"
 
@@ -354,20 +363,20 @@ class _Part:
         return sum(quantity for _, quantity in self.metered)
 
     @property
-    def untagged(self) -> frozenset[str]:
-        """The ids whose tags found no room."""
+    def untagged(self) -> frozenset[RecordName]:
+        """The records whose tags found no room."""
         refused = self.tagging.refused
-        return frozenset(one.report.id for one, _ in self.metered if tag_set(one.report.tags) in refused)
+        return frozenset(one.name for one, _ in self.metered if tag_set(one.report.tags) in refused)
 
 
 def _part(job: Job, counters: dict[Key, _Counter], stored: Mapping[Key, Item]) -> _Part:
-    included: dict[str, int] = {}
+    included: dict[RecordName, int] = {}
     metered = [(booking, booking.report.quantity) for booking in job.bookings]
     if job.term is not None:
         key = job.term.counter
         counter = counters.setdefault(key, _Counter(job.term, _used(stored.get(key, {}))))
         taken = counter.take([quantity for _, quantity in metered])
-        included = {booking.report.id: part for booking, part in zip(job.bookings, taken, strict=True)}
+        included = {booking.name: part for booking, part in zip(job.bookings, taken, strict=True)}
         beyond = ((booking, quantity - part) for (booking, quantity), part in zip(metered, taken, strict=True))
         metered = [(booking, quantity) for booking, quantity in beyond if quantity]
     tag_sets = sorted(tags for tags in _by_tag_set(metered) if tags)
@@ -378,13 +387,13 @@ def _used(counter: Item) -> int:
     return int(counter["used"]["N"]) if counter else 0
 
 
-def _split(part: _Part, record_id: str) -> dict[str, Any]:
+def _split(part: _Part, name: RecordName) -> dict[str, Any]:
     """What a usage record keeps of the term that it was counted against."""
     term = part.job.term
     if term is None:
         return {}
     return {
-        "included": part.included[record_id],
+        "included": part.included[name],
         "included_dimension": term.included_dimension,
         "term_limit": term.limit,
         "term_end": term.ends_at,
@@ -403,7 +412,7 @@ def _obstacles(part: _Part, reasons: Sequence[dict[str, Any]], in_use: Mapping[K
     """Why a job's part of a transaction that was cancelled could not be: in the order of its actions. A part without
     a reason of its own was cancelled with the others."""
     job = part.job
-    known: dict[str, dict[str, Any]] = {}
+    known: dict[RecordName, dict[str, Any]] = {}
     obstacle: Obstacle | None = in_use.get(job.term.counter) if job.term is not None else None
     for index, reason in enumerate(reasons):
         code = reason.get("Code", "None")
@@ -412,7 +421,7 @@ def _obstacles(part: _Part, reasons: Sequence[dict[str, Any]], in_use: Mapping[K
         if code != "ConditionalCheckFailed":
             obstacle = obstacle or "busy"
         elif index < len(job.bookings):
-            known[job.bookings[index].report.id] = from_item(reason["Item"])
+            known[job.bookings[index].name] = from_item(reason["Item"])
         elif index == len(job.bookings):
             obstacle = _hour_obstacle(from_item(reason.get("Item", {})), part.total)
         else:
