@@ -1,5 +1,5 @@
 """Metering 25,000 due records over 10,000 licences: at the quota of 10 calls a second, the same with the waiting of a
-network, and without a quota.
+network, the same with three tag sets in every record, and without a quota.
 
 python -m bench.metering [--records 25000] [--licences 10000] [--workers 4]
 """
@@ -53,9 +53,11 @@ def metering_run(around: Surroundings, calls_per_second: float, workers: int) ->
     )
 
 
-def measure(case: str, records: int, licences: int, workers: int, *, quota: float, latency: dict[str, float]) -> None:
+def measure(
+    case: str, records: int, licences: int, workers: int, *, quota: float, latency: dict[str, float], tag_sets: int = 0
+) -> None:
     with surroundings(licences=licences, rate=quota) as around:
-        around.write(around.tables.usage, around.due_records(records), every=5000)
+        around.write(around.tables.usage, around.due_records(records, tag_sets), every=5000)
         around.calls.clear()
         around.latency = latency
         cpu, began = around.cpu(), time.monotonic()
@@ -64,7 +66,8 @@ def measure(case: str, records: int, licences: int, workers: int, *, quota: floa
         used = {name: seconds - cpu[name] for name, seconds in around.cpu().items()}
         assert report.records == {"metered": records}, report.summary()
         calls = around.calls["BatchMeterUsage"]
-        trips = sum(around.calls.values()) - around.calls["Query"]
+        allocations = records if tag_sets else 0
+        trips = sum(around.calls.values()) - around.calls["Query"] + allocations
         sending = (calls - 1) / (around.metered_at[-1] - around.metered_at[0])
         table(
             f"Metering {records:,} due records of {licences:,} licences, {case}, {workers} workers",
@@ -76,8 +79,9 @@ def measure(case: str, records: int, licences: int, workers: int, *, quota: floa
                 ("batches full", f"{records / calls / 25:.1%}"),
                 (
                     "round trips per 25 records",
-                    f"{trips / (records / 25):.2f}, and {around.calls['Query']} queries in all",
+                    f"{trips / (records / 25):.2f}, and {around.calls['Query'] - allocations} queries in all",
                 ),
+                ("refused, throttled or unanswered calls", f"{report.errors.total()}"),
                 ("CPU of the function per record", f"{used['here'] / records * 1000:.2f} ms"),
                 ("CPU of DynamoDB Local per record", f"{used['dynamodb'] / records * 1000:.2f} ms"),
                 ("CPU of the emulator per record", f"{used['emulator'] / records * 1000:.2f} ms"),
@@ -93,12 +97,13 @@ def main() -> None:
     options.add_argument("--workers", type=int, default=4)
     given = options.parse_args()
     waiting = f"waiting {NETWORK['BatchMeterUsage'] * 1000:.0f} ms for AWS Marketplace and 10 to 20 ms for DynamoDB"
-    for case, quota, latency in (
-        ("10 calls a second", 10.0, {}),
-        (f"10 calls a second, {waiting}", 10.0, NETWORK),
-        ("no quota", 0.0, {}),
+    for case, quota, latency, tag_sets in (
+        ("10 calls a second", 10.0, {}, 0),
+        (f"10 calls a second, {waiting}", 10.0, NETWORK, 0),
+        (f"each with 3 tag sets, 10 calls a second, {waiting}", 10.0, NETWORK, 3),
+        ("no quota", 0.0, {}, 0),
     ):
-        measure(case, given.records, given.licences, given.workers, quota=quota, latency=latency)
+        measure(case, given.records, given.licences, given.workers, quota=quota, latency=latency, tag_sets=tag_sets)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from marketplace import aws, keys
 from marketplace.identity import LicenseIdentity
 from marketplace.items import to_item
 from marketplace.metering_record import UNSEALED
+from marketplace.usage_rules import tag_set, tags_digest
 from tests.support.tables import Tables, create_tables
 from tools import dynamodb_local
 
@@ -83,9 +84,17 @@ class Surroundings:
             items.append(to_item(values))
         self.write(self.tables.subscriptions, items)
 
-    def due_records(self, count: int) -> list[dict[str, Any]]:
-        """Metering records of the last hour, due now, spread over the buyers and as few dimensions as that takes."""
-        return [self._record(number, HOUR, settled=False) for number in range(count)]
+    def due_records(self, count: int, tag_sets: int = 0) -> Iterator[dict[str, Any]]:
+        """Metering records of the last hour, due now, spread over the buyers and as few dimensions as that takes, each
+        with so many allocations of one unit."""
+        for number in range(count):
+            record = self._record(number, HOUR, settled=False)
+            if tag_sets:
+                record |= to_item({"quantity": tag_sets + 1, "tag_sets": tag_sets, "tag_keys": ["team", "user"]})
+            yield record
+            for tags in ({"user": f"user-{n}", "team": "storage"} for n in range(tag_sets)):
+                sk = keys.allocation_prefix(record["sk"]["S"]) + tags_digest(tag_set(tags))
+                yield to_item({"pk": record["pk"]["S"], "sk": sk, "quantity": 1, "tags": tags})
 
     def settled_record(self, number: int) -> dict[str, Any]:
         """A metering record of long ago, settled."""

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import math
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -1354,6 +1355,26 @@ def test_tags_cost_one_more_read_for_a_record_that_has_them(world: World, calls:
     calls.forget()
     world.meter()
     assert calls.count()["query"] == 17
+
+
+def test_the_allocations_of_a_batch_are_read_side_by_side(world: World) -> None:
+    """Each waits for another query to be under way, so one after the other would never end."""
+    found = buyers(world, 20)
+    world.report_all([world.usage(buyer, n, tags={"u": str(n % 3)}) for n, buyer in enumerate(found)])
+    world.to_due()
+    both = threading.Barrier(2)
+
+    def together(name: str, arguments: dict[str, Any]) -> None:
+        if name == "query" and "IndexName" not in arguments:
+            both.wait(timeout=30)
+
+    calls = Calls(judge=together)
+    world.wrap = calls.wrap
+    run = world.metering()
+    run.workers = 4
+    assert run.run().records == {"metered": 20}
+    assert sorted(int(billed.quantity) for billed in world.marketplace.ledger()) == list(range(20))
+    assert {len(billed.allocations) for billed in world.marketplace.ledger()} == {1}
 
 
 def test_every_page_of_the_index_and_of_the_allocations_is_read(world: World, store: MemoryDynamoDB) -> None:

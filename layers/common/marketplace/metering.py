@@ -34,7 +34,6 @@ from marketplace.metering_record import (
     Group,
     Sendable,
     Unreadable,
-    UnsendableError,
     batches,
     cleared,
     in_doubt,
@@ -53,6 +52,7 @@ _RESERVE = 30.0
 """Seconds a run keeps for the call that is under way and for settling it."""
 
 _UNPROCESSED_TRIES = 3
+_QUERIES_AT_ONCE = 8
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 4.0
 
@@ -187,22 +187,30 @@ class MeteringRun:
         group = entries[0].group
         token, taken = self._take(entries)
         records: list[Sendable] = []
-        for entry, item in taken:
-            try:
-                records.append(self._sendable(entry, item))
-            except UnsendableError:
+        for (entry, _), sendable in zip(taken, self._sendables(taken), strict=True):
+            if sendable is None:
                 self._reject(entry.key, token, "unsendable", entry.quantity, doubtful=in_doubt(entry.seal))
+            else:
+                records.append(sendable)
         for request in split_by_size(records):
             self._deliver(group, request, token)
 
-    def _sendable(self, entry: DueEntry, item: Item) -> Sendable:
-        """Raises UnsendableError when the stored data can't be a UsageRecord."""
+    def _sendables(self, taken: Sequence[tuple[DueEntry, Item]]) -> list[Sendable | None]:
+        """What is sent of each, in order; None where the stored data can't be a UsageRecord. Allocations are a query
+        for each record that has some: several are under way at once, or waiting for them would cost the quota."""
+        tagged = sum("tag_sets" in item for _, item in taken)
+        if self.workers == 1 or tagged < 2:
+            return [self._sendable(entry, item) for entry, item in taken]
+        with ThreadPoolExecutor(min(_QUERIES_AT_ONCE, tagged)) as pool:
+            return list(pool.map(self._sendable, *zip(*taken, strict=True)))
+
+    def _sendable(self, entry: DueEntry, item: Item) -> Sendable | None:
         try:
             tagged = int(item.get("tag_sets", {"N": "0"})["N"]) > 0
             wire = wire_record(item, self.store.allocations(entry.key) if tagged else [])
             refuse_at = int(item["refuse_at"]["N"])
-        except (KeyError, ValueError) as error:
-            raise UnsendableError(str(error)) from error
+        except (KeyError, ValueError):
+            return None
         return Sendable(entry.key, item, wire, wire_size(wire), in_doubt(entry.seal), refuse_at)
 
     def _send_unanswered(self) -> None:
