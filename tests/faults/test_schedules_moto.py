@@ -7,6 +7,6 @@ import pytest
 from tests.faults.schedule import run, steps_of
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(12))
 def test_no_schedule_loses_a_unit_or_bills_one_twice_on_moto(moto_dynamodb: Any, seed: int) -> None:
     run(seed, steps_of(seed), lambda: moto_dynamodb)

@@ -1,12 +1,14 @@
 """The lifecycle's use cases on a DynamoDB of choice, with everything around them remembered."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from marketplace import keys
+from marketplace import keys, requests
+from marketplace.clock import iso
 from marketplace.entitlement_rules import Entitlement
 from marketplace.entitlements import Entitlements
 from marketplace.errors import AwsError
@@ -16,11 +18,12 @@ from marketplace.lifecycle import Lifecycle, Outcome
 from marketplace.notifications import LookAgain, Notification, QueueMessage, parsed
 from marketplace.outbox import Outbox
 from marketplace.requests import Requests
-from marketplace.seller_events import SellerBus
+from marketplace.seller_events import SellerBus, stable_id
 from marketplace.subscription import Subscription
 from marketplace.subscription_store import SubscriptionStore
+from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.seller_schemas import check
-from tests.support.tables import Tables
+from tests.support.tables import Tables, create_tables
 
 EVENTS = Path(__file__).resolve().parents[2] / "events"
 
@@ -46,6 +49,16 @@ def notification(name: str) -> Notification:
     """The one notification of a sample event."""
     (record,) = sample(name)
     found = parsed(QueueMessage.from_record(record))
+    assert isinstance(found, Notification)
+    return found
+
+
+def told(title: str, seconds: int, **detail: Any) -> Notification:
+    """An event of AWS Marketplace with a time and details of choice; its id is made of both."""
+    (record,) = sample("eventbridge_license_updated")
+    about = {"id": stable_id(title, seconds, json.dumps(detail)), "time": iso(seconds)}
+    body = {**json.loads(record["body"]), "detail-type": f"{title} - Proposer", **about, "detail": detail}
+    found = parsed(QueueMessage.from_record({**record, "body": json.dumps(body)}))
     assert isinstance(found, Notification)
     return found
 
@@ -106,16 +119,34 @@ class QueueClient:
 
 @dataclass
 class Usage:
-    """The open usage of subscriptions, as the lifecycle sees it: which calls were made."""
+    """The open usage of subscriptions, as the lifecycle sees it: which calls were made, and the deadline that they
+    left it with, None for its regular one. `meanwhile`: what others do before a call takes effect, one for each of the
+    next calls."""
 
     closed: list[tuple[str, int]] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
+    reopened: list[str] = field(default_factory=list)
+    deadlines: dict[str, int | None] = field(default_factory=dict)
+    meanwhile: list[Callable[[], object]] = field(default_factory=list)
 
     def close(self, subscription_id: str, *, deadline: int, now: int) -> None:
+        self._others()
         self.closed.append((subscription_id, deadline))
+        self.deadlines[subscription_id] = deadline
 
     def release(self, subscription_id: str, *, now: int) -> None:
+        self._others()
         self.released.append(subscription_id)
+        self.deadlines[subscription_id] = None
+
+    def reopen(self, subscription_id: str, *, now: int) -> None:
+        self._others()
+        self.reopened.append(subscription_id)
+        self.deadlines[subscription_id] = None
+
+    def _others(self) -> None:
+        if self.meanwhile:
+            self.meanwhile.pop(0)()
 
 
 @dataclass
@@ -134,12 +165,13 @@ class Source:
 
 
 class LifecycleWorld:
-    """`receive` and `look_again` drive it; everything around it is remembered."""
+    """`receive`, `look_again` and `wait` drive it; everything around it is remembered."""
 
     def __init__(self, dynamodb: Any, tables: Tables, **given: Any) -> None:
         self.dynamodb, self.tables = dynamodb, tables
+        self._awaited: list[tuple[int, dict[str, Any]]] = []
         self.time, self.bus, self.sqs, self.usage, self.source = (
-            Timeline(),
+            given.pop("time", None) or Timeline(),
             EventsClient(),
             QueueClient(),
             given.pop("usage", None) or Usage(),
@@ -171,12 +203,40 @@ class LifecycleWorld:
             **given,
         )
 
+    @classmethod
+    def in_memory(cls) -> Self:
+        dynamodb: Any = MemoryDynamoDB()
+        return cls(dynamodb, create_tables(dynamodb))
+
     def receive(self, *names: str) -> list[Outcome]:
         """Receive samples, in this order."""
         return [self.lifecycle.receive(notification(name)) for name in names]
 
     def look_again(self, subscription_id: str, reason: str, **given: Any) -> Outcome:
         return self.lifecycle.look_again(LookAgain(subscription_id=subscription_id, reason=reason, **given))
+
+    def wait(self, until: int) -> None:
+        """Lets the time pass; looks that were asked for are done when they are due. What the queue was sent is taken
+        from it."""
+        while True:
+            now = self.time.seconds
+            self._awaited += [(now + delay, message) for message, delay in self.sqs.sent]
+            self._awaited.sort(key=lambda one: one[0])
+            self.sqs.sent.clear()
+            if not self._awaited or self._awaited[0][0] > until:
+                break
+            due, message = self._awaited.pop(0)
+            self.time.seconds = max(now, due)
+            if message["marketplace_request"] == requests.LOOK_AGAIN:
+                self.lifecycle.look_again(
+                    LookAgain(**{name: value for name, value in message.items() if name != requests.REQUEST})
+                )
+        self.time.seconds = until
+
+    def waiting(self, reason: str) -> list[int]:
+        """When the looks that are on their way for this reason are due."""
+        sent = [(self.time.seconds + delay, message) for message, delay in self.sqs.sent]
+        return sorted(due for due, message in [*self._awaited, *sent] if message.get("reason") == reason)
 
     def subscription(self, subscription_id: str = LICENSED) -> Subscription:
         stored = self.store.read(subscription_id)

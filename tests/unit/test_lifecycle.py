@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from marketplace import keys, requests
-from marketplace.clock import HOUR
+from marketplace.clock import DAY, HOUR
 from marketplace.entitlement_rules import Entitlement
 from marketplace.errors import RefusedError, ThrottledError
 from marketplace.notifications import Notification
@@ -239,6 +239,48 @@ def test_a_closing_subscription_returns_with_a_new_subscription(world: Lifecycle
     found = world.subscription(LEGACY)
     assert (found.status, found.activated_at, found.closing_deadline) == ("active", at("2026-08-20T14:24:24Z"), None)
     assert world.usage.released == [LEGACY, LEGACY]
+
+
+def test_held_usage_is_released_by_whoever_comes_after_a_crash(world: LifecycleWorld) -> None:
+    world.usage.meanwhile = [crashed]
+    with pytest.raises(ThrottledError):
+        world.receive(UPDATED)
+    assert (world.subscription().status, world.usage.released) == ("active", [])
+    world.look_again(LICENSED, requests.CLAIMED)
+    assert world.usage.released == [LICENSED]
+
+
+def test_held_usage_of_a_subscription_long_active_is_not_released_every_day(world: LifecycleWorld) -> None:
+    world.receive(UPDATED)
+    for _ in range(3):
+        world.time.seconds += DAY
+        world.look_again(LICENSED, requests.RECONCILED)
+    assert world.usage.released == [LICENSED]
+    assert world.usage.reopened == [LICENSED] * 3
+
+
+def test_a_subscription_that_others_keep_changing_gives_the_message_back(
+    world: LifecycleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = world.store.write
+
+    def quicker(subscription_id: str, **given: Any) -> bool:
+        return "status" in given["changes"] and write(subscription_id, **given)
+
+    monkeypatch.setattr(world.store, "write", quicker)
+    with pytest.raises(ThrottledError):
+        world.receive(UPDATED)
+    assert world.subscription().status == "active"
+
+
+def test_a_subscription_that_is_deleted_meanwhile_is_left_alone(world: LifecycleWorld) -> None:
+    world.receive(UPDATED)
+    world.usage.meanwhile = [lambda: _clear(world)]
+    assert world.look_again(LICENSED, requests.CLAIMED) == "applied"
+
+
+def crashed() -> None:
+    raise ThrottledError("InternalServerError")
 
 
 def changed(name: str, **changes: Any) -> Notification:

@@ -184,6 +184,16 @@ class TestFutureDatedAgreements:
         found = folded(self.signed(), self.starts)
         assert (found.status, found.activated_at) == ("active", self.starts)
 
+    def test_say_when_they_start_until_they_have(self) -> None:
+        assert state().scheduled_start is None
+        assert folded(self.signed(), self.starts - 1).scheduled_start == self.starts
+        assert folded(self.signed(), self.starts).scheduled_start is None
+
+    def test_start_at_the_first_whole_second(self) -> None:
+        signed = [fact("agreement_created", starts_at_ms=self.starts * 1000 + 1), fact("license_updated", 1)]
+        assert folded(signed, self.starts).scheduled_start == self.starts + 1
+        assert folded(signed, self.starts + 1).activated_at == self.starts + 1
+
     def test_never_start_when_they_were_cancelled_before(self) -> None:
         assert folded([*self.signed(), ended(10)], LATE).status == "ended"
         assert folded([*self.signed(), fact("license_deprovisioned", 10)], LATE).status == "ended"

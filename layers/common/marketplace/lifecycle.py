@@ -2,7 +2,11 @@
 
 Each step may be repeated: a crash after any of them is finished by SQS's next delivery of the message, or by the next
 message about the same subscription. The order is money first: the state with its event for the seller, then open usage,
-then the timer, then what is told and read back.
+then the timers, then what is told and read back.
+
+Messages about one subscription may be handled at the same time. The state is safe from that by its version; usage is
+adjusted until the subscription, read again afterwards, is what the usage was adjusted to. So the last one to adjust it
+sees what every other has written.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -50,6 +54,11 @@ _PENDING_DELAYS = (60, 120, 300, 600, 900, 900, 900)
 _CLOCK_SKEW = 60
 """How far the clocks of two functions, and AWS's, may be apart."""
 _ROUNDS = 10
+_RELEASE_DUE = "release_due"
+"""On a subscription from the write that makes it active until its held usage is released: whatever made it active, and
+whoever crashed in between, the next look at it knows. Once done it costs nothing more."""
+_START_LOOK_AT = "start_look_at"
+"""On a subscription that waits for a scheduled start: when the next look at it comes, in seconds since the epoch."""
 _JOINING = frozenset({requests.REGISTERED, requests.CLAIMED, requests.NOT_SUBSCRIBED, requests.RECONCILED})
 _READING_BACK = frozenset(
     {requests.REGISTERED, requests.NOT_SUBSCRIBED, requests.ENTITLEMENTS_PENDING, requests.RECONCILED}
@@ -69,13 +78,17 @@ type LicenseFinder = Callable[[str], list[str]]
 
 
 class OpenUsage(Protocol):
-    """The usage of a subscription that isn't settled yet. Both calls may be repeated at any time; both raise AwsError.
+    """The usage of a subscription that isn't settled yet. Every call may be repeated at any time and raises AwsError.
 
     `deadline` and `now` are seconds since the epoch.
     """
 
     def close(self, subscription_id: str, *, deadline: int, now: int) -> object:
-        """Makes it due at once, to be sent before the deadline."""
+        """Makes it due at once, to be sent before the deadline, which may be earlier or later than one before."""
+
+    def reopen(self, subscription_id: str, *, now: int) -> object:
+        """Gives all of it its regular deadlines back; held usage stays held. For an active subscription, whose usage a
+        closing that is over by now may have left with a deadline."""
 
     def release(self, subscription_id: str, *, now: int) -> object:
         """Makes held usage due again and gives all of it its regular deadlines back."""
@@ -142,15 +155,18 @@ class Lifecycle:
         if standing is None:
             return "unknown_subscription"
         release = self._refused_before_activation(request, standing)
-        self._look_after_usage(standing, release=release)
+        standing = self._look_after_usage(standing, release=release)
+        self._set_timers(standing)
         self._outbox.publish(request.subscription_id)
         if request.reason == requests.NOT_SUBSCRIBED and not release:
             self._queue.reconcile(request.subscription_id)
         if request.reason == requests.REGISTERED and standing.state.status not in {"active", "closing"}:
             self._queue.reconcile(request.subscription_id, delay_seconds=_RECONCILE_DELAY)
-        if request.reason not in _READING_BACK:
+        active = standing.state.status == "active"
+        started = request.reason == requests.START_TIMER and active
+        if request.reason not in _READING_BACK and not started:
             return "applied"
-        expected = request.reason == requests.ENTITLEMENTS_PENDING and standing.state.status == "active"
+        expected = started or (request.reason == requests.ENTITLEMENTS_PENDING and active)
         return self._read_back(request.subscription_id, attempt=request.attempt if expected else None)
 
     def _of_subscription(self, notification: Notification, identity: Identity) -> Outcome:
@@ -230,7 +246,8 @@ class Lifecycle:
         if standing is None:
             return "waiting"  # whoever makes the join reads this notification, which is kept by now
         may_activate = notification.kind in ACTIVATING or notification.kind == "agreement_created"
-        self._look_after_usage(standing, release=may_activate)
+        standing = self._look_after_usage(standing, release=may_activate)
+        self._set_timers(standing)
         self._outbox.publish(subscription_id)
         if notification.kind not in CHANGES_ENTITLEMENTS:
             return "applied"
@@ -270,25 +287,66 @@ class Lifecycle:
             self._store.write(subscription_id, read=read, changes=changes, defaults=defaults, events=events)
         raise ThrottledError("SubscriptionInUse", "others kept changing it at the same time")
 
-    def _look_after_usage(self, standing: _Standing, *, release: bool) -> None:
+    def _look_after_usage(self, standing: _Standing, *, release: bool) -> _Standing:
+        """Adjusts the usage to the state, and again to the state that is stored by then, until they are the same.
+        Answers what it was adjusted to. `release`: held usage too, if the subscription is active."""
+        subscription_id = standing.stored.subscription.id
+        for _ in range(_ROUNDS):
+            self._adjust_usage(standing, release=release)
+            current = self._apply(subscription_id, None, [])
+            if current is None or (_deadlines(current) == _deadlines(standing) and not _release_due(current)):
+                return standing
+            standing = current
+        raise ThrottledError("SubscriptionInUse", "others kept changing it at the same time")
+
+    def _adjust_usage(self, standing: _Standing, *, release: bool) -> None:
         subscription_id, state = standing.stored.subscription.id, standing.state
         now = epoch(self._clock())
         match state.status:
+            case "active" if _release_due(standing):
+                self._usage.release(subscription_id, now=now)
+                # Only if nobody has changed it since it was read: a newer activation has a release of its own due.
+                self._store.write(subscription_id, read=standing.stored, changes={_RELEASE_DUE: None}, defaults={})
             case "active" if release:
                 self._usage.release(subscription_id, now=now)
+            case "active":
+                self._usage.reopen(subscription_id, now=now)
             case "closing" | "ended" if state.closing_deadline is not None:
                 self._usage.close(subscription_id, deadline=state.closing_deadline, now=now)
-                if state.status == "closing":
-                    self._set_timer(subscription_id, state, now)
             case _:
                 pass
 
-    def _set_timer(self, subscription_id: str, state: State, now: int) -> None:
+    def _set_timers(self, standing: _Standing) -> None:
+        if standing.state.status == "closing":
+            self._set_closing_timer(standing.stored.subscription.id, standing.state)
+        if standing.state.scheduled_start is not None and standing.state.status != "active":
+            self._set_start_timer(standing, standing.state.scheduled_start)
+
+    def _set_closing_timer(self, subscription_id: str, state: State) -> None:
         """The next look at a closing subscription: soon after it began, then until its deadline."""
+        now = epoch(self._clock())
         until_deadline = (state.closing_deadline or now) - now + 1
         begun = now - (state.changed_at or now) >= _FIRST_TIMER
         delay = requests.MAX_DELAY_SECONDS if begun else _FIRST_TIMER
         self._queue.look_again(subscription_id, requests.CLOSING_TIMER, delay_seconds=min(delay, until_deadline))
+
+    def _set_start_timer(self, standing: _Standing, starts_at: int) -> None:
+        """The next look at a subscription that isn't active and will be at `starts_at`. SQS holds nothing back for
+        longer than 15 minutes, so looks follow one another, each asking for the next, however far the start is: nothing
+        else looks at an ended subscription.
+
+        Any look, and any message, asks for the next one unless one is on its way, as the subscription itself says. So
+        there is one such chain however many messages come, two that a crash or a repetition of SQS made join at their
+        next look, and one that was lost is begun again by whatever comes next. A look that comes a little early by this
+        clock asks again rather than none.
+        """
+        now = epoch(self._clock())
+        if now + _CLOCK_SKEW < standing.stored.values.get(_START_LOOK_AT, 0) <= starts_at:
+            return
+        subscription_id, delay = standing.stored.subscription.id, min(starts_at - now, requests.MAX_DELAY_SECONDS)
+        self._queue.look_again(subscription_id, requests.START_TIMER, delay_seconds=delay)
+        # Asked first, for a look too many is harmless and one too few is not; so is another writer in between.
+        self._store.write(subscription_id, read=standing.stored, changes={_START_LOOK_AT: now + delay}, defaults={})
 
     def _refused_before_activation(self, request: LookAgain, standing: _Standing) -> bool:
         """Whether usage that AWS refused with CustomerNotSubscribed was sent before the activation was heard of. What
@@ -360,7 +418,20 @@ def state_changes(
     }
     if state.free_trial is not None:
         changes["free_trial"] = state.free_trial
+    if state.scheduled_start is None:
+        changes[_START_LOOK_AT] = None
+    if state.status == "active" and (read is None or read.subscription.status != "active"):
+        changes[_RELEASE_DUE] = True
     return changes
+
+
+def _deadlines(standing: _Standing) -> tuple[Status, int | None]:
+    """The part of a subscription that its usage is adjusted to."""
+    return standing.state.status, standing.state.closing_deadline
+
+
+def _release_due(standing: _Standing) -> bool:
+    return standing.state.status == "active" and _RELEASE_DUE in standing.stored.values
 
 
 def _any_activation(history: Sequence[Fact], known: Sequence[Fact]) -> bool:

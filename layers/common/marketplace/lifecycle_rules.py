@@ -134,6 +134,13 @@ class State:
     successors: list[str] = field(default_factory=list)
     deprovisioned: bool = False
 
+    @property
+    def scheduled_start(self) -> int | None:
+        """When the scheduled activation comes about; nothing but the passing of time is needed for it."""
+        if self.scheduled is None:
+            return None
+        return _second_after(self.starts[self.scheduled.agreement_id or ""])
+
 
 def merged(known: Sequence[Fact], news: Iterable[Fact]) -> list[Fact]:
     """The facts in their order, each once; what is known already stays as it is."""

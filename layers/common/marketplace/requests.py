@@ -20,6 +20,7 @@ REGISTERED = "registered"
 CLAIMED = "claimed"
 NOT_SUBSCRIBED = "not_subscribed"
 CLOSING_TIMER = "closing_timer"
+START_TIMER = "start_timer"
 ENTITLEMENTS_PENDING = "entitlements_pending"
 RECONCILED = "reconciled"
 
@@ -45,7 +46,7 @@ class Requests:
         attempt: int = 0,
     ) -> None:
         """Has the subscription looked at: waiting events joined, entitlements read back, held usage released when it
-        may be, an overdue end written down, unpublished events published. Asking twice is harmless.
+        may be, an overdue end or start written down, unpublished events published. Asking twice is harmless.
 
         reason: one of this module's words. since: with NOT_SUBSCRIBED, when the refused attempt was sent (seconds
         since the epoch). agreement_id: with REGISTERED, the agreement that ResolveCustomer named. delay_seconds: how
