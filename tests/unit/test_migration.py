@@ -1,11 +1,12 @@
 """Moving a legacy customer to a licence: every hour belongs to one of the two."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from marketplace import keys, migration
-from marketplace.clock import HOUR
+from marketplace import keys, migration, requests
+from marketplace.clock import DAY, HOUR
 from marketplace.migration import NOTICE, Cutover, Migration, MigrationRefusedError, next_boundary
 from tests.support.lifecycle_world import LEGACY, LICENSED, LifecycleWorld, at, notification
 from tests.support.tables import Tables
@@ -27,12 +28,16 @@ def world(moto_dynamodb: Any, moto_tables: Tables) -> LifecycleWorld:
 
 @pytest.fixture
 def moving(world: LifecycleWorld) -> Migration:
+    return migration_of(world)
+
+
+def migration_of(world: LifecycleWorld, sleep: Callable[[float], None] = lambda _: None) -> Migration:
     return Migration(
         client=world.dynamodb,
         table=world.tables.subscriptions,
         usage_table=world.tables.usage,
         clock=world.time.now,
-        sleep=lambda _: None,
+        sleep=sleep,
         jitter=lambda: 0.0,
     )
 
@@ -79,10 +84,41 @@ def test_the_lifecycle_leaves_a_migration_alone(world: LifecycleWorld, moving: M
     assert world.subscription(LICENSED).migrated_from == LEGACY
 
 
-def test_usage_in_hours_of_the_other_refuses(world: LifecycleWorld, moving: Migration) -> None:
-    book(world, LICENSED, at("2026-08-20T15:00:00Z"))
+def test_the_lifecycle_leaves_a_hold_alone(world: LifecycleWorld) -> None:
+    taking_usage: list[bool] = []
+
+    def receive_meanwhile(_: float) -> None:
+        world.receive("eventbridge_license_updated", "eventbridge_purchase_agreement_created_renewal")
+        world.look_again(LICENSED, requests.RECONCILED)
+        taking_usage.append(world.subscription(LICENSED).activated_at is not None)
+
+    migration_of(world, receive_meanwhile).migrate(LEGACY, LICENSED)
+    assert taking_usage == [False]
+    assert world.subscription(LICENSED).activated_at is not None
+
+
+@pytest.mark.parametrize("hour", ["2026-08-19T14:00:00Z", "2026-08-20T14:00:00Z", "2026-08-20T15:00:00Z"])
+def test_usage_in_hours_of_the_other_refuses(world: LifecycleWorld, moving: Migration, hour: str) -> None:
+    book(world, LICENSED, at(hour))
     with pytest.raises(MigrationRefusedError, match="legacy customer's"):
         moving.migrate(LEGACY, LICENSED)
+
+
+@pytest.mark.parametrize("term_end", [None, NOW - 400 * DAY, NOW + 400 * DAY])
+def test_usage_that_the_licences_contract_included_refuses(
+    world: LifecycleWorld, moving: Migration, term_end: int | None
+) -> None:
+    """In whatever term, and however long ago: its metering record may never have been."""
+    key = keys.included(LICENSED, "emails", term_end)
+    world.dynamodb.put_item(TableName=world.tables.usage, Item=key.item())
+    with pytest.raises(MigrationRefusedError, match="once more"):
+        moving.migrate(LEGACY, LICENSED)
+
+
+def test_usage_that_the_customers_contract_included_does_not(world: LifecycleWorld, moving: Migration) -> None:
+    key = keys.included(LEGACY, "emails", NOW + 400 * DAY)
+    world.dynamodb.put_item(TableName=world.tables.usage, Item=key.item())
+    assert moving.migrate(LEGACY, LICENSED).at == CUTOVER
 
 
 def test_usage_that_is_booked_ahead_refuses(world: LifecycleWorld, moving: Migration) -> None:
@@ -124,9 +160,11 @@ def test_one_customer_moves_once(world: LifecycleWorld, moving: Migration) -> No
 
 def test_the_command_says_when(world: LifecycleWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(migration, "utc_now", world.time.now)
+    monkeypatch.setattr(migration, "IN_FLIGHT", 0)
     tables = ["--table", world.tables.subscriptions, "--usage-table", world.tables.usage]
     shown: list[str] = []
     assert migration.main([*tables, "--legacy", LEGACY, "--license", LICENSED], shown.append) == 0
-    assert "from 2026-08-20T16:00:00Z on" in shown[0]
+    assert shown[0].startswith("usage requests that are running are waited for")
+    assert "from 2026-08-20T16:00:00Z on" in shown[1]
     assert migration.main([*tables, "--legacy", LICENSED, "--license", LEGACY], shown.append) == 1
-    assert shown[1].startswith("refused: ")
+    assert shown[-1].startswith("refused: ")

@@ -24,7 +24,9 @@ class Subscription:
 
     `activated_at` is the event time from which AWS meters; `closing_deadline` the moment after which it no longer does,
     set while `status` is closing or ended. `cutover_at` is the hour from which usage is billed to the licence
-    `migrated_to` and no longer to the legacy customer `migrated_from`; both hold it.
+    `migrated_to` and no longer to the legacy customer `migrated_from`; both hold it. While `usage_hold` stands, a
+    migration is finding out whether the licence has usage: read from the table, the subscription has no `activated_at`
+    then, so that it takes none.
     """
 
     id: str
@@ -46,6 +48,7 @@ class Subscription:
     migrated_to: str | None = None
     migrated_from: str | None = None
     cutover_at: int | None = None
+    usage_hold: str | None = None
     version: int = 0
 
     @property
@@ -79,4 +82,6 @@ class Subscription:
     def from_values(cls, values: Mapping[str, Any]) -> Self:
         known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
         known["agreement_ids"] = tuple(known.get("agreement_ids", ()))
+        if "usage_hold" in known:
+            known["activated_at"] = None
         return cls(**known)
