@@ -164,13 +164,13 @@ MUTANTS = (
     ),
     Mutant(
         "what is left loses its doubt",
-        "metering",
+        "metering_settlement",
         "            if not record.doubtful:\n                self.store.change_if(record.key, token,",
         "            if True:\n                self.store.change_if(record.key, token,",
     ),
     Mutant(
         "an outcome ends every doubt",
-        "metering",
+        "metering_settlement",
         "return token if doubtful else cleared(token)",
         "return cleared(token)",
     ),
@@ -183,8 +183,21 @@ MUTANTS = (
         "            self._suspects",
     ),
     Mutant(
+        "a conflict is written down last",
+        "metering_settlement",
+        "        self._settle_metered(accepted, now)\n        held: list[Sendable] = []\n",
+        "        held: list[Sendable] = []\n",
+        (
+            "        now = epoch(self.clock())\n        to_announce = [\n            (record.key, item)\n",
+            "        now = epoch(self.clock())\n"
+            "        first = [(r, o) for r, o in outcomes if isinstance(o, Metered) and not o.earlier]\n"
+            "        self._settle_metered(first, now)\n"
+            "        to_announce = [\n            (record.key, item)\n",
+        ),
+    ),
+    Mutant(
         "a loss leaves the index before it is told",
-        "metering",
+        "metering_settlement",
         "        self.bus.publish([_event(key, item) for key, item in decided])\n",
         "        for key, item in decided:\n"
         '            self.store.change_if(key, item["seal"]["S"], {}, settled=True)\n'
@@ -192,7 +205,7 @@ MUTANTS = (
     ),
     Mutant(
         "what is left is told by an id of its own each time",
-        "metering",
+        "metering_settlement",
         'id=stable_id(values["state"], key.pk, key.sk),',
         'id=stable_id(values["state"], key.pk, key.sk, str(id(item))),',
     ),
@@ -280,7 +293,7 @@ MUTANTS = (
     ),
     Mutant(
         "usage is written off by a deadline that has moved",
-        "metering",
+        "metering_settlement",
         'int(item["quantity"]["N"]), refused_by=now)',
         'int(item["quantity"]["N"]))',
     ),
