@@ -42,6 +42,7 @@ def record_ours(around: Surroundings, records: list[dict[str, Any]]) -> None:
         clock=lambda: datetime.fromtimestamp(NOW, UTC),
         seal_delay=240,
         sleep=time.sleep,
+        monotonic=time.monotonic,
     )
     for start in range(0, len(records), 500):
         for result in recorder.record(records[start : start + 500]):

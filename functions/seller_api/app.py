@@ -63,6 +63,7 @@ def routes() -> SellerRoutes:
             clock=utc_now,
             seal_delay=settings.seal_delay_minutes * MINUTE,
             sleep=time.sleep,
+            monotonic=time.monotonic,
             terms=ContractTerms(
                 dynamodb,
                 table=table,

@@ -101,6 +101,7 @@ def report(place: Place, records: list[dict[str, Any]], gate: Connection) -> Non
         clock=place.clock,
         seal_delay=SEAL_DELAY,
         sleep=_no_sleep,
+        monotonic=time.monotonic,
         parallel=1,
     )
     let_through(gate, "answered", recorder.record(records))

@@ -181,6 +181,7 @@ class World:
             clock=self.time.now,
             seal_delay=SEAL_DELAY,
             sleep=self.time.sleep,
+            monotonic=self.time.monotonic,
             jitter=lambda: 0.5,
             parallel=1,
             terms=ContractTerms(

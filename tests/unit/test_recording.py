@@ -619,6 +619,20 @@ def test_a_conflict_that_persists_is_answered_busy_and_nothing_is_counted(world:
     assert statuses(world.report_all(records)) == ["recorded"] * 2
 
 
+def test_a_request_waits_for_others_only_as_long_as_its_answer_is_waited_for(world: World, calls: Calls) -> None:
+    """API Gateway gives up after 30 seconds, and the caller would hear of none of its records."""
+    buyer = world.subscribe()
+    for hour in range(8):
+        world.time.to(NOON + hour * HOUR)
+        world.report(buyer, 1)
+    records = [world.usage(buyer, 1, at=NOON + hour * HOUR) for hour in range(8) for _ in range(60)]
+    calls.fail("transact_write_items", conflicting, times=None)
+    began = world.time.monotonic()
+    results = world.report_all(records)
+    assert {result["reason"] for result in results} == {"busy"}
+    assert world.time.monotonic() - began < 17
+
+
 def test_a_known_record_does_not_hold_up_its_neighbours(world: World) -> None:
     buyer = world.subscribe()
     world.report(buyer, 1, id="known")

@@ -3,10 +3,11 @@
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Protocol
 
+from marketplace.backoff import pause
 from marketplace.clock import Clock, epoch, hour_of, iso
 from marketplace.errors import UnavailableError
 from marketplace.identity import LicenseIdentity
@@ -29,7 +30,10 @@ from marketplace.usage_store import MAX_ACTIONS, Booked, Booking, Job, NotBooked
 type Result = dict[str, object]
 
 _ATTEMPTS = 10
-_BACKOFF = 0.02
+_FIRST_PAUSE = 0.02
+_LONGEST_PAUSE = 1.0
+_PATIENCE = 15.0
+"""Seconds from a request's beginning after which it waits for no other writer any more: API Gateway waits for 30."""
 _PARALLEL = 4
 
 _NOT_ACTIVE = Rejection(
@@ -120,20 +124,30 @@ class _Entry:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """One request under way: the moment it is of, when it stops waiting (monotonic), and its results by place."""
+
+    now: int
+    wait_until: float
+    results: dict[int, Result] = field(default_factory=dict)
+
+
 type _Bundle = list[list[_Entry]]
 """Groups of entries that are booked together; each group has one metering record."""
 
 
 @dataclass(slots=True)
 class UsageRecorder:
-    """Records usage. `sleep` and `jitter` (0 to 1) are what a retry waits with; without `terms` all usage is
-    metered."""
+    """Records usage. `sleep`, `monotonic` (seconds) and `jitter` (0 to 1) are what a retry waits with; without `terms`
+    all usage is metered."""
 
     store: UsageStore
     subscriptions: Subscriptions
     clock: Clock
     seal_delay: int
     sleep: Callable[[float], None]
+    monotonic: Callable[[], float]
     jitter: Callable[[], float] = random.random
     parallel: int = _PARALLEL
     terms: Terms | None = None
@@ -144,13 +158,13 @@ class UsageRecorder:
 
         Raises marketplace.errors.AwsError when the subscriptions can't be read; nothing is recorded then.
         """
-        now = epoch(self.clock())
-        results: dict[int, Result] = {}
-        reports, entries, repeated = self._accepted(records, now, results)
+        request = _Request(epoch(self.clock()), self.monotonic() + _PATIENCE)
+        results = request.results
+        reports, entries, repeated = self._accepted(records, request.now, results)
         if validate:
             self._predict(entries, results)
         else:
-            self._book_all(entries, now, results)
+            self._book_all(entries, request)
         self._recognise(reports, results)
         for index, original in repeated:
             results[index] = _repetition(parsed(records[index]), parsed(records[original]), results[original])
@@ -250,19 +264,19 @@ class UsageRecorder:
             for entry in chain.from_iterable(bundle):
                 results[entry.index] = _recorded(entry, untagged=False, included=_predicted_part(entry, used))
 
-    def _book_all(self, entries: Sequence[_Entry], now: int, results: dict[int, Result]) -> None:
-        lanes = _lanes(self._bundles(_groups(entries, results)))
+    def _book_all(self, entries: Sequence[_Entry], request: _Request) -> None:
+        lanes = _lanes(self._bundles(_groups(entries, request.results)))
         if self.parallel == 1 or len(lanes) < 2:
             for lane in lanes:
-                self._book_lane(lane, now, results)
+                self._book_lane(lane, request)
             return
         with ThreadPoolExecutor(min(self.parallel, len(lanes))) as pool:
-            for done in [pool.submit(self._book_lane, lane, now, results) for lane in lanes]:
+            for done in [pool.submit(self._book_lane, lane, request) for lane in lanes]:
                 done.result()
 
-    def _book_lane(self, lane: Sequence[_Bundle], now: int, results: dict[int, Result]) -> None:
+    def _book_lane(self, lane: Sequence[_Bundle], request: _Request) -> None:
         for bundle in lane:
-            self._book_bundle(bundle, now, results)
+            self._book_bundle(bundle, request)
 
     def _bundles(self, groups: Sequence[list[_Entry]]) -> list[_Bundle]:
         """Small groups together as far as one transaction goes; a group that needs several stands alone."""
@@ -277,32 +291,32 @@ class UsageRecorder:
             room -= needed
         return bundles
 
-    def _book_bundle(self, bundle: _Bundle, now: int, results: dict[int, Result]) -> None:
+    def _book_bundle(self, bundle: _Bundle, request: _Request) -> None:
         """Books groups in one transaction; those that something stands in the way of go on by themselves."""
         pending = list(bundle)
         while len(pending) > 1:
             try:
-                outcomes = self.store.book([self._job(group, now) for group in pending], now)
+                outcomes = self.store.book([self._job(group, request.now) for group in pending], request.now)
             except UnavailableError:
                 for group in pending:
-                    _reject_all(group, _UNAVAILABLE, results)
+                    _reject_all(group, _UNAVAILABLE, request.results)
                 return
             alone: list[list[_Entry]] = []
             together: list[list[_Entry]] = []
             for group, outcome in zip(pending, outcomes, strict=True):
                 if isinstance(outcome, Booked):
-                    _answer(group, outcome, results)
+                    _answer(group, outcome, request.results)
                     continue
-                left = _without_known(group, outcome, results)
+                left = _without_known(group, outcome, request.results)
                 if left:
                     (together if outcome.obstacle is None else alone).append(left)
             for group in alone:
-                self._book(group, now, results)
+                self._book(group, request)
             pending = together
         for group in pending:
-            self._book(group, now, results)
+            self._book(group, request)
 
-    def _book(self, group: Sequence[_Entry], now: int, results: dict[int, Result]) -> None:
+    def _book(self, group: Sequence[_Entry], request: _Request) -> None:
         """Books entries of one metering record; those that find it sealed or full move on, each to its next hour."""
         waiting = [list(group)]
         while waiting:
@@ -311,35 +325,37 @@ class UsageRecorder:
             if room < len(entries):
                 waiting.append(entries[room:])
             moved: dict[tuple[str, int], list[_Entry]] = {}
-            for entry in self._book_chunk(entries[:room], now, results):
+            for entry in self._book_chunk(entries[:room], request):
                 moved.setdefault(entry.place, []).append(entry)
             waiting += moved.values()
 
-    def _book_chunk(self, chunk: list[_Entry], now: int, results: dict[int, Result]) -> list[_Entry]:
+    def _book_chunk(self, chunk: list[_Entry], request: _Request) -> list[_Entry]:
         """Books the chunk; returns the entries that are to be tried again at the hour they now name."""
         for attempt in range(_ATTEMPTS):
             try:
-                (outcome,) = self.store.book([self._job(chunk, now)], now)
+                (outcome,) = self.store.book([self._job(chunk, request.now)], request.now)
             except UnavailableError:
-                return _reject_all(chunk, _UNAVAILABLE, results)
+                return _reject_all(chunk, _UNAVAILABLE, request.results)
             if isinstance(outcome, Booked):
-                _answer(chunk, outcome, results)
+                _answer(chunk, outcome, request.results)
                 return []
-            chunk = _without_known(chunk, outcome, results)
+            chunk = _without_known(chunk, outcome, request.results)
             if not chunk:
                 return []
             if outcome.obstacle == "full" and len(chunk) > 1:
-                return self._halves(chunk, now, results)
+                return self._halves(chunk, request)
             if outcome.obstacle in {"sealed", "full"}:
-                return _at_next_hour(chunk, results)
+                return _at_next_hour(chunk, request.results)
             if outcome.obstacle is not None:
-                self.sleep(_BACKOFF * 2**attempt * self.jitter())
-        return _reject_all(chunk, _BUSY, results)
+                if self.monotonic() >= request.wait_until:
+                    break
+                self.sleep(pause(attempt, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE, jitter=self.jitter()))
+        return _reject_all(chunk, _BUSY, request.results)
 
-    def _halves(self, chunk: list[_Entry], now: int, results: dict[int, Result]) -> list[_Entry]:
+    def _halves(self, chunk: list[_Entry], request: _Request) -> list[_Entry]:
         middle = len(chunk) // 2
         for half in (chunk[:middle], chunk[middle:]):
-            self._book(half, now, results)
+            self._book(half, request)
         return []
 
     def _job(self, group: Sequence[_Entry], now: int) -> Job:
