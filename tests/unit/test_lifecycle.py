@@ -259,6 +259,29 @@ def test_held_usage_of_a_subscription_long_active_is_not_released_every_day(worl
     assert world.usage.reopened == [LICENSED] * 3
 
 
+def test_a_release_is_followed_by_one_look_that_reopens(world: LifecycleWorld) -> None:
+    world.receive(UPDATED)
+    assert world.waiting(requests.CLOSING_TIMER) == [world.time.seconds + 60]
+    for _ in range(3):
+        world.wait(world.time.seconds + DAY)
+    assert world.usage.released == [LICENSED]
+    assert world.usage.reopened[0] == LICENSED
+    assert world.waiting(requests.CLOSING_TIMER) == []
+
+
+def test_the_look_after_a_release_is_asked_for_until_the_queue_has_taken_it(
+    world: LifecycleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(world.queue, "look_again", lambda *_, **__: crashed())
+        with pytest.raises(ThrottledError):
+            world.receive(UPDATED)
+    assert world.subscription().status == "active"
+    assert world.waiting(requests.CLOSING_TIMER) == []
+    world.look_again(LICENSED, requests.CLAIMED)
+    assert world.waiting(requests.CLOSING_TIMER) == [world.time.seconds + 60]
+
+
 def test_a_subscription_that_others_keep_changing_gives_the_message_back(
     world: LifecycleWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:

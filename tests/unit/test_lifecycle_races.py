@@ -12,6 +12,7 @@ import pytest
 
 from marketplace import requests
 from marketplace.clock import HOUR, iso
+from marketplace.entitlement_rules import Entitlement
 from marketplace.errors import ThrottledError
 from marketplace.notifications import Notification
 from marketplace.subscription import Subscription
@@ -305,3 +306,80 @@ def test_usage_is_taken_again_from_the_start_of_a_renewal_that_comes_after_the_e
     seller.run(starts_at + 3 * HOUR)
     assert seller.states() == {"metered"}
     assert seller.world.billed() == {(seller.buyer, "api_calls"): 111}
+
+
+class BeforeBooking:
+    """DynamoDB for a request that reports usage; `others` happens once the request has read everything it goes by, and
+    before it writes."""
+
+    def __init__(self, dynamodb: Any, others: Callable[[], object]) -> None:
+        self._dynamodb = dynamodb
+        self._others = [others]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dynamodb, name)
+
+    def transact_write_items(self, **request: Any) -> Any:
+        while self._others:
+            self._others.pop()()
+        return self._dynamodb.transact_write_items(**request)
+
+
+@pytest.mark.parametrize("crash", [None, "release", "request", "done"])
+def test_usage_booked_for_a_closing_that_was_over_just_then_is_billed_as_ever(
+    seller: Seller, monkeypatch: pytest.MonkeyPatch, crash: str | None
+) -> None:
+    """The next closing timer comes when the deadline is over, and AWS names the entitlements at once, so only the look
+    that the return asks for comes before metering writes off what has the closing's deadline."""
+    seller.side.source.granted[seller.buyer] = [Entitlement(dimension="seats", value_type="integer", value=25)]
+    seller.hear("Purchase Agreement Ended", "agmt-1", status="EXPIRED")
+    deadline = seller.side.subscription(seller.buyer).closing_deadline
+    assert deadline is not None
+    seller.run(deadline - 5 * MINUTE)
+    back = seller.event("License Updated", seller.world.time.seconds(), "agmt-2")
+
+    def returning() -> None:
+        if crash is None:
+            seller.receive(back)
+            return
+        with monkeypatch.context() as patched:
+            seller.usage.crashes = int(crash == "release")
+            if crash == "request":
+                patched.setattr(seller.side.queue, "look_again", _crashing)
+            if crash == "done":
+                patched.setattr(seller.side.store, "write", _crashing_when_released(seller.side.store.write))
+            with pytest.raises(ThrottledError):
+                seller.receive(back)
+        assert "release_due" in seller.side.attributes(seller.buyer)
+
+    seller.world.wrap = lambda client: BeforeBooking(client, returning)
+    assert seller.report(1)["status"] == "recorded"
+    seller.world.wrap = lambda client: client
+    assert seller.status() == "active"
+    assert deadline in {record["refuse_at"] for record in seller.world.stored("open")}
+    if crash is not None:
+        seller.side.wait(seller.world.time.seconds() + 30)
+        seller.receive(back)
+    seller.side.wait(deadline)
+    assert seller.side.waiting(requests.CLOSING_TIMER) == [deadline + 1]
+    assert "release_due" not in seller.side.attributes(seller.buyer)
+    seller.world.meter()
+    seller.run(NOON + 6 * HOUR)
+    assert seller.side.waiting(requests.CLOSING_TIMER) == []
+    assert seller.states() == {"metered"}
+    assert seller.world.billed() == {(seller.buyer, "api_calls"): 111}
+
+
+def _crashing(*_: Any, **__: Any) -> None:
+    raise ThrottledError("Throttling")
+
+
+def _crashing_when_released(write: Callable[..., bool]) -> Callable[..., bool]:
+    """The store's `write`, which fails when it is to take down that the release is done."""
+
+    def crashing(subscription_id: str, **given: Any) -> bool:
+        if given["changes"] == {"release_due": None}:
+            raise ThrottledError("InternalServerError")
+        return write(subscription_id, **given)
+
+    return crashing

@@ -1,5 +1,6 @@
 """The fold: what each fact does, and that no order or repetition of facts makes a difference."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from marketplace.notifications import Kind
 from tests.support.lifecycle_world import at, notification
 
 NOON = at("2026-08-20T12:00:00Z")
-FIRST, SECOND = "agmt-first", "agmt-second"
+FIRST, SECOND, THIRD = "agmt-first", "agmt-second", "agmt-third"
 LATE = NOON + 400 * DAY
 
 
@@ -209,6 +210,91 @@ class TestFutureDatedAgreements:
         assert (found.status, found.activated_at) == ("active", self.starts)
 
 
+class TestSeveralAgreementsSignedAhead:
+    """What is said of one agreement leaves the activations that the others wait for as they are."""
+
+    second_starts, third_starts = NOON + DAY, NOON + 2 * DAY
+
+    def signed(self, agreement_id: str, minutes: float, starts: int, intent: str = "NEW") -> list[Fact]:
+        about = {"agreement_id": agreement_id, "id": f"created-{agreement_id}", "intent": intent}
+        return [fact("agreement_created", minutes, starts_at_ms=starts * 1000, **about), self.updated(agreement_id, 9)]
+
+    def updated(self, agreement_id: str, minutes: float, **given: Any) -> Fact:
+        return fact(
+            "license_updated", minutes, **{"agreement_id": agreement_id, "id": f"updated-{agreement_id}", **given}
+        )
+
+    def both(self) -> list[Fact]:
+        second, third = self.signed(SECOND, 6, self.second_starts), self.signed(THIRD, 7, self.third_starts)
+        return [fact("license_updated"), *second, *third]
+
+    @pytest.mark.parametrize("intent", ["NEW", "RENEW"])
+    @pytest.mark.parametrize("ended_at", [20, 1439, 1441, 1500])
+    @pytest.mark.parametrize("last", ["said of the current agreement", "said of the renewal"])
+    def test_a_change_of_the_current_agreement_leaves_the_renewal_scheduled(
+        self, intent: str, ended_at: int, last: str
+    ) -> None:
+        created, scheduled = self.signed(SECOND, 5, self.second_starts, intent)
+        changed = fact("license_updated", 12)
+        start = [fact("agreement_created", -1), fact("license_updated"), created]
+        told = [scheduled, changed] if last == "said of the current agreement" else [changed, scheduled]
+        facts = [*start, *told, ended(ended_at, "EXPIRED")]
+        assert folded([*start, *told], NOON + HOUR).scheduled_start == self.second_starts
+        found = folded(facts, self.second_starts)
+        assert (found.status, found.current_agreement_id) == ("active", SECOND)
+        arrived: list[Fact] = []
+        for one in facts:
+            arrived = compacted(merged(arrived, [one]), self.second_starts)
+        assert folded(arrived, LATE) == folded(facts, LATE)
+        assert folded(facts, LATE).status == "active"
+
+    def test_the_soonest_start_comes_next(self) -> None:
+        assert folded(self.both(), self.second_starts - 1).scheduled_start == self.second_starts
+        assert folded(self.both(), self.second_starts).scheduled_start == self.third_starts
+        assert folded(self.both(), self.third_starts).scheduled_start is None
+
+    def test_each_is_current_from_its_own_start(self) -> None:
+        for moment, current in (
+            (self.second_starts - 1, FIRST),
+            (self.second_starts, SECOND),
+            (self.third_starts, THIRD),
+        ):
+            assert folded(self.both(), moment).current_agreement_id == current
+
+    def test_the_one_that_was_told_of_last_is_current_when_they_start_at_once(self) -> None:
+        for third_told, current in ((9.5, THIRD), (8, SECOND)):
+            created, _ = self.signed(THIRD, 7, self.second_starts)
+            facts = [*self.signed(SECOND, 6, self.second_starts), created, self.updated(THIRD, third_told)]
+            assert folded(facts, self.second_starts).current_agreement_id == current
+
+    def test_the_cancellation_of_one_leaves_the_other(self) -> None:
+        called_off = ended(20, agreement_id=SECOND, id="called off")
+        facts = [*self.both(), called_off, ended(30, "EXPIRED")]
+        assert folded(facts, self.second_starts).status == "ended"
+        assert folded(facts, self.second_starts).scheduled_start == self.third_starts
+        found = folded(facts, self.third_starts)
+        assert (found.status, found.current_agreement_id) == ("active", THIRD)
+
+    def test_an_end_that_another_agreement_follows_leaves_both(self) -> None:
+        renewed = ended(20, "RENEWED", agreement_id=SECOND, id="renewed")
+        assert folded([*self.both(), renewed], NOON + HOUR).scheduled_start == self.second_starts
+
+    def test_a_deprovisioned_licence_waits_for_none_of_them(self) -> None:
+        found = folded([*self.both(), fact("license_deprovisioned", 30)], LATE)
+        assert (found.status, found.scheduled_start) == ("ended", None)
+
+    def test_each_that_starts_after_a_closing_has_run_out_is_a_new_activation(self) -> None:
+        over = [ended(20, "EXPIRED"), ended(1500, agreement_id=SECOND, id="second is over")]
+        found = folded([*self.both(), *over], LATE)
+        assert (found.status, found.activated_at) == ("active", self.third_starts)
+
+    def test_no_order_of_arrival_makes_a_difference(self) -> None:
+        facts = [*self.both(), fact("license_updated", 12), ended(30, "EXPIRED")]
+        for moment in (NOON + HOUR, self.second_starts, LATE):
+            expected = folded(facts, moment)
+            assert all(folded(order, moment) == expected for order in itertools.permutations(facts))
+
+
 def test_ties_are_decided_against_access() -> None:
     assert state(fact("license_updated"), fact("license_deprovisioned")).status == "closing"
 
@@ -237,13 +323,50 @@ KINDS: list[Kind] = [
 
 @st.composite
 def histories(draw: st.DrawFn, max_size: int = 12) -> list[Fact]:
+    """Anything at all, together with agreements signed ahead or without."""
+    ahead = draw(st.just([]) | signed_ahead())
+    return [*ahead, *draw(facts_of_any_kind(max_size))]
+
+
+@st.composite
+def signed_ahead(draw: st.DrawFn) -> list[Fact]:
+    """A current agreement, others that are signed before their starts, and what is said of them all afterwards."""
+    minutes = st.integers(0, 240)
+    facts = [fact("license_updated", id="first")]
+    for number, agreement_id in enumerate([SECOND, THIRD, "agmt-fourth"][: draw(st.integers(1, 3))]):
+        at, ahead = draw(st.integers(0, 60)), draw(st.integers(1, 180))
+        starts, intent = (NOON + (at + ahead) * 60) * 1000, draw(st.sampled_from(["NEW", "RENEW", "REPLACE"]))
+        about = {"agreement_id": agreement_id, "offer_id": draw(st.sampled_from([f"offer-{number}", None]))}
+        created = fact("agreement_created", at, id=f"created-{number}", starts_at_ms=starts, intent=intent, **about)
+        told = at + draw(st.integers(0, ahead))
+        facts += [created, fact("license_updated", told, id=f"scheduled-{number}", **about)]
+    for number in range(draw(st.integers(1, 4))):
+        about = {"id": f"after-{number}", "agreement_id": draw(st.sampled_from([FIRST, FIRST, SECOND, THIRD]))}
+        kind: Kind = draw(
+            st.sampled_from(["license_updated", "license_updated", "agreement_ended", "agreement_amended"])
+        )
+        starts = (NOON + draw(minutes) * 60) * 1000
+        facts.append(
+            fact(
+                kind,
+                draw(minutes),
+                agreement_status=draw(st.sampled_from(["EXPIRED", "CANCELLED", "RENEWED"])),
+                starts_at_ms=starts if kind == "agreement_amended" else None,
+                **about,
+            )
+        )
+    return facts
+
+
+@st.composite
+def facts_of_any_kind(draw: st.DrawFn, max_size: int = 12) -> list[Fact]:
     minutes = st.integers(0, 240)
     return [
         Fact(
             id=f"event-{number}",
             at_ms=(NOON + draw(minutes) * 60) * 1000,
             kind=draw(st.sampled_from(KINDS)),
-            agreement_id=draw(st.sampled_from([FIRST, SECOND, "agmt-third"])),
+            agreement_id=draw(st.sampled_from([FIRST, SECOND, THIRD])),
             agreement_status=draw(st.sampled_from([*sorted(KNOWN_STATUSES), None])),
             intent=draw(st.sampled_from(["NEW", "RENEW", "REPLACE", "AMEND", None])),
             starts_at_ms=draw(st.none() | minutes.map(lambda minute: (NOON + minute * 60) * 1000)),
@@ -302,8 +425,67 @@ def test_old_facts_are_compacted_without_changing_anything() -> None:
     assert kept[0] == many[0]
 
 
+@settings(max_examples=300, deadline=None)
+@given(signed_ahead(), st.integers(0, 400))
+def test_a_scheduled_start_is_waited_for_until_it_comes_or_is_called_off(history: list[Fact], minutes: int) -> None:
+    now = NOON + minutes * 60
+    known = [fact for fact in merged([], history) if fact.at_ms <= now * 1000]
+    starts: dict[str | None, int] = {}
+    waiting: set[str | None] = set()
+    for one in known:
+        waiting -= {name for name in waiting if starts[name] <= one.at_ms}
+        if one.starts_at_ms is not None:
+            starts[one.agreement_id] = one.starts_at_ms
+        if one.kind == "license_updated" and starts.get(one.agreement_id, 0) > one.at_ms:
+            waiting.add(one.agreement_id)
+        if one.kind == "agreement_ended" and one.agreement_status != "RENEWED":
+            waiting.discard(one.agreement_id)
+    to_come = [starts[name] // 1000 for name in waiting if starts[name] > now * 1000]
+    assert folded(known, now).scheduled_start == min(to_come, default=None)
+
+
+def test_a_scheduled_start_outlives_compaction_until_nothing_can_arrive_before_it() -> None:
+    day = 24 * 60
+    told = fact("license_updated", day, id="scheduled", agreement_id=SECOND)
+    signed = fact("agreement_created", day - 1, agreement_id=SECOND, starts_at_ms=(NOON + 30 * DAY) * 1000)
+    idle = [fact("entitlement_updated", 2 * day + number) for number in range(MAX_FACTS)]
+    newest = fact("license_updated", 35 * day, id="newest", agreement_id=SECOND)
+    facts, now = [fact("license_updated"), signed, told, *idle, newest], NOON + 36 * DAY
+    late = ended(32 * day, "EXPIRED")
+    kept = compacted(facts, now)
+    assert len(kept) < len(facts)
+    assert folded([*kept, late], now) == folded([*facts, late], now)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data(), signed_ahead())
+def test_what_was_compacted_never_matters_to_starts_that_come_later(data: st.DataObject, past: list[Fact]) -> None:
+    later_start = st.integers(20, 70).map(lambda days: (NOON + days * DAY) * 1000)
+    old = [
+        one if one.starts_at_ms is None else Fact(**{**_fields(one), "starts_at_ms": data.draw(later_start)})
+        for one in past
+    ]
+    idle = [fact("entitlement_updated", 300 + number) for number in range(MAX_FACTS)]
+    newest = fact("license_updated", 40 * 1440, id="newest", agreement_id=data.draw(st.sampled_from([FIRST, SECOND])))
+    news = [
+        fact(
+            data.draw(st.sampled_from(KINDS)),
+            data.draw(st.integers(25, 60)) * 1440,
+            id=f"new-{number}",
+            agreement_id=data.draw(st.sampled_from([FIRST, SECOND, THIRD])),
+            agreement_status="EXPIRED",
+        )
+        for number in range(data.draw(st.integers(1, 3)))
+    ]
+    now = NOON + 60 * DAY
+    kept = compacted(merged([*old, *idle], [newest]), now)
+    assert len(kept) <= MAX_FACTS
+    for moment in (now, now + 30 * DAY):
+        assert folded([*kept, *news], moment) == folded([*old, *idle, newest, *news], moment)
+
+
 @settings(max_examples=30, deadline=None)
-@given(st.lists(histories(6), min_size=1, max_size=3), histories(6))
+@given(st.lists(facts_of_any_kind(6), min_size=1, max_size=3), histories(6))
 def test_what_was_compacted_never_matters_again(pasts: list[list[Fact]], news: list[Fact]) -> None:
     month = 30 * DAY * 1000
     old = [

@@ -19,8 +19,8 @@ CREATED, UPDATED, ENDED = "Purchase Agreement Created", "License Updated", "Purc
 BUYER = {"acceptor": {"accountId": "111122223333"}}
 
 
-def created(agreement_id: str, starts_at: int, seconds: int = NOW) -> Notification:
-    agreement = {"id": agreement_id, "intent": "NEW", "status": "ACTIVE", "startTime": iso(starts_at)}
+def created(agreement_id: str, starts_at: int, seconds: int = NOW, intent: str = "NEW") -> Notification:
+    agreement = {"id": agreement_id, "intent": intent, "status": "ACTIVE", "startTime": iso(starts_at)}
     return told(CREATED, seconds, agreement=agreement, **BUYER)
 
 
@@ -111,6 +111,43 @@ def test_a_renewal_within_the_final_hour_releases_what_was_held_in_it(world: Lif
     assert world.subscription().status == "active"
     assert world.usage.released == [LICENSED]
     assert world.usage.deadlines == {LICENSED: None}
+
+
+@pytest.mark.parametrize("intent", ["NEW", "RENEW"])
+@pytest.mark.parametrize("last", [AGREEMENT, RENEWAL])
+def test_a_renewal_comes_whatever_was_said_of_the_current_agreement_before(
+    world: LifecycleWorld, intent: str, last: str
+) -> None:
+    starts_at = NOW + DAY
+    world.lifecycle.receive(created(AGREEMENT, NOW - DAY, NOW - DAY))
+    world.lifecycle.receive(updated(AGREEMENT, NOW - DAY + 60))
+    world.lifecycle.receive(created(RENEWAL, starts_at, NOW - 60, intent))
+    of_both = [updated(RENEWAL, NOW - 40), updated(AGREEMENT, NOW - 20)]
+    for notification in of_both if last == AGREEMENT else reversed(of_both):
+        world.lifecycle.receive(notification)
+    world.wait(NOW + HOUR)
+    world.lifecycle.receive(ended(AGREEMENT, NOW + HOUR))
+    world.wait(starts_at - 1)
+    assert world.subscription().status == "ended"
+    world.wait(starts_at)
+    found = world.subscription()
+    assert (found.status, found.activated_at) == ("active", starts_at)
+    assert world.waiting(requests.START_TIMER) == []
+
+
+def test_looks_go_on_to_the_next_of_several_starts(world: LifecycleWorld) -> None:
+    sign_renewal(world, NOW + 3 * HOUR)
+    world.lifecycle.receive(created("agmt-third", NOW + 6 * HOUR, NOW + 1))
+    world.lifecycle.receive(updated("agmt-third", NOW + 2))
+    world.wait(NOW + 600)
+    world.lifecycle.receive(ended(AGREEMENT, NOW + 600))
+    world.wait(NOW + 3 * HOUR)
+    assert world.subscription().activated_at == NOW + 3 * HOUR
+    world.wait(NOW + 4 * HOUR)
+    world.lifecycle.receive(ended(RENEWAL, NOW + 4 * HOUR))
+    world.wait(NOW + 6 * HOUR)
+    found = world.subscription()
+    assert (found.status, found.activated_at) == ("active", NOW + 6 * HOUR)
 
 
 def test_an_active_subscription_needs_no_look_for_its_renewal(world: LifecycleWorld) -> None:

@@ -49,14 +49,15 @@ type Outcome = Literal[
 ]
 
 _FIRST_TIMER = 60
-"""Catches usage that was booked by a request which had read the state from before the closing."""
+"""Catches usage that was booked by a request which had read the state from before the closing, or from before the
+return from it."""
 _PENDING_DELAYS = (60, 120, 300, 600, 900, 900, 900)
 _CLOCK_SKEW = 60
 """How far the clocks of two functions, and AWS's, may be apart."""
 _ROUNDS = 10
 _RELEASE_DUE = "release_due"
-"""On a subscription from the write that makes it active until its held usage is released: whatever made it active, and
-whoever crashed in between, the next look at it knows. Once done it costs nothing more."""
+"""On a subscription from the write that makes it active until its held usage is released and a later look is asked for:
+whatever made it active, and whoever crashed in between, the next look at it knows. Once done it costs nothing more."""
 _START_LOOK_AT = "start_look_at"
 """On a subscription that waits for a scheduled start: when the next look at it comes, in seconds since the epoch."""
 _JOINING = frozenset({requests.REGISTERED, requests.CLAIMED, requests.NOT_SUBSCRIBED, requests.RECONCILED})
@@ -305,6 +306,8 @@ class Lifecycle:
         match state.status:
             case "active" if _release_due(standing):
                 self._usage.release(subscription_id, now=now)
+                # A request that had read "closing" may still book usage with the deadline that is gone.
+                self._queue.look_again(subscription_id, requests.CLOSING_TIMER, delay_seconds=_FIRST_TIMER)
                 # Only if nobody has changed it since it was read: a newer activation has a release of its own due.
                 self._store.write(subscription_id, read=standing.stored, changes={_RELEASE_DUE: None}, defaults={})
             case "active" if release:

@@ -115,7 +115,8 @@ class State:
     """What the facts add up to. Times without a unit in the name are seconds since the epoch.
 
     `cause` is the fact that led to the status, `last_activating_at` the time of the newest activating fact,
-    `scheduled` an activation that waits for its agreement's start, `successors` renewals that start later.
+    `scheduled` the activations that wait for their agreement's start, by agreement, for what is said of one leaves the
+    others waiting, `successors` renewals that start later.
     """
 
     status: Status = "pending"
@@ -129,17 +130,16 @@ class State:
     last_activating_at: int | None = None
     cause: str = ""
     changed_at: int | None = None
-    scheduled: Fact | None = None
+    scheduled: dict[str, Fact] = field(default_factory=dict)
     starts: dict[str, int] = field(default_factory=dict)
     successors: list[str] = field(default_factory=list)
     deprovisioned: bool = False
 
     @property
     def scheduled_start(self) -> int | None:
-        """When the scheduled activation comes about; nothing but the passing of time is needed for it."""
-        if self.scheduled is None:
-            return None
-        return _second_after(self.starts[self.scheduled.agreement_id or ""])
+        """When the next scheduled activation comes about; nothing but the passing of time is needed for it."""
+        start = _next_start(self)
+        return None if start is None else _second_after(start[0])
 
 
 def merged(known: Sequence[Fact], news: Iterable[Fact]) -> list[Fact]:
@@ -151,28 +151,39 @@ def merged(known: Sequence[Fact], news: Iterable[Fact]) -> list[Fact]:
 
 def folded(facts: Iterable[Fact], now: int) -> State:
     """The state as of `now` (seconds since the epoch) that the facts, in any order and repeated at will, lead to."""
-    state = State()
-    for fact in merged([], facts):
-        _pass_time(state, fact.at_ms)
-        _apply(state, fact)
-        state.last_event_at = fact.at_ms // 1000
-    _pass_time(state, now * 1000)
-    return state
+    return _folded_until(merged([], facts), now * 1000)
 
 
 def compacted(facts: Sequence[Fact], now: int) -> list[Fact]:
-    """The facts without those old ones that the state doesn't depend on, once they are too many for one item."""
+    """The facts without those old ones that the state doesn't depend on, once they are too many for one item.
+
+    What counts is the state at the moment that nothing can arrive before any more: two histories that are alike then
+    stay so whatever follows. A later moment would hide what is only on its way, such as a start that has come by now.
+    """
     kept = sorted(facts, key=lambda fact: fact.order)
     if len(kept) <= MAX_FACTS:
         return kept
-    whole = folded(kept, now)
-    for fact in [fact for fact in kept if fact.at_ms < kept[-1].at_ms - _KEPT_WHOLE]:
-        without = [other for other in kept if other is not fact]
-        if folded(without, now) == whole:
-            kept = without
-        if len(kept) <= MAX_FACTS // 2:
+    settled_ms = min(kept[-1].at_ms, now * 1000) - _KEPT_WHOLE
+    old = [fact for fact in kept if fact.at_ms < settled_ms]
+    young = kept[len(old) :]
+    whole = _folded_until(old, settled_ms)
+    for fact in list(old):
+        without = [other for other in old if other is not fact]
+        if _folded_until(without, settled_ms) == whole:
+            old = without
+        if len(old) + len(young) <= MAX_FACTS // 2:
             break
-    return kept
+    return [*old, *young]
+
+
+def _folded_until(ordered: Iterable[Fact], until_ms: int) -> State:
+    state = State()
+    for fact in ordered:
+        _pass_time(state, fact.at_ms)
+        _apply(state, fact)
+        state.last_event_at = fact.at_ms // 1000
+    _pass_time(state, until_ms)
+    return state
 
 
 def _apply(state: State, fact: Fact) -> None:
@@ -192,7 +203,7 @@ def _apply(state: State, fact: Fact) -> None:
         case "agreement_ended":
             _agreement_ended(state, fact)
         case "license_deprovisioned":
-            state.scheduled, state.deprovisioned = None, True
+            state.scheduled, state.deprovisioned = {}, True
             _close(state, fact)
         case "unsubscribe_pending":
             _close(state, fact)
@@ -206,9 +217,8 @@ def _apply(state: State, fact: Fact) -> None:
 
 
 def _license_updated(state: State, fact: Fact) -> None:
-    starts_at_ms = state.starts.get(fact.agreement_id or "", 0)
-    if starts_at_ms > fact.at_ms:
-        state.scheduled = fact
+    if fact.agreement_id is not None and state.starts.get(fact.agreement_id, 0) > fact.at_ms:
+        state.scheduled[fact.agreement_id] = fact
         return
     _activate(state, fact, _second_after(fact.at_ms))
 
@@ -217,7 +227,8 @@ def _activate(state: State, fact: Fact, at: int) -> None:
     state.offer_id = fact.offer_id or state.offer_id
     state.current_agreement_id = fact.agreement_id or state.current_agreement_id
     state.last_activating_at = at
-    state.scheduled, state.deprovisioned, state.closing_deadline = None, False, None
+    state.deprovisioned, state.closing_deadline = False, None
+    state.scheduled.pop(fact.agreement_id or "", None)
     if state.status == "active":
         return
     if state.status != "closing":
@@ -249,8 +260,7 @@ def _agreement_created(state: State, fact: Fact) -> None:
 def _agreement_ended(state: State, fact: Fact) -> None:
     if fact.agreement_status not in ENDING_STATUSES:
         return
-    if state.scheduled is not None and state.scheduled.agreement_id == fact.agreement_id:
-        state.scheduled = None
+    state.scheduled.pop(fact.agreement_id or "", None)
     state.successors = [successor for successor in state.successors if successor != fact.agreement_id]
     if state.current_agreement_id not in {None, fact.agreement_id}:
         return
@@ -291,13 +301,20 @@ def _unsubscribed(state: State, fact: Fact) -> None:
 
 
 def _pass_time(state: State, until_ms: int) -> None:
-    """What happens by itself up to this moment: a scheduled activation, the end of a closing."""
-    if state.scheduled is not None:
-        starts_at_ms = state.starts[state.scheduled.agreement_id or ""]
-        if starts_at_ms <= until_ms:
-            _end_if_over(state, starts_at_ms)
-            _activate(state, state.scheduled, _second_after(starts_at_ms))
+    """What happens by itself up to this moment: scheduled activations, the end of a closing."""
+    while (start := _next_start(state)) is not None and start[0] <= until_ms:
+        starts_at_ms, agreement_id = start
+        _end_if_over(state, starts_at_ms)
+        _activate(state, state.scheduled[agreement_id], _second_after(starts_at_ms))
     _end_if_over(state, until_ms)
+
+
+def _next_start(state: State) -> tuple[int, str] | None:
+    """The soonest start that an activation waits for, in milliseconds, and its agreement. Of several at one instant
+    the one that AWS told of last comes last, so it is the current agreement from then on."""
+    waiting = ((state.starts[name], fact.order, name) for name, fact in state.scheduled.items())
+    found = min(waiting, default=None)
+    return None if found is None else (found[0], found[2])
 
 
 def _end_if_over(state: State, at_ms: int) -> None:
