@@ -23,7 +23,7 @@ def read_items(
     client: "DynamoDBClient", table: str, wanted: Sequence[Key], wait: Callable[[int], None] = _at_once
 ) -> tuple[dict[Key, Item], list[Key]]:
     """The items that exist among these keys, and the keys that DynamoDB would not read in several attempts. `wait` is
-    called with how many attempts in a row brought nothing, before the next one.
+    called between attempts that bring nothing, with the number of such attempts in a row (from 0).
 
     Raises marketplace.errors.AwsError when it gives no answer.
     """
