@@ -55,12 +55,13 @@ env-json: $(VENV)/.installed ## events/env.json, which sam local gives the funct
 
 # Checking -------------------------------------------------------------------------------------------------------------
 .PHONY: check check-code check-template check-locks test faults mutants bench fmt
-check: check-code check-template check-locks ## formatting, lint, types, template, locks
+check: check-code check-template check-locks ## formatting, lint, types, import floors, template, locks
 
 check-code: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(TYPED)
+	$(IMPORTS) $(BIN)/lint-imports --cache-dir .ruff_cache/imports
 
 check-template: $(VENV)/.installed $(SAM_ENV)/.installed $(CHECKOV_ENV)/.installed
 	$(BIN)/cfn-lint --append-rules cfn_lint_serverless.rules --template template.yaml

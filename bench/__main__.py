@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from marketplace.clock import utc_now
+from marketplace.platform.clock import utc_now
 
 ALL = ("metering", "usage", "idle", "straightforward", "cold_start")
 

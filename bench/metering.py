@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bench.surroundings import NOW, Surroundings, surroundings, table
-from marketplace.metering import MeteringRun
-from marketplace.metering_api import MeteringApi
-from marketplace.metering_store import MeteringStore
-from marketplace.rate import CallRate
+from marketplace.metering.api import MeteringApi
+from marketplace.metering.rate import CallRate
+from marketplace.metering.run import MeteringRun
+from marketplace.metering.store import MeteringStore
 
 NETWORK = {
     "Query": 0.01,

@@ -13,10 +13,10 @@ from typing import Any
 
 from bench.metering import metering_run
 from bench.surroundings import HOUR, NOW, Surroundings, surroundings, table
-from marketplace import keys
-from marketplace.recording import UsageRecorder
-from marketplace.subscription_reader import SubscriptionReader
-from marketplace.usage_store import UsageStore
+from marketplace.dynamodb import keys
+from marketplace.subscriptions.reader import SubscriptionReader
+from marketplace.usage.booking import UsageStore
+from marketplace.usage.recorder import UsageRecorder
 
 LICENCES = 200
 

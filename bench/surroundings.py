@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from marketplace import aws, keys
-from marketplace.identity import LicenseIdentity
-from marketplace.items import to_item
-from marketplace.metering_record import UNSEALED
-from marketplace.usage_rules import tag_set, tags_digest
+from marketplace.dynamodb import keys
+from marketplace.dynamodb.attributes import to_item
+from marketplace.ledger.record import UNSEALED
+from marketplace.platform import clients
+from marketplace.subscriptions.identity import LicenseIdentity
+from marketplace.usage.report import tag_set, tags_digest
 from tests.support.tables import Tables, create_tables
 from tools import dynamodb_local
 
@@ -165,7 +166,7 @@ def surroundings(*, licences: int, rate: float = 0.0, memory: str = "2g") -> Ite
             said = json.loads(emulator.stdout.readline())
             os.environ["AWS_ENDPOINT_URL_DYNAMODB"] = f"http://127.0.0.1:{port}"
             os.environ["AWS_ENDPOINT_URL_MARKETPLACE_METERING"] = said["url"]
-            dynamodb, metering = aws.dynamodb(), aws.metering_without_retries("us-east-1")
+            dynamodb, metering = clients.dynamodb(), clients.metering_without_retries("us-east-1")
             made = Surroundings(
                 dynamodb,
                 metering,

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from bench.surroundings import NOW, surroundings, table
-from marketplace import aws, clock
+from marketplace.platform import clients, clock
 
 SUBSCRIPTIONS = 50
 DIMENSIONS = ("api_calls", "storage_gb_hours", "users")
@@ -60,7 +60,7 @@ def main() -> None:
             "POWERTOOLS_LOG_LEVEL": "ERROR",
         }
         clock.utc_now = lambda: datetime.fromtimestamp(NOW, UTC)
-        aws.dynamodb = lambda: around.dynamodb
+        clients.dynamodb = lambda: around.dynamodb
         from functions.seller_api.app import lambda_handler  # noqa: PLC0415 - its client is to be the counted one
 
         context: Any = SimpleNamespace(

@@ -7,8 +7,8 @@ for what it prints. As on Lambda an environment has its own memory and variables
 that name, and handles one event at a time. Every process here ends when the parent does, however that ended: its end
 of the socket closes.
 
-The product knows nothing of this. `marketplace.clock.utc_now` is replaced by the emulator's clock before anything that
-takes the time is imported.
+The product knows nothing of this. `marketplace.platform.clock.utc_now` is replaced by the emulator's clock before
+anything that takes the time is imported.
 """
 
 import importlib
@@ -111,9 +111,9 @@ def main(control_fd: int, clock_fd: int) -> None:
 
 
 def _install_clock(clock: SharedClock) -> None:
-    import marketplace.clock  # noqa: PLC0415 - before everything else that imports from it
+    import marketplace.platform.clock  # noqa: PLC0415 - before everything else that imports from it
 
-    marketplace.clock.utc_now = lambda: datetime.fromtimestamp(clock.timestamp(), UTC)
+    marketplace.platform.clock.utc_now = lambda: datetime.fromtimestamp(clock.timestamp(), UTC)
 
 
 def _warm_up() -> None:
@@ -122,7 +122,7 @@ def _warm_up() -> None:
 
     import marketplace  # noqa: PLC0415
 
-    for module in pkgutil.iter_modules(marketplace.__path__, "marketplace."):
+    for module in pkgutil.walk_packages(marketplace.__path__, "marketplace."):
         with suppress(Exception):  # a module that can't be imported is its function's failure, told when that starts
             importlib.import_module(module.name)
     boto3.setup_default_session(region_name="us-east-1")

@@ -20,7 +20,7 @@ IMPORTS = (
     "aws_lambda_powertools",
     "aws_lambda_powertools.metrics",
     "aws_lambda_powertools.utilities.batch",
-    "marketplace.settings",
+    "marketplace.platform.settings",
 )
 SERVICES = (
     "dynamodb",

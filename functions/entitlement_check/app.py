@@ -7,21 +7,22 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from marketplace import aws
-from marketplace.agreements import MarketplaceAgreements
-from marketplace.clock import utc_now
-from marketplace.entitlements import Entitlements, MarketplaceEntitlements
-from marketplace.lifecycle import Lifecycle, Outcome
-from marketplace.logs import whereabouts
-from marketplace.notifications import LookAgain, Notification, QueueMessage, Reconcile, parsed
-from marketplace.outbox import Outbox
-from marketplace.queue_batch import Failure, handle_each, response
-from marketplace.reconciliation import ReconcileOutcome, Reconciliation, license_finder
-from marketplace.requests import Requests
-from marketplace.seller_events import SellerBus
-from marketplace.settings import Settings
-from marketplace.subscription_store import SubscriptionStore
-from marketplace.usage_deadlines import UsageDeadlines
+from marketplace.dynamodb.table import Table
+from marketplace.entitlements.entitlements import Entitlements, MarketplaceEntitlements
+from marketplace.ledger.rescheduling import UsageDeadlines
+from marketplace.lifecycle.agreement_api import MarketplaceAgreements
+from marketplace.lifecycle.lifecycle import Lifecycle, Outcome
+from marketplace.lifecycle.notifications import LookAgain, Notification, QueueMessage, Reconcile, parsed
+from marketplace.lifecycle.reconciliation import ReconcileOutcome, Reconciliation, license_finder
+from marketplace.lifecycle.sqs_batch import Failure, handle_each, response
+from marketplace.lifecycle.store import SubscriptionStore
+from marketplace.platform import clients
+from marketplace.platform.clock import utc_now
+from marketplace.platform.logs import whereabouts
+from marketplace.platform.settings import Settings
+from marketplace.subscriptions.outbox import Outbox
+from marketplace.subscriptions.recheck_queue import Requests
+from marketplace.subscriptions.seller_events import SellerBus
 
 logger = Logger()
 metrics = Metrics(namespace="MarketplaceSaaS")
@@ -34,28 +35,28 @@ def settings() -> Settings:
 
 @cache
 def store() -> SubscriptionStore:
-    return SubscriptionStore(aws.dynamodb(), settings().subscriptions_table)
+    return SubscriptionStore(clients.dynamodb(), settings().subscriptions_table)
 
 
 @cache
 def queue() -> Requests:
-    return Requests(aws.sqs(), settings().notification_queue_url)
+    return Requests(clients.sqs(), settings().notification_queue_url)
 
 
 @cache
 def agreements() -> MarketplaceAgreements:
-    return MarketplaceAgreements(aws.agreement())
+    return MarketplaceAgreements(clients.agreement())
 
 
 @cache
 def lifecycle() -> Lifecycle:
-    given, dynamodb = settings(), aws.dynamodb()
-    bus = SellerBus(aws.events(), given.event_bus_name)
-    outbox = Outbox(store(), bus)
+    given, dynamodb = settings(), clients.dynamodb()
+    bus = SellerBus(clients.events(), given.event_bus_name)
+    outbox = Outbox(Table(dynamodb, given.subscriptions_table), bus)
     entitlements = Entitlements(
         client=dynamodb,
         table=given.subscriptions_table,
-        source=MarketplaceEntitlements(aws.entitlement()),
+        source=MarketplaceEntitlements(clients.entitlement()),
         clock=utc_now,
         max_age_minutes=given.entitlement_max_age_minutes,
         stale_limit_minutes=given.entitlement_stale_limit_minutes,
@@ -90,7 +91,7 @@ def handled(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     failures = handle_each(
         event["Records"],
         handle,
-        sqs=aws.sqs(),
+        sqs=clients.sqs(),
         queue_url=settings().notification_queue_url,
         time_left=lambda: context.get_remaining_time_in_millis() / 1000,
     )

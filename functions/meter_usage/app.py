@@ -12,18 +12,18 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from marketplace import aws, clock
-from marketplace.errors import AwsError
-from marketplace.heartbeat import ActiveByStatus, Heartbeat
-from marketplace.metering import MeteringRun
-from marketplace.metering_api import MeteringApi
-from marketplace.metering_report import MeteringReport
-from marketplace.metering_store import MeteringStore
-from marketplace.rate import CallRate
-from marketplace.requests import Requests
-from marketplace.seller_events import SellerBus
-from marketplace.settings import Settings
-from marketplace.subscription_reader import SubscriptionReader
+from marketplace.metering.api import MeteringApi
+from marketplace.metering.heartbeat import ActiveByStatus, Heartbeat
+from marketplace.metering.rate import CallRate
+from marketplace.metering.report import MeteringReport
+from marketplace.metering.run import MeteringRun
+from marketplace.metering.store import MeteringStore
+from marketplace.platform import clients, clock
+from marketplace.platform.errors import AwsError
+from marketplace.platform.settings import Settings
+from marketplace.subscriptions.reader import SubscriptionReader
+from marketplace.subscriptions.recheck_queue import Requests
+from marketplace.subscriptions.seller_events import SellerBus
 
 logger = Logger()
 metrics = Metrics(namespace="MarketplaceSaaS")
@@ -41,17 +41,17 @@ def settings() -> Settings:
 def collaborators() -> dict[str, Any]:
     given = settings()
     return {
-        "store": MeteringStore(aws.dynamodb(), given.usage_table, time.sleep),
-        "api": MeteringApi(aws.metering_without_retries(given.metering_region)),
+        "store": MeteringStore(clients.dynamodb(), given.usage_table, time.sleep),
+        "api": MeteringApi(clients.metering_without_retries(given.metering_region)),
         "rate": CallRate(given.metering_calls_per_second, time.monotonic, time.sleep),
-        "bus": SellerBus(aws.events(), given.event_bus_name),
-        "requests": Requests(aws.sqs(), given.notification_queue_url),
+        "bus": SellerBus(clients.events(), given.event_bus_name),
+        "requests": Requests(clients.sqs(), given.notification_queue_url),
     }
 
 
 @cache
 def heartbeat() -> Heartbeat:
-    given, client = settings(), aws.dynamodb()
+    given, client = settings(), clients.dynamodb()
     active = ActiveByStatus(client, given.subscriptions_table, SubscriptionReader(client, given.subscriptions_table))
     return Heartbeat(client, given.usage_table, active, given.heartbeat_dimension, given.seal_delay_minutes * 60)
 

@@ -7,17 +7,17 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from marketplace import aws
-from marketplace.buyer_routes import BuyerRoutes, failure
-from marketplace.clock import utc_now
-from marketplace.contacts import Contacts
-from marketplace.http import Request
-from marketplace.logs import whereabouts
-from marketplace.pages import SellerLinks
-from marketplace.registration import MarketplaceResolver, Registration
-from marketplace.registration_codes import RegistrationCodes, new_code
-from marketplace.requests import Requests
-from marketplace.settings import Settings
+from marketplace.platform import clients
+from marketplace.platform.clock import utc_now
+from marketplace.platform.http import Request
+from marketplace.platform.logs import whereabouts
+from marketplace.platform.settings import Settings
+from marketplace.registration.codes import RegistrationCodes, new_code
+from marketplace.registration.contacts import Contacts
+from marketplace.registration.pages import SellerLinks
+from marketplace.registration.register import MarketplaceResolver, Registration
+from marketplace.registration.routes import BuyerRoutes, failure
+from marketplace.subscriptions.recheck_queue import Requests
 
 logger = Logger()
 metrics = Metrics(namespace="MarketplaceSaaS")
@@ -27,12 +27,12 @@ metrics = Metrics(namespace="MarketplaceSaaS")
 def routes() -> BuyerRoutes:
     """Everything put together, once per container."""
     settings = Settings.from_env()
-    dynamodb, table = aws.dynamodb(), settings.subscriptions_table
+    dynamodb, table = clients.dynamodb(), settings.subscriptions_table
     registration = Registration(
-        resolver=MarketplaceResolver(aws.metering_for_registration()),
+        resolver=MarketplaceResolver(clients.metering_for_registration()),
         client=dynamodb,
         table=table,
-        queue=Requests(aws.sqs(), settings.notification_queue_url),
+        queue=Requests(clients.sqs(), settings.notification_queue_url),
         product_codes=settings.product_codes,
         clock=utc_now,
         new_code=new_code,

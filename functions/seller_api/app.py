@@ -8,26 +8,26 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from marketplace import aws
-from marketplace.claims import Claims
-from marketplace.clock import utc_now
-from marketplace.contract_terms import ContractTerms
-from marketplace.entitlements import MINUTE, Entitlements, MarketplaceEntitlements
-from marketplace.http import Request
-from marketplace.logs import whereabouts
-from marketplace.outbox import Outbox
-from marketplace.recording import UsageRecorder
-from marketplace.registration_codes import RegistrationCodes
-from marketplace.requests import Requests
-from marketplace.seller_events import SellerBus
-from marketplace.seller_routes import SellerRoutes, failure
-from marketplace.settings import Settings
-from marketplace.subscription_queries import SubscriptionQueries
-from marketplace.subscription_reader import SubscriptionReader
-from marketplace.subscription_store import SubscriptionStore
-from marketplace.usage_queries import UsageQueries
-from marketplace.usage_retry import UsageRetry
-from marketplace.usage_store import UsageStore
+from marketplace.dynamodb.table import Table
+from marketplace.entitlements.entitlements import MINUTE, Entitlements, MarketplaceEntitlements
+from marketplace.platform import clients
+from marketplace.platform.clock import utc_now
+from marketplace.platform.http import Request
+from marketplace.platform.logs import whereabouts
+from marketplace.platform.settings import Settings
+from marketplace.registration.claim import Claims
+from marketplace.registration.codes import RegistrationCodes
+from marketplace.seller_api.routes import SellerRoutes, failure
+from marketplace.seller_api.subscription_queries import SubscriptionQueries
+from marketplace.subscriptions.outbox import Outbox
+from marketplace.subscriptions.reader import SubscriptionReader
+from marketplace.subscriptions.recheck_queue import Requests
+from marketplace.subscriptions.seller_events import SellerBus
+from marketplace.usage.booking import UsageStore
+from marketplace.usage.contract_terms import ContractTerms
+from marketplace.usage.queries import UsageQueries
+from marketplace.usage.recorder import UsageRecorder
+from marketplace.usage.retry import UsageRetry
 
 logger = Logger()
 metrics = Metrics(namespace="MarketplaceSaaS")
@@ -37,21 +37,21 @@ metrics = Metrics(namespace="MarketplaceSaaS")
 def routes() -> SellerRoutes:
     """Everything put together, once per container."""
     settings = Settings.from_env()
-    dynamodb, table = aws.dynamodb(), settings.subscriptions_table
-    outbox = Outbox(SubscriptionStore(dynamodb, table), SellerBus(aws.events(), settings.event_bus_name))
+    dynamodb, table = clients.dynamodb(), settings.subscriptions_table
+    outbox = Outbox(Table(dynamodb, table), SellerBus(clients.events(), settings.event_bus_name))
     return SellerRoutes(
         claims=Claims(
             client=dynamodb,
             table=table,
             codes=RegistrationCodes(dynamodb, table, utc_now),
-            queue=Requests(aws.sqs(), settings.notification_queue_url),
+            queue=Requests(clients.sqs(), settings.notification_queue_url),
             clock=utc_now,
         ),
         subscriptions=SubscriptionQueries(dynamodb, table, utc_now),
         entitlements=Entitlements(
             client=dynamodb,
             table=table,
-            source=MarketplaceEntitlements(aws.entitlement()),
+            source=MarketplaceEntitlements(clients.entitlement()),
             clock=utc_now,
             max_age_minutes=settings.entitlement_max_age_minutes,
             stale_limit_minutes=settings.entitlement_stale_limit_minutes,

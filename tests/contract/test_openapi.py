@@ -7,9 +7,10 @@ from typing import Any
 import openapi_spec_validator
 import pytest
 
-from marketplace import openapi, problems
-from marketplace.problems import Problem
-from marketplace.seller_routes import ROUTES
+from marketplace.platform.problem import Problem
+from marketplace.seller_api import problems
+from marketplace.seller_api.routes import ROUTES
+from tools import openapi
 from tools.template import ROOT, resources
 
 DOCUMENT = json.loads((ROOT / "docs" / "openapi.json").read_text())
@@ -27,7 +28,7 @@ def routes_in_document() -> set[str]:
 
 def test_the_document_is_current() -> None:
     assert (ROOT / "docs" / "openapi.json").read_text() == openapi.as_text(), (
-        "run: PYTHONPATH=layers/common python -m marketplace.openapi > docs/openapi.json"
+        "run: PYTHONPATH=layers/common python -m tools.openapi > docs/openapi.json"
     )
 
 
@@ -49,7 +50,7 @@ def test_every_route_of_the_seller_is_signed() -> None:
 
 
 def test_the_buyers_routes_are_those_that_the_application_answers() -> None:
-    source = (ROOT / "layers/common/marketplace/buyer_routes.py").read_text()
+    source = (ROOT / "layers/common/marketplace/registration/routes.py").read_text()
 
     assert set(re.findall(r'case "([A-Z]+ [^"]+)"', source)) == set(routes_in_template("ResolveCustomerFunction"))
 

@@ -2,22 +2,26 @@
 engine shows: several messages about one subscription at once."""
 
 import itertools
+import json
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from marketplace import keys
-from marketplace.entitlement_rules import Entitlement
-from marketplace.seller_events import SellerEvent
-from marketplace.subscription import Subscription
-from marketplace.subscription_store import Stored, SubscriptionStore
-from tests.support.lifecycle_world import AGREEMENT, LICENSED, LifecycleWorld, Source, notification
-from tests.support.memory_store import MemoryStore
-from tests.support.tables import Tables
+from marketplace.dynamodb import keys
+from marketplace.dynamodb.table import Table
+from marketplace.entitlements.rules import Entitlement
+from marketplace.lifecycle.store import Stored, SubscriptionStore
+from marketplace.subscriptions.model import Subscription
+from marketplace.subscriptions.outbox import Outbox
+from marketplace.subscriptions.seller_events import SellerBus, SellerEvent
+from tests.support.lifecycle_world import AGREEMENT, LICENSED, EventsClient, LifecycleWorld, Source, notification
+from tests.support.memory_dynamodb import MemoryDynamoDB
+from tests.support.tables import Tables, create_tables
 
 HISTORY = [
     "eventbridge_purchase_agreement_created",
@@ -25,39 +29,43 @@ HISTORY = [
     "eventbridge_purchase_agreement_ended",
     "eventbridge_license_deprovisioned",
 ]
-type Store = SubscriptionStore | MemoryStore
 WHO = {"id": LICENSED, "integration": "license", "product_code": "p"}
-EVENT = SellerEvent("Subscription Activated", "evt-1", 5, {"a": 1})
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLE = json.loads((ROOT / "docs/events/subscription_activated.json").read_text())["detail"]
+EVENT = SellerEvent(
+    "Subscription Activated", "evt-1", 5, {name: SAMPLE[name] for name in SAMPLE if name not in {"id", "time"}}
+)
 
 
 @pytest.fixture(params=["memory", "moto", pytest.param("local", marks=pytest.mark.dynamodb_local)])
 def store(request: pytest.FixtureRequest) -> Any:
     engine = request.param
     if engine == "memory":
-        return MemoryStore()
+        client = MemoryDynamoDB().client
+        return SubscriptionStore(client, create_tables(client).subscriptions, sleep=lambda _: None)
     client = request.getfixturevalue(f"{engine}_dynamodb")
     tables: Tables = request.getfixturevalue(f"{engine}_tables")
     return SubscriptionStore(client, tables.subscriptions, sleep=lambda _: None)
 
 
-def read(store: Store) -> Stored:
+def read(store: SubscriptionStore) -> Stored:
     found = store.read(LICENSED)
     assert found is not None
     return found
 
 
-def write(store: Store, stored: Stored | None, **changes: Any) -> bool:
+def write(store: SubscriptionStore, stored: Stored | None, **changes: Any) -> bool:
     return store.write(LICENSED, read=stored, changes={"status": "active", **changes}, defaults=WHO)
 
 
-def test_a_new_subscription_is_written_once(store: Store) -> None:
+def test_a_new_subscription_is_written_once(store: SubscriptionStore) -> None:
     assert store.read(LICENSED) is None
     assert write(store, None)
     assert not write(store, None)
     assert read(store).subscription.version == 1
 
 
-def test_a_write_stands_only_on_what_was_read(store: Store) -> None:
+def test_a_write_stands_only_on_what_was_read(store: SubscriptionStore) -> None:
     write(store, None)
     first = read(store)
     assert write(store, first, offer_id="offer-1")
@@ -65,35 +73,35 @@ def test_a_write_stands_only_on_what_was_read(store: Store) -> None:
     assert read(store).subscription.offer_id == "offer-1"
 
 
-def test_none_removes_and_defaults_fill_in_only(store: Store) -> None:
+def test_none_removes_and_defaults_fill_in_only(store: SubscriptionStore) -> None:
     write(store, None, offer_id="offer-1")
     assert store.write(LICENSED, read=read(store), changes={"offer_id": None}, defaults={**WHO, "product_code": "q"})
     found = read(store).subscription
     assert (found.offer_id, found.product_code) == (None, "p")
 
 
-def test_a_subscription_that_never_had_a_version_can_be_written(store: Store) -> None:
-    if isinstance(store, MemoryStore):
-        store._subscriptions[LICENSED] = {**WHO}
-    else:
-        item = {name: {"S": value} for name, value in WHO.items()}
-        store._client.put_item(TableName=store._table, Item={**keys.subscription(LICENSED).item(), **item})
+def test_a_subscription_that_never_had_a_version_can_be_written(store: SubscriptionStore) -> None:
+    item = {name: {"S": value} for name, value in WHO.items()}
+    store._client.put_item(TableName=store._table, Item={**keys.subscription(LICENSED).item(), **item})
     assert write(store, read(store))
 
 
-def test_an_event_is_in_the_outbox_only_with_its_change(store: Store) -> None:
+def test_an_event_is_in_the_outbox_only_with_its_change(store: SubscriptionStore) -> None:
     write(store, None)
     old = read(store)
     write(store, old)
     assert not store.write(LICENSED, read=old, changes={}, defaults={}, events=[EVENT])
-    assert store.unpublished(LICENSED) == []
+    published = EventsClient()
+    outbox = Outbox(Table(store._client, store._table), SellerBus(published, "seller"))  # type: ignore[arg-type]
+    assert outbox.unpublished(LICENSED) == []
     assert store.write(LICENSED, read=read(store), changes={}, defaults={}, events=[EVENT])
-    assert store.unpublished(LICENSED) == [EVENT]
-    store.published(LICENSED, [EVENT])
-    assert store.unpublished(LICENSED) == []
+    assert outbox.unpublished(LICENSED) == [EVENT]
+    outbox.publish(LICENSED)
+    assert outbox.unpublished(LICENSED) == []
+    assert [entry["DetailType"] for entry in published.put] == [EVENT.kind]
 
 
-def test_what_is_kept_comes_back_as_it_was_in_the_order_of_events(store: Store) -> None:
+def test_what_is_kept_comes_back_as_it_was_in_the_order_of_events(store: SubscriptionStore) -> None:
     for name in [*reversed(HISTORY), HISTORY[0]]:
         found = notification(name)
         store.keep(keys.event(LICENSED, found.time, found.id), found)
@@ -103,14 +111,14 @@ def test_what_is_kept_comes_back_as_it_was_in_the_order_of_events(store: Store) 
     assert store.waiting(AGREEMENT) == expected
 
 
-def test_joins_go_both_ways_and_once(store: Store) -> None:
+def test_joins_go_both_ways_and_once(store: SubscriptionStore) -> None:
     for subscription_id in ("sub-b", "sub-a", "sub-b"):
         store.join(AGREEMENT, subscription_id)
     assert store.joined(AGREEMENT) == ["sub-a", "sub-b"]
     assert store.waiting(AGREEMENT) == []
 
 
-def test_subscriptions_are_found_by_status_and_account(store: Store) -> None:
+def test_subscriptions_are_found_by_status_and_account(store: SubscriptionStore) -> None:
     for number, status in enumerate(["active", "active", "active", "ended"]):
         store.write(
             f"sub-{number}",
@@ -131,7 +139,7 @@ def test_messages_about_one_subscription_at_once_lose_nothing(local_dynamodb: An
     assert found.status == "closing"
     assert found.agreement_ids == (AGREEMENT,)
     assert len(read(world.store).facts) == len(HISTORY)
-    assert world.store.unpublished(LICENSED) == []
+    assert world.outbox.unpublished(LICENSED) == []
     told = {detail["id"] for detail in world.bus.details("Subscription Closing")}
     assert len(told) == 1
 

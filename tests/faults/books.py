@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from marketplace.clock import HOUR
-from marketplace.items import from_item
-from marketplace.metering_record import in_doubt
-from marketplace.seller_events import SellerEvent
-from marketplace.subscription import Subscription
+from marketplace.dynamodb.attributes import from_item
+from marketplace.ledger.record import in_doubt
+from marketplace.platform.clock import HOUR
+from marketplace.subscriptions.model import Subscription
+from marketplace.subscriptions.seller_events import SellerEvent
 from marketplace_emulator import Purchase
 from tests.support.world import World
 

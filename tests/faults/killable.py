@@ -21,14 +21,14 @@ from unittest import mock
 import boto3
 from botocore.config import Config
 
-from marketplace.metering import MeteringRun
-from marketplace.metering_api import MeteringApi
-from marketplace.metering_store import MeteringStore
-from marketplace.rate import CallRate
-from marketplace.recording import UsageRecorder
-from marketplace.seller_events import SellerEvent
-from marketplace.subscription_reader import SubscriptionReader
-from marketplace.usage_store import UsageStore
+from marketplace.metering.api import MeteringApi
+from marketplace.metering.rate import CallRate
+from marketplace.metering.run import MeteringRun
+from marketplace.metering.store import MeteringStore
+from marketplace.subscriptions.reader import SubscriptionReader
+from marketplace.subscriptions.seller_events import SellerEvent
+from marketplace.usage.booking import UsageStore
+from marketplace.usage.recorder import UsageRecorder
 from tests.support.observed_client import ObservedClient
 from tests.support.tables import Tables
 from tests.support.world import SEAL_DELAY

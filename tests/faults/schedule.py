@@ -9,9 +9,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from marketplace.clock import DAY, HOUR, hour_of
-from marketplace.errors import UnavailableError
-from marketplace.seller_events import SellerEvent
+from marketplace.platform.clock import DAY, HOUR, hour_of
+from marketplace.platform.errors import UnavailableError
+from marketplace.subscriptions.seller_events import SellerEvent
 from marketplace_emulator import Settings as EmulatorSettings
 from tests.faults.books import MAPPED, UNPUBLISHED, Books, Buyer, Outcome, must, sent_as, usage_dimensions
 from tests.faults.interleaving import CrashError, Scheduler

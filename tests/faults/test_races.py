@@ -11,8 +11,8 @@ from typing import Any, Literal
 import pytest
 from botocore.exceptions import ClientError
 
-from marketplace.clock import HOUR
-from marketplace.subscription import Subscription
+from marketplace.platform.clock import HOUR
+from marketplace.subscriptions.model import Subscription
 from marketplace_emulator import Settings as EmulatorSettings
 from marketplace_emulator import serve
 from tests.faults.books import Books, Buyer, usage_dimensions

@@ -12,10 +12,10 @@ import boto3
 import pytest
 
 from functions.entitlement_check import app
-from marketplace import aws
-from marketplace.clock import HOUR
-from marketplace.subscription import Subscription
-from marketplace.subscription_store import SubscriptionStore
+from marketplace.lifecycle.store import SubscriptionStore
+from marketplace.platform import clients
+from marketplace.platform.clock import HOUR
+from marketplace.subscriptions.model import Subscription
 from marketplace_emulator import Clock as EmulatorClock
 from marketplace_emulator import Marketplace
 from tests.support.in_process import client as in_process_client
@@ -100,8 +100,8 @@ def deployment(moto_dynamodb: Any, moto_tables: Tables, monkeypatch: pytest.Monk
     time = Timeline()
     marketplace = Marketplace(clock=EmulatorClock.frozen(time.now()))
     monkeypatch.setattr(app, "utc_now", time.now)
-    monkeypatch.setattr(aws, "entitlement", lambda: in_process_client("marketplace-entitlement", marketplace))
-    monkeypatch.setattr(aws, "agreement", lambda: in_process_client("marketplace-agreement", marketplace))
+    monkeypatch.setattr(clients, "entitlement", lambda: in_process_client("marketplace-entitlement", marketplace))
+    monkeypatch.setattr(clients, "agreement", lambda: in_process_client("marketplace-agreement", marketplace))
     yield Deployment(moto_dynamodb, sqs, moto_tables, queue_url, heard_url, time, marketplace)
     for cached in (app.settings, app.store, app.queue, app.agreements, app.lifecycle, app.reconciliation):
         cached.cache_clear()
@@ -187,7 +187,7 @@ def test_a_poison_message_is_given_back_alone(
 
 def test_a_message_that_fails_waits_longer_each_time(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     queue = QueueClient()
-    monkeypatch.setattr(aws, "sqs", lambda: queue)
+    monkeypatch.setattr(clients, "sqs", lambda: queue)
     record = sample("sqs_batch_poison")[1]
     for receive_count in (1, 2, 3, 4, 5):
         attributes = {**record["attributes"], "ApproximateReceiveCount": str(receive_count)}

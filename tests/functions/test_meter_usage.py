@@ -12,11 +12,12 @@ import boto3
 import pytest
 
 from functions.meter_usage import app
-from marketplace import aws, clock, metering_report
-from marketplace.clock import HOUR
-from marketplace.errors import AwsError
-from marketplace.metering_api import MeteringApi
-from marketplace.subscription import Subscription
+from marketplace.metering import report
+from marketplace.metering.api import MeteringApi
+from marketplace.platform import clients, clock
+from marketplace.platform.clock import HOUR
+from marketplace.platform.errors import AwsError
+from marketplace.subscriptions.model import Subscription
 from tests.support.calls import Calls
 from tests.support.deployed import Context, sample
 from tests.support.in_process import client as in_process_client
@@ -106,10 +107,10 @@ def deployment(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(app.metrics.provider, "namespace", "MarketplaceSaaS")
     calls = Calls()
-    made = aws.dynamodb
-    monkeypatch.setattr(aws, "dynamodb", lambda: calls.wrap(made()))
+    made = clients.dynamodb
+    monkeypatch.setattr(clients, "dynamodb", lambda: calls.wrap(made()))
     monkeypatch.setattr(
-        aws,
+        clients,
         "metering_without_retries",
         lambda region: calls.wrap(in_process_client("meteringmarketplace", world.marketplace, region)),
     )
@@ -199,7 +200,7 @@ def test_what_is_not_metered_is_logged_by_its_place_and_reason(deployment: Deplo
 
 
 def test_a_run_logs_so_many_causes_and_no_more(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metering_report, "MAX_NOTES", 3)
+    monkeypatch.setattr(report, "MAX_NOTES", 3)
     due(deployment.world, 5)
     deployment.world.time.to(NOON + 25 * HOUR)
     deployment.run()

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from marketplace import aws, buyer_routes, keys
+from marketplace.dynamodb import keys
+from marketplace.platform import clients
+from marketplace.registration import routes
 from tests.support.deployed import FORM, Deployed, deployed, sample
 from tests.support.http_adapter import http_event
 from tests.support.storefront import counted
@@ -83,7 +85,7 @@ def test_a_warm_registration_makes_three_calls(deployment: Deployed, monkeypatch
     calls: list[str] = []
 
     def counting(name: str) -> Any:
-        original = getattr(aws, name)
+        original = getattr(clients, name)
 
         def made() -> Any:
             client = original()
@@ -93,7 +95,7 @@ def test_a_warm_registration_makes_three_calls(deployment: Deployed, monkeypatch
         return made
 
     for name in ("dynamodb", "sqs", "metering_for_registration"):
-        monkeypatch.setattr(aws, name, counting(name))
+        monkeypatch.setattr(clients, name, counting(name))
 
     for _ in range(2):
         calls.clear()
@@ -235,7 +237,7 @@ def test_a_fault_of_our_own_is_a_page_without_a_word_of_it(
     def broken(_: Any, request: Any) -> None:
         raise RuntimeError(f"secret {request.raw_body}")
 
-    monkeypatch.setattr(buyer_routes.BuyerRoutes, "answer", broken)
+    monkeypatch.setattr(routes.BuyerRoutes, "answer", broken)
 
     answer = deployment.register("the-token")
 

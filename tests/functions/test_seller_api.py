@@ -13,15 +13,17 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from functions.seller_api import app
-from marketplace import errors, keys, openapi
-from marketplace.clock import epoch, utc_now
-from marketplace.entitlements import MarketplaceEntitlements
-from marketplace.errors import NoAnswerError
-from marketplace.seller_routes import ROUTES, SellerRoutes
+from marketplace.dynamodb import keys
+from marketplace.entitlements.entitlements import MarketplaceEntitlements
+from marketplace.platform import errors
+from marketplace.platform.clock import epoch, utc_now
+from marketplace.platform.errors import NoAnswerError
+from marketplace.seller_api.routes import ROUTES, SellerRoutes
 from marketplace_emulator import Purchase
 from tests.support.deployed import Deployed, deployed, sample
 from tests.support.http_adapter import http_event
 from tests.support.tables import Tables
+from tools import openapi
 
 SOMEONE = "sub-" + "a" * 26
 

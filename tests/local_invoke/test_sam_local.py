@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import boto3
 import pytest
 
-from marketplace.clock import utc_now
+from marketplace.platform.clock import utc_now
 from tests.local_invoke.conftest import Invoke, wait_until
 from tools import check_layer, sam_local
 from tools.template import ROOT, resources

@@ -18,7 +18,7 @@ CODE = '''
 """A function for tests."""
 import os, time
 from functools import cache
-from marketplace.clock import utc_now
+from marketplace.platform.clock import utc_now
 
 count = 0
 

@@ -15,7 +15,7 @@ import pytest
 
 from functions.resolve_customer import app as resolve_customer
 from functions.seller_api import app as seller_api
-from marketplace import aws
+from marketplace.platform import clients
 from marketplace_emulator import Marketplace, Purchase
 from tests.support.http_adapter import http_event
 from tests.support.in_process import client as in_process_client
@@ -101,8 +101,10 @@ def deployed(monkeypatch: pytest.MonkeyPatch, dynamodb: Any, tables: Tables, **s
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(aws, "metering_for_registration", lambda: in_process_client("meteringmarketplace", marketplace))
-    monkeypatch.setattr(aws, "entitlement", lambda: in_process_client("marketplace-entitlement", marketplace))
+    monkeypatch.setattr(
+        clients, "metering_for_registration", lambda: in_process_client("meteringmarketplace", marketplace)
+    )
+    monkeypatch.setattr(clients, "entitlement", lambda: in_process_client("marketplace-entitlement", marketplace))
     log = StringIO()
     for app in (resolve_customer, seller_api):
         app.routes.cache_clear()

@@ -7,20 +7,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from marketplace import keys, requests
-from marketplace.clock import iso
-from marketplace.entitlement_rules import Entitlement
-from marketplace.entitlements import Entitlements
-from marketplace.errors import AwsError
-from marketplace.identity import LegacyIdentity, LicenseIdentity
-from marketplace.items import from_item
-from marketplace.lifecycle import Lifecycle, Outcome
-from marketplace.notifications import LookAgain, Notification, QueueMessage, parsed
-from marketplace.outbox import Outbox
-from marketplace.requests import Requests
-from marketplace.seller_events import SellerBus, stable_id
-from marketplace.subscription import Subscription
-from marketplace.subscription_store import SubscriptionStore
+from marketplace.dynamodb import keys
+from marketplace.dynamodb.attributes import from_item
+from marketplace.dynamodb.table import Table
+from marketplace.entitlements.entitlements import Entitlements
+from marketplace.entitlements.rules import Entitlement
+from marketplace.lifecycle.lifecycle import Lifecycle, Outcome
+from marketplace.lifecycle.notifications import LookAgain, Notification, QueueMessage, parsed
+from marketplace.lifecycle.store import SubscriptionStore
+from marketplace.platform.clock import iso
+from marketplace.platform.errors import AwsError
+from marketplace.subscriptions import recheck
+from marketplace.subscriptions.identity import LegacyIdentity, LicenseIdentity
+from marketplace.subscriptions.model import Subscription
+from marketplace.subscriptions.outbox import Outbox
+from marketplace.subscriptions.recheck_queue import Requests
+from marketplace.subscriptions.seller_events import SellerBus, stable_id
 from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.seller_schemas import check
 from tests.support.tables import Tables, create_tables
@@ -180,7 +182,7 @@ class LifecycleWorld:
         sleep = given.pop("sleep", lambda _: None)
         self.store = SubscriptionStore(dynamodb, tables.subscriptions, sleep=sleep)
         seller_bus = SellerBus(self.bus, "seller")  # type: ignore[arg-type]
-        self.outbox = Outbox(self.store, seller_bus)
+        self.outbox = Outbox(Table(dynamodb, tables.subscriptions), seller_bus)
         self.entitlements = Entitlements(
             client=dynamodb,
             table=tables.subscriptions,
@@ -227,9 +229,9 @@ class LifecycleWorld:
                 break
             due, message = self._awaited.pop(0)
             self.time.seconds = max(now, due)
-            if message["marketplace_request"] == requests.LOOK_AGAIN:
+            if message["marketplace_request"] == recheck.LOOK_AGAIN:
                 self.lifecycle.look_again(
-                    LookAgain(**{name: value for name, value in message.items() if name != requests.REQUEST})
+                    LookAgain(**{name: value for name, value in message.items() if name != recheck.REQUEST})
                 )
         self.time.seconds = until
 

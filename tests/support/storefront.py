@@ -6,18 +6,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from marketplace import keys
-from marketplace.buyer_routes import BuyerRoutes
-from marketplace.claims import Claim, Claims
-from marketplace.contacts import Contacts
-from marketplace.errors import NoAnswerError
-from marketplace.items import from_item, to_item
-from marketplace.pages import SellerLinks
-from marketplace.registration import MarketplaceResolver, Registered, Registration, Resolver
-from marketplace.registration_codes import RegistrationCodes
-from marketplace.requests import Requests
-from marketplace.subscription import Subscription
-from marketplace.subscription_queries import SubscriptionQueries
+from marketplace.dynamodb import keys
+from marketplace.dynamodb.attributes import from_item, to_item
+from marketplace.platform.errors import NoAnswerError
+from marketplace.registration.claim import Claim, Claims
+from marketplace.registration.codes import RegistrationCodes
+from marketplace.registration.contacts import Contacts
+from marketplace.registration.pages import SellerLinks
+from marketplace.registration.register import MarketplaceResolver, Registered, Registration, Resolver
+from marketplace.registration.routes import BuyerRoutes
+from marketplace.seller_api.subscription_queries import SubscriptionQueries
+from marketplace.subscriptions.model import Subscription
+from marketplace.subscriptions.recheck_queue import Requests
 from marketplace_emulator import Clock as EmulatorClock
 from marketplace_emulator import Marketplace, Purchase
 from tests.support.in_process import client as in_process_client

@@ -7,24 +7,24 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from marketplace import keys
-from marketplace.clock import HOUR, hour_of
-from marketplace.contract_terms import ContractTerms
-from marketplace.entitlement_rules import Entitlement, ValueType
-from marketplace.items import from_item, to_item
-from marketplace.metering import MeteringRun
-from marketplace.metering_api import MeteringApi
-from marketplace.metering_report import MeteringReport
-from marketplace.metering_store import MeteringStore
-from marketplace.rate import CallRate
-from marketplace.recording import UsageRecorder
-from marketplace.seller_events import SellerEvent
-from marketplace.subscription import Subscription
-from marketplace.subscription_reader import SubscriptionReader
-from marketplace.usage_deadlines import UsageDeadlines
-from marketplace.usage_queries import UsageQueries
-from marketplace.usage_retry import UsageRetry
-from marketplace.usage_store import UsageStore
+from marketplace.dynamodb import keys
+from marketplace.dynamodb.attributes import from_item, to_item
+from marketplace.entitlements.rules import Entitlement, ValueType
+from marketplace.ledger.rescheduling import UsageDeadlines
+from marketplace.metering.api import MeteringApi
+from marketplace.metering.rate import CallRate
+from marketplace.metering.report import MeteringReport
+from marketplace.metering.run import MeteringRun
+from marketplace.metering.store import MeteringStore
+from marketplace.platform.clock import HOUR, hour_of
+from marketplace.subscriptions.model import Subscription
+from marketplace.subscriptions.reader import SubscriptionReader
+from marketplace.subscriptions.seller_events import SellerEvent
+from marketplace.usage.booking import UsageStore
+from marketplace.usage.contract_terms import ContractTerms
+from marketplace.usage.queries import UsageQueries
+from marketplace.usage.recorder import UsageRecorder
+from marketplace.usage.retry import UsageRetry
 from marketplace_emulator import Clock as EmulatorClock
 from marketplace_emulator import Marketplace, Purchase
 from marketplace_emulator import Settings as EmulatorSettings

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from marketplace.settings import Settings
+from marketplace.platform.settings import Settings
 from tests.support.translated import of_type, resources
 from tools import template
 

@@ -1,7 +1,7 @@
 """When a run stops calling AWS, and how fast it calls."""
 
-from marketplace.breaker import FAILURES_IN_A_ROW, Breaker
-from marketplace.rate import CallRate
+from marketplace.metering.breaker import FAILURES_IN_A_ROW, Breaker
+from marketplace.metering.rate import CallRate
 
 
 class Stopwatch:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from marketplace import keys
-from marketplace.claims import AccountLinkedToAnotherTenantError, ClaimedByAnotherTenantError
-from marketplace.errors import ThrottledError
+from marketplace.dynamodb import keys
+from marketplace.platform.errors import ThrottledError
+from marketplace.registration.claim import AccountLinkedToAnotherTenantError, ClaimedByAnotherTenantError
 from tests.support.storefront import Storefront
 from tests.support.tables import Tables
 

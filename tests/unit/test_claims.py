@@ -5,15 +5,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from marketplace import keys
-from marketplace.claims import (
+from marketplace.dynamodb import keys
+from marketplace.platform.errors import NoAnswerError
+from marketplace.registration.claim import (
     AccountLinkedToAnotherTenantError,
     Claim,
     ClaimedByAnotherTenantError,
     UnknownRegistrationError,
 )
-from marketplace.errors import NoAnswerError
-from marketplace.seller_events import from_outbox
+from marketplace.subscriptions.seller_events import from_outbox
 from tests.support.storefront import Storefront
 from tests.support.tables import Tables
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketplace.contacts import FIELDS, Contact, checked
+from marketplace.registration.contacts import FIELDS, Contact, checked
 from tests.support.storefront import Storefront
 from tests.support.tables import Tables
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from marketplace.seller_events import KINDS, SOURCE, Kind
+from marketplace.subscriptions.seller_events import KINDS, SOURCE, Kind
 from tests.support.seller_schemas import DOCUMENTED, check, file_name
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from marketplace.entitlement_rules import EXPIRY_GRACE, Entitlement, Reason, ValueType, decide, refused_by_status
-from marketplace.subscription import Status
+from marketplace.entitlements.rules import EXPIRY_GRACE, Entitlement, Reason, ValueType, decide, refused_by_status
+from marketplace.subscriptions.model import Status
 
 NOW = 1_787_236_200
 

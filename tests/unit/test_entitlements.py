@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from marketplace import keys
-from marketplace.clock import DAY, HOUR
-from marketplace.entitlement_rules import Decision, Entitlement
-from marketplace.entitlements import Entitlements, MarketplaceEntitlements, UnknownSubscriptionError
-from marketplace.errors import AwsError, NoAnswerError, ThrottledError
-from marketplace.subscription import Subscription
+from marketplace.dynamodb import keys
+from marketplace.entitlements.entitlements import Entitlements, MarketplaceEntitlements, UnknownSubscriptionError
+from marketplace.entitlements.rules import Decision, Entitlement
+from marketplace.platform.clock import DAY, HOUR
+from marketplace.platform.errors import AwsError, NoAnswerError, ThrottledError
+from marketplace.subscriptions.model import Subscription
 from marketplace_emulator import Marketplace
 from tests.support.in_process import client as in_process_client
 from tests.support.lifecycle_world import LEGACY, LICENSE_ARN, LICENSED, PRODUCT, LifecycleWorld, Source
@@ -172,7 +172,7 @@ class TestReadingBack:
         active.bus.failing = 99
         active.source.granted[LICENSED] = [seats(1)]
         active.entitlements.sync(LICENSED)
-        assert [event.kind for event in active.store.unpublished(LICENSED)] == ["Entitlements Changed"]
+        assert [event.kind for event in active.outbox.unpublished(LICENSED)] == ["Entitlements Changed"]
 
 
 class TestListing:

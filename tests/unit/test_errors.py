@@ -10,8 +10,9 @@ import pytest
 from botocore import exceptions as sdk
 from botocore.exceptions import BotoCoreError, ClientError
 
-from marketplace.errors import _BY_CODE as TABLE
-from marketplace.errors import (
+from marketplace.platform.aws_errors import _BY_CODE as TABLE
+from marketplace.platform.aws_errors import classified, classified_errors
+from marketplace.platform.errors import (
     AwsError,
     ExpiredTokenError,
     InvalidParameterError,
@@ -22,8 +23,6 @@ from marketplace.errors import (
     SystemicError,
     ThrottledError,
     UnavailableError,
-    classified,
-    classified_errors,
 )
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from marketplace import keys
-from marketplace.clock import DAY, HOUR
-from marketplace.errors import ThrottledError
-from marketplace.heartbeat import ActiveByStatus, ActivePage, Filled, Heartbeat, Position
-from marketplace.subscription import Subscription
-from marketplace.subscription_reader import SubscriptionReader
+from marketplace.dynamodb import keys
+from marketplace.metering.heartbeat import ActiveByStatus, ActivePage, Filled, Heartbeat, Position
+from marketplace.platform.clock import DAY, HOUR
+from marketplace.platform.errors import ThrottledError
+from marketplace.subscriptions.model import Subscription
+from marketplace.subscriptions.reader import SubscriptionReader
 from tests.support.calls import Calls, CrashError, throttled
 from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.tables import Tables

@@ -13,18 +13,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketplace import keys
-from marketplace.clock import DAY, iso
-from marketplace.entitlements import Synced
-from marketplace.identity import LegacyIdentity, LicenseIdentity
-from marketplace.lifecycle import Lifecycle
-from marketplace.notifications import LookAgain, Notification, QueueMessage, parsed
-from marketplace.outbox import Outbox
-from marketplace.requests import RECONCILED, REGISTERED, Requests
-from marketplace.seller_events import SellerBus, stable_id
-from marketplace.subscription_store import Stored
+from marketplace.dynamodb.table import Table
+from marketplace.entitlements.entitlements import Synced
+from marketplace.lifecycle.lifecycle import Lifecycle
+from marketplace.lifecycle.notifications import LookAgain, Notification, QueueMessage, parsed
+from marketplace.lifecycle.store import Stored, SubscriptionStore
+from marketplace.platform.clock import DAY, iso
+from marketplace.subscriptions.identity import LegacyIdentity, LicenseIdentity
+from marketplace.subscriptions.outbox import Outbox
+from marketplace.subscriptions.recheck import RECONCILED, REGISTERED
+from marketplace.subscriptions.recheck_queue import Requests
+from marketplace.subscriptions.seller_events import SellerBus, stable_id
 from tests.support.lifecycle_world import EventsClient, QueueClient, Timeline, Usage, at, sample
-from tests.support.memory_store import MemoryStore
+from tests.support.memory_dynamodb import MemoryDynamoDB
+from tests.support.tables import create_tables
 
 EXAMPLES = int(os.environ.get("HISTORIES", "200"))
 pytestmark = pytest.mark.timeout(max(300, EXAMPLES // 2))
@@ -61,15 +63,18 @@ class World:
     """The real lifecycle on a store in memory."""
 
     def __init__(self) -> None:
-        self.store, self.bus, self.usage, self.time = MemoryStore(), EventsClient(), Usage(), Timeline(START + DAY)
-        store: Any = self.store
+        self.bus, self.usage, self.time = EventsClient(), Usage(), Timeline(START + DAY)
+        dynamodb = MemoryDynamoDB().client
+        table = create_tables(dynamodb).subscriptions
+        self.store = SubscriptionStore(dynamodb, table)
         bus = SellerBus(self.bus, "seller")  # type: ignore[arg-type]
+        self.outbox = Outbox(Table(dynamodb, table), bus)
         self.lifecycle = Lifecycle(
-            store=store,
+            store=self.store,
             entitlements=NoEntitlements(),  # type: ignore[arg-type]
             usage=self.usage,
             bus=bus,
-            outbox=Outbox(store, bus),
+            outbox=self.outbox,
             queue=Requests(QueueClient(), "queue"),  # type: ignore[arg-type]
             clock=self.time.now,
         )
@@ -188,7 +193,7 @@ def test_any_order_and_any_repetition_ends_in_the_same_state(data: st.DataObject
     second.pass_time()
     assert _unordered(first.states()) == _unordered(second.states())
     for subscription_id in IDS:
-        assert second.store.unpublished(subscription_id) == []
+        assert second.outbox.unpublished(subscription_id) == []
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
@@ -236,8 +241,3 @@ def _unordered(states: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         | {"agreement_ids": sorted(values.get("agreement_ids", ()))}
         for subscription_id, values in states.items()
     }
-
-
-def test_the_partitions_of_the_memory_store_are_those_of_the_keys() -> None:
-    assert keys.subscription_pk("x") == "SUB#x"
-    assert keys.agreement_pk("agmt-1-0") == "AGREEMENT#agmt-1-0"

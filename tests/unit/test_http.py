@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketplace.buyer_routes import with_parameter
-from marketplace.http import (
+from marketplace.platform.http import (
     BodyTooLargeError,
     Request,
     RequestError,
@@ -17,6 +16,7 @@ from marketplace.http import (
     UnreadableBodyError,
     UnreadableQueryError,
 )
+from marketplace.registration.routes import with_parameter
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.binary().map(lambda b: base64.b64encode(b).decode()),

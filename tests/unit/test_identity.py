@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketplace.identity import (
+from marketplace.subscriptions.identity import (
     SUBSCRIPTION_ID,
     InvalidIdentityError,
     LegacyIdentity,

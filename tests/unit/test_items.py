@@ -7,7 +7,7 @@ from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketplace.items import from_attribute, from_item, to_attribute, to_item
+from marketplace.dynamodb.attributes import from_attribute, from_item, to_attribute, to_item
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**37), 10**37) | st.text(),

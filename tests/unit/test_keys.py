@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketplace import keys
-from marketplace.clock import HOUR, iso
+from marketplace.dynamodb import keys
+from marketplace.platform.clock import HOUR, iso
 
 text = st.text(max_size=30) | st.text("#%/TAGSHOUR:", max_size=12)
 some = text.filter(bool)

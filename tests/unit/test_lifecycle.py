@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from marketplace import keys, requests
-from marketplace.clock import DAY, HOUR
-from marketplace.entitlement_rules import Entitlement
-from marketplace.errors import RefusedError, ThrottledError
-from marketplace.notifications import Notification
-from marketplace.seller_events import stable_id
+from marketplace.dynamodb import keys
+from marketplace.entitlements.rules import Entitlement
+from marketplace.lifecycle.notifications import Notification
+from marketplace.platform.clock import DAY, HOUR
+from marketplace.platform.errors import RefusedError, ThrottledError
+from marketplace.subscriptions import recheck
+from marketplace.subscriptions.seller_events import stable_id
 from tests.support.lifecycle_world import AGREEMENT, LEGACY, LICENSED, LifecycleWorld, at, notification
 from tests.support.tables import Tables
 
@@ -99,7 +100,7 @@ def test_an_event_that_waits_is_joined_when_the_licence_becomes_known(world: Lif
 def test_a_registration_pulls_in_what_waits_for_its_agreement(world: LifecycleWorld) -> None:
     world.receive(CREATED)
     world.register()
-    assert world.look_again(LICENSED, requests.REGISTERED) == "applied"
+    assert world.look_again(LICENSED, recheck.REGISTERED) == "applied"
     found = world.subscription()
     assert found.last_event_at == at("2026-08-20T14:23:22Z")
     assert found.status == "pending"
@@ -109,7 +110,7 @@ def test_a_registration_pulls_in_what_waits_for_its_agreement(world: LifecycleWo
 def test_a_later_agreement_of_a_registration_is_named_by_the_request(world: LifecycleWorld) -> None:
     world.receive(CREATED)
     world.register(agreement_id=None)
-    world.look_again(LICENSED, requests.REGISTERED, agreement_id=AGREEMENT)
+    world.look_again(LICENSED, recheck.REGISTERED, agreement_id=AGREEMENT)
     assert world.subscription().agreement_ids == (AGREEMENT,)
 
 
@@ -174,7 +175,7 @@ def test_events_left_unpublished_are_published_by_the_next_message(world: Lifecy
     assert world.bus.kinds() == []
     world.receive(UPDATED)
     assert world.bus.kinds() == ["Subscription Activated"]
-    assert world.store.unpublished(LICENSED) == []
+    assert world.outbox.unpublished(LICENSED) == []
     (detail,) = world.bus.details("Subscription Activated")
     assert detail["id"] == stable_id("Subscription Activated", LICENSED, notification(UPDATED).id)
 
@@ -212,24 +213,24 @@ def test_no_entitlement_right_after_the_purchase_is_asked_again_later(world: Lif
 def test_asking_for_missing_entitlements_ends(world: LifecycleWorld) -> None:
     world.receive(UPDATED)
     sent = len(world.sqs.sent)
-    world.look_again(LICENSED, requests.ENTITLEMENTS_PENDING, attempt=7)
+    world.look_again(LICENSED, recheck.ENTITLEMENTS_PENDING, attempt=7)
     assert len(world.sqs.sent) == sent
 
 
 def test_usage_refused_before_the_activation_was_heard_of_is_released(world: LifecycleWorld) -> None:
     world.receive(UPDATED)
-    world.look_again(LICENSED, requests.NOT_SUBSCRIBED, since=world.time.seconds - 600)
+    world.look_again(LICENSED, recheck.NOT_SUBSCRIBED, since=world.time.seconds - 600)
     assert world.usage.released == [LICENSED, LICENSED]
 
 
 def test_usage_refused_after_the_activation_stays_held(world: LifecycleWorld) -> None:
     world.receive(UPDATED)
-    world.look_again(LICENSED, requests.NOT_SUBSCRIBED, since=world.time.seconds + 600)
+    world.look_again(LICENSED, recheck.NOT_SUBSCRIBED, since=world.time.seconds + 600)
     assert world.usage.released == [LICENSED]
 
 
 def test_a_request_about_nobody_is_answered(world: LifecycleWorld) -> None:
-    assert world.look_again("sub-aaaaaaaaaaaaaaaaaaaaaaaaaa", requests.CLAIMED) == "unknown_subscription"
+    assert world.look_again("sub-aaaaaaaaaaaaaaaaaaaaaaaaaa", recheck.CLAIMED) == "unknown_subscription"
 
 
 def test_a_closing_subscription_returns_with_a_new_subscription(world: LifecycleWorld) -> None:
@@ -246,7 +247,7 @@ def test_held_usage_is_released_by_whoever_comes_after_a_crash(world: LifecycleW
     with pytest.raises(ThrottledError):
         world.receive(UPDATED)
     assert (world.subscription().status, world.usage.released) == ("active", [])
-    world.look_again(LICENSED, requests.CLAIMED)
+    world.look_again(LICENSED, recheck.CLAIMED)
     assert world.usage.released == [LICENSED]
 
 
@@ -254,19 +255,19 @@ def test_held_usage_of_a_subscription_long_active_is_not_released_every_day(worl
     world.receive(UPDATED)
     for _ in range(3):
         world.time.seconds += DAY
-        world.look_again(LICENSED, requests.RECONCILED)
+        world.look_again(LICENSED, recheck.RECONCILED)
     assert world.usage.released == [LICENSED]
     assert world.usage.reopened == [LICENSED] * 3
 
 
 def test_a_release_is_followed_by_one_look_that_reopens(world: LifecycleWorld) -> None:
     world.receive(UPDATED)
-    assert world.waiting(requests.CLOSING_TIMER) == [world.time.seconds + 60]
+    assert world.waiting(recheck.CLOSING_TIMER) == [world.time.seconds + 60]
     for _ in range(3):
         world.wait(world.time.seconds + DAY)
     assert world.usage.released == [LICENSED]
     assert world.usage.reopened[0] == LICENSED
-    assert world.waiting(requests.CLOSING_TIMER) == []
+    assert world.waiting(recheck.CLOSING_TIMER) == []
 
 
 def test_the_look_after_a_release_is_asked_for_until_the_queue_has_taken_it(
@@ -277,9 +278,9 @@ def test_the_look_after_a_release_is_asked_for_until_the_queue_has_taken_it(
         with pytest.raises(ThrottledError):
             world.receive(UPDATED)
     assert world.subscription().status == "active"
-    assert world.waiting(requests.CLOSING_TIMER) == []
-    world.look_again(LICENSED, requests.CLAIMED)
-    assert world.waiting(requests.CLOSING_TIMER) == [world.time.seconds + 60]
+    assert world.waiting(recheck.CLOSING_TIMER) == []
+    world.look_again(LICENSED, recheck.CLAIMED)
+    assert world.waiting(recheck.CLOSING_TIMER) == [world.time.seconds + 60]
 
 
 def test_a_subscription_that_others_keep_changing_gives_the_message_back(
@@ -299,7 +300,7 @@ def test_a_subscription_that_others_keep_changing_gives_the_message_back(
 def test_a_subscription_that_is_deleted_meanwhile_is_left_alone(world: LifecycleWorld) -> None:
     world.receive(UPDATED)
     world.usage.meanwhile = [lambda: _clear(world)]
-    assert world.look_again(LICENSED, requests.CLAIMED) == "applied"
+    assert world.look_again(LICENSED, recheck.CLAIMED) == "applied"
 
 
 def crashed() -> None:

@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 import pytest
 
-from marketplace import requests
-from marketplace.clock import HOUR, iso
-from marketplace.entitlement_rules import Entitlement
-from marketplace.errors import ThrottledError
-from marketplace.notifications import Notification
-from marketplace.subscription import Subscription
-from marketplace.usage_deadlines import UsageDeadlines
+from marketplace.entitlements.rules import Entitlement
+from marketplace.ledger.rescheduling import UsageDeadlines
+from marketplace.lifecycle.notifications import Notification
+from marketplace.platform.clock import HOUR, iso
+from marketplace.platform.errors import ThrottledError
+from marketplace.subscriptions import recheck
+from marketplace.subscriptions.model import Subscription
 from tests.support.lifecycle_world import LEGACY, LifecycleWorld, notification, told
 from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.world import NOON, World
@@ -282,7 +282,7 @@ def test_usage_held_in_a_closing_is_billed_when_time_brings_the_renewal(seller: 
             seller.side.wait(starts_at)
         assert seller.status() == "active"
         seller.world.time.advance(30)
-        seller.side.look_again(seller.buyer, requests.START_TIMER)
+        seller.side.look_again(seller.buyer, recheck.START_TIMER)
     seller.run(NOON + 5 * HOUR)
     assert seller.status() == "active"
     assert seller.states() == {"metered"}
@@ -361,11 +361,11 @@ def test_usage_booked_for_a_closing_that_was_over_just_then_is_billed_as_ever(
         seller.side.wait(seller.world.time.seconds() + 30)
         seller.receive(back)
     seller.side.wait(deadline)
-    assert seller.side.waiting(requests.CLOSING_TIMER) == [deadline + 1]
+    assert seller.side.waiting(recheck.CLOSING_TIMER) == [deadline + 1]
     assert "release_due" not in seller.side.attributes(seller.buyer)
     seller.world.meter()
     seller.run(NOON + 6 * HOUR)
-    assert seller.side.waiting(requests.CLOSING_TIMER) == []
+    assert seller.side.waiting(recheck.CLOSING_TIMER) == []
     assert seller.states() == {"metered"}
     assert seller.world.billed() == {(seller.buyer, "api_calls"): 111}
 

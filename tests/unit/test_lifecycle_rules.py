@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketplace.clock import DAY, HOUR, iso
-from marketplace.lifecycle_rules import KNOWN_STATUSES, MAX_FACTS, Fact, State, compacted, folded, merged
-from marketplace.notifications import Kind
+from marketplace.lifecycle.facts import KNOWN_STATUSES, MAX_FACTS, Fact, State, compacted, folded, merged
+from marketplace.lifecycle.notifications import Kind
+from marketplace.platform.clock import DAY, HOUR, iso
 from tests.support.lifecycle_world import at, notification
 
 NOON = at("2026-08-20T12:00:00Z")

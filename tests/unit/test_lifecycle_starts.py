@@ -4,13 +4,14 @@ from typing import Any
 
 import pytest
 
-from marketplace import requests
-from marketplace.clock import DAY, HOUR, iso
-from marketplace.entitlement_rules import Entitlement
-from marketplace.errors import AwsError, ThrottledError
-from marketplace.notifications import Notification
-from marketplace.rebuild import Rebuild
-from marketplace.requests import MAX_DELAY_SECONDS, Requests
+from marketplace.commands.rebuild import Rebuild
+from marketplace.entitlements.rules import Entitlement
+from marketplace.lifecycle.notifications import Notification
+from marketplace.platform.clock import DAY, HOUR, iso
+from marketplace.platform.errors import AwsError, ThrottledError
+from marketplace.subscriptions import recheck
+from marketplace.subscriptions.recheck import MAX_DELAY_SECONDS
+from marketplace.subscriptions.recheck_queue import Requests
 from tests.support.lifecycle_world import AGREEMENT, LICENSE_ARN, LICENSED, PRODUCT, LifecycleWorld, at, told
 
 NOW = at("2026-08-20T14:30:00Z")
@@ -58,8 +59,8 @@ def sign_renewal(world: LifecycleWorld, starts_at: int) -> None:
 def looks(world: LifecycleWorld, until: int) -> int:
     """How many looks for the start are done until then."""
     done = 0
-    while (due := min(world.waiting(requests.START_TIMER), default=until + 1)) <= until:
-        done += world.waiting(requests.START_TIMER).count(due)
+    while (due := min(world.waiting(recheck.START_TIMER), default=until + 1)) <= until:
+        done += world.waiting(recheck.START_TIMER).count(due)
         world.wait(due)
     world.wait(until)
     return done
@@ -75,12 +76,12 @@ def test_a_first_agreement_is_active_from_its_start(world: LifecycleWorld, ahead
     assert (found.status, found.activated_at) == ("active", NOW + ahead)
     assert world.usage.released == [LICENSED]
     assert world.bus.kinds() == ["Subscription Activated"]
-    assert world.waiting(requests.START_TIMER) == []
+    assert world.waiting(recheck.START_TIMER) == []
 
 
 def test_a_look_comes_at_least_every_15_minutes(world: LifecycleWorld) -> None:
     sign(world, NOW + HOUR + 100)
-    assert world.waiting(requests.START_TIMER) == [NOW + MAX_DELAY_SECONDS]
+    assert world.waiting(recheck.START_TIMER) == [NOW + MAX_DELAY_SECONDS]
     assert looks(world, NOW + HOUR + 100) == 5
 
 
@@ -132,7 +133,7 @@ def test_a_renewal_comes_whatever_was_said_of_the_current_agreement_before(
     world.wait(starts_at)
     found = world.subscription()
     assert (found.status, found.activated_at) == ("active", starts_at)
-    assert world.waiting(requests.START_TIMER) == []
+    assert world.waiting(recheck.START_TIMER) == []
 
 
 def test_looks_go_on_to_the_next_of_several_starts(world: LifecycleWorld) -> None:
@@ -152,7 +153,7 @@ def test_looks_go_on_to_the_next_of_several_starts(world: LifecycleWorld) -> Non
 
 def test_an_active_subscription_needs_no_look_for_its_renewal(world: LifecycleWorld) -> None:
     sign_renewal(world, NOW + HOUR)
-    assert world.waiting(requests.START_TIMER) == []
+    assert world.waiting(recheck.START_TIMER) == []
 
 
 def test_one_look_is_on_its_way_however_many_messages_come(world: LifecycleWorld) -> None:
@@ -163,11 +164,11 @@ def test_one_look_is_on_its_way_however_many_messages_come(world: LifecycleWorld
         world.wait(NOW + minute * 60)
         for notification in everything:
             world.lifecycle.receive(notification)
-        world.look_again(LICENSED, requests.RECONCILED)
-        world.look_again(LICENSED, requests.CLAIMED)
-        later = [due for due in world.waiting(requests.START_TIMER) if due > world.time.seconds + 60]
+        world.look_again(LICENSED, recheck.RECONCILED)
+        world.look_again(LICENSED, recheck.CLAIMED)
+        later = [due for due in world.waiting(recheck.START_TIMER) if due > world.time.seconds + 60]
         assert len(later) == 1
-        assert len(world.waiting(requests.START_TIMER)) <= 2
+        assert len(world.waiting(recheck.START_TIMER)) <= 2
     world.wait(NOW + 11 * HOUR)
     assert looks(world, NOW + 12 * HOUR) == 4
 
@@ -176,9 +177,9 @@ def test_a_look_delivered_twice_is_followed_by_one(world: LifecycleWorld) -> Non
     sign(world, NOW + DAY)
     for hour in range(1, 5):
         world.wait(NOW + hour * HOUR)
-        world.look_again(LICENSED, requests.START_TIMER)
-        world.look_again(LICENSED, requests.START_TIMER)
-    assert len(world.waiting(requests.START_TIMER)) == 1
+        world.look_again(LICENSED, recheck.START_TIMER)
+        world.look_again(LICENSED, recheck.START_TIMER)
+    assert len(world.waiting(recheck.START_TIMER)) == 1
     world.wait(NOW + DAY)
     assert world.subscription().status == "active"
 
@@ -188,10 +189,10 @@ def test_messages_shortly_before_the_start_ask_for_no_look_after_it(world: Lifec
     sign(world, starts_at)
     for second in range(250, 300, 10):
         world.wait(NOW + second)
-        world.look_again(LICENSED, requests.CLAIMED)
-    assert set(world.waiting(requests.START_TIMER)) == {starts_at}
+        world.look_again(LICENSED, recheck.CLAIMED)
+    assert set(world.waiting(recheck.START_TIMER)) == {starts_at}
     world.wait(starts_at)
-    assert world.waiting(requests.START_TIMER) == []
+    assert world.waiting(recheck.START_TIMER) == []
     assert world.subscription().status == "active"
 
 
@@ -203,7 +204,7 @@ def test_a_queue_that_takes_nothing_gives_the_message_back(
         with pytest.raises(AwsError):
             sign(world, NOW + HOUR)
     world.lifecycle.receive(updated(AGREEMENT))
-    assert world.waiting(requests.START_TIMER) == [NOW + MAX_DELAY_SECONDS]
+    assert world.waiting(recheck.START_TIMER) == [NOW + MAX_DELAY_SECONDS]
     world.wait(NOW + HOUR)
     assert world.subscription().status == "active"
 
@@ -217,9 +218,9 @@ def test_a_crash_before_a_look_is_written_down_makes_no_lasting_second_one(
             sign(world, NOW + 4 * HOUR)
     world.wait(NOW + 30)
     world.lifecycle.receive(updated(AGREEMENT))
-    assert len(world.waiting(requests.START_TIMER)) == 2
+    assert len(world.waiting(recheck.START_TIMER)) == 2
     world.wait(NOW + HOUR)
-    assert len(world.waiting(requests.START_TIMER)) == 1
+    assert len(world.waiting(recheck.START_TIMER)) == 1
     world.wait(NOW + 4 * HOUR)
     assert world.subscription().status == "active"
 
@@ -228,16 +229,16 @@ def test_a_chain_that_was_lost_is_begun_again_by_any_look(world: LifecycleWorld)
     sign(world, NOW + DAY)
     world.sqs.sent.clear()
     world.wait(NOW + 2 * HOUR)
-    world.look_again(LICENSED, requests.RECONCILED)
-    assert world.waiting(requests.START_TIMER) == [NOW + 2 * HOUR + MAX_DELAY_SECONDS]
+    world.look_again(LICENSED, recheck.RECONCILED)
+    assert world.waiting(recheck.START_TIMER) == [NOW + 2 * HOUR + MAX_DELAY_SECONDS]
 
 
 def test_a_look_that_comes_early_by_this_clock_asks_again(world: LifecycleWorld) -> None:
     sign(world, NOW + 300)
     world.sqs.sent.clear()
     world.time.seconds = NOW + 298
-    world.look_again(LICENSED, requests.START_TIMER)
-    assert world.waiting(requests.START_TIMER) == [NOW + 300]
+    world.look_again(LICENSED, recheck.START_TIMER)
+    assert world.waiting(recheck.START_TIMER) == [NOW + 300]
 
 
 def test_a_start_that_is_brought_forward_is_met(world: LifecycleWorld) -> None:
@@ -253,7 +254,7 @@ def test_an_agreement_that_ends_before_its_start_is_waited_for_no_longer(world: 
     world.wait(NOW + HOUR)
     world.lifecycle.receive(ended(AGREEMENT, NOW + HOUR))
     world.wait(NOW + 2 * HOUR)
-    assert world.waiting(requests.START_TIMER) == []
+    assert world.waiting(recheck.START_TIMER) == []
     assert "start_look_at" not in world.attributes()
     world.wait(NOW + 2 * DAY)
     assert world.subscription().status == "ended"
@@ -265,11 +266,11 @@ def test_entitlements_are_read_back_at_the_start_and_asked_for_again(world: Life
     calls = world.source.calls
     world.wait(NOW + HOUR)
     assert world.source.calls == calls + 1
-    assert world.waiting(requests.ENTITLEMENTS_PENDING) == [NOW + HOUR + 60]
+    assert world.waiting(recheck.ENTITLEMENTS_PENDING) == [NOW + HOUR + 60]
     world.source.granted[LICENSED] = [Entitlement(dimension="seats", value_type="integer", value=25)]
     world.wait(NOW + HOUR + 60)
     assert world.bus.kinds() == ["Subscription Activated", "Entitlements Changed"]
-    assert world.waiting(requests.ENTITLEMENTS_PENDING) == []
+    assert world.waiting(recheck.ENTITLEMENTS_PENDING) == []
 
 
 def test_a_rebuild_that_activates_has_held_usage_released(world: LifecycleWorld) -> None:

@@ -4,9 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketplace import keys, metering_backlog
-from marketplace.metering_backlog import Backlog
-from marketplace.metering_record import DueEntry, State
+from marketplace.dynamodb import keys
+from marketplace.ledger.record import State
+from marketplace.metering import backlog
+from marketplace.metering.backlog import Backlog
+from marketplace.metering.wire import DueEntry
 
 NOW = 1_795_003_500
 LIMIT = 8
@@ -27,7 +29,7 @@ def entry(number: int, refuse_in: int = 3600, state: State = "open", quantity: i
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metering_backlog, "MAX_ENTRIES", LIMIT)
+    monkeypatch.setattr(backlog, "MAX_ENTRIES", LIMIT)
 
 
 def taken_on(added: list[DueEntry]) -> tuple[list[DueEntry], list[DueEntry]]:

@@ -13,15 +13,18 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError, NoCredentialsError
 
-from marketplace import keys, metering_backlog
-from marketplace.clock import DAY, HOUR, hour_of, iso
-from marketplace.errors import NoAnswerError, ThrottledError
-from marketplace.items import to_item
-from marketplace.metering_api import Answer, MeteringApi
-from marketplace.metering_record import MAX_REQUEST_BYTES, MAX_TAG_SETS, Group, Sendable, in_doubt
-from marketplace.metering_report import MeteringReport
-from marketplace.subscription import Subscription
-from marketplace.usage_rules import HELD_TRIES_WITHIN, month_of
+from marketplace.dynamodb import keys
+from marketplace.dynamodb.attributes import to_item
+from marketplace.ledger.deadlines import HELD_TRIES_WITHIN, month_of
+from marketplace.ledger.record import MAX_TAG_SETS, in_doubt
+from marketplace.metering import backlog
+from marketplace.metering.api import MeteringApi
+from marketplace.metering.outcomes import Answer
+from marketplace.metering.report import MeteringReport
+from marketplace.metering.wire import MAX_REQUEST_BYTES, Group, Sendable
+from marketplace.platform.clock import DAY, HOUR, hour_of, iso
+from marketplace.platform.errors import NoAnswerError, ThrottledError
+from marketplace.subscriptions.model import Subscription
 from tests.support.calls import Calls, CrashError, no_answer
 from tests.support.in_process import client as in_process_client
 from tests.support.memory_dynamodb import MemoryDynamoDB
@@ -1396,7 +1399,7 @@ def test_of_a_long_backlog_a_run_takes_what_is_refused_soonest_and_counts_the_re
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A closing subscription's usage has only just become due; it still comes before older hours that can wait."""
-    monkeypatch.setattr(metering_backlog, "MAX_ENTRIES", 40)
+    monkeypatch.setattr(backlog, "MAX_ENTRIES", 40)
     for hour in range(4):
         world.time.to(NOON + hour * HOUR)
         world.report_all([world.usage(buyer, 1) for buyer in buyers(world, 25, first=1 + 25 * hour)])

@@ -2,10 +2,9 @@
 
 import pytest
 
-from marketplace.errors import InvalidParameterError, RecordRefusedError, RefusedError
-from marketplace.keys import Key
-from marketplace.metering_api import Answer
-from marketplace.metering_outcomes import (
+from marketplace.dynamodb.keys import Key
+from marketplace.metering.outcomes import (
+    Answer,
     Conflict,
     Held,
     Metered,
@@ -15,7 +14,8 @@ from marketplace.metering_outcomes import (
     outcome_of,
     outcome_of_refusal,
 )
-from marketplace.metering_record import Sendable
+from marketplace.metering.wire import Sendable
+from marketplace.platform.errors import InvalidParameterError, RecordRefusedError, RefusedError
 
 
 def record(*, doubtful: bool = False) -> Sendable:

@@ -7,18 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketplace.items import to_item
-from marketplace.keys import Key
-from marketplace.metering_record import (
+from marketplace.dynamodb.attributes import to_item
+from marketplace.dynamodb.keys import Key
+from marketplace.ledger.record import UNSEALED, cleared, in_doubt
+from marketplace.metering.wire import (
     MAX_REQUEST_BYTES,
-    UNSEALED,
     Allocation,
     DueEntry,
     Sendable,
     UnsendableError,
     batches,
-    cleared,
-    in_doubt,
     result_key,
     split_by_size,
     wire_record,

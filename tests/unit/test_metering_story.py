@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from marketplace.clock import HOUR, hour_of
+from marketplace.platform.clock import HOUR, hour_of
 from tests.support.tables import Tables
 from tests.support.world import World
 

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from marketplace import keys, migration, requests
-from marketplace.clock import DAY, HOUR
-from marketplace.migration import NOTICE, Cutover, Migration, MigrationRefusedError, next_boundary
+from marketplace.commands import migration
+from marketplace.commands.migration import NOTICE, Cutover, Migration, MigrationRefusedError, next_boundary
+from marketplace.dynamodb import keys
+from marketplace.platform.clock import DAY, HOUR
+from marketplace.subscriptions import recheck
 from tests.support.lifecycle_world import LEGACY, LICENSED, LifecycleWorld, at, notification
 from tests.support.tables import Tables
 
@@ -89,7 +91,7 @@ def test_the_lifecycle_leaves_a_hold_alone(world: LifecycleWorld) -> None:
 
     def receive_meanwhile(_: float) -> None:
         world.receive("eventbridge_license_updated", "eventbridge_purchase_agreement_created_renewal")
-        world.look_again(LICENSED, requests.RECONCILED)
+        world.look_again(LICENSED, recheck.RECONCILED)
         taking_usage.append(world.subscription(LICENSED).activated_at is not None)
 
     migration_of(world, receive_meanwhile).migrate(LEGACY, LICENSED)

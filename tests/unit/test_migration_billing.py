@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from marketplace.clock import HOUR, hour_of
-from marketplace.subscription import Subscription
+from marketplace.platform.clock import HOUR, hour_of
+from marketplace.subscriptions.model import Subscription
 from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.world import World
 

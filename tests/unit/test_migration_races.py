@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from marketplace.clock import HOUR
-from marketplace.errors import AwsError
-from marketplace.keys import subscription_pk
-from marketplace.migration import IN_FLIGHT, Cutover, Migration, MigrationRefusedError
-from marketplace.seller_views import subscription_view
-from marketplace.subscription import Subscription
-from marketplace.subscription_reader import SubscriptionReader
+from marketplace.commands.migration import IN_FLIGHT, Cutover, Migration, MigrationRefusedError
+from marketplace.dynamodb.keys import subscription_pk
+from marketplace.platform.clock import HOUR
+from marketplace.platform.errors import AwsError
+from marketplace.seller_api.views import subscription_view
+from marketplace.subscriptions.model import Subscription
+from marketplace.subscriptions.reader import SubscriptionReader
 from tests.support.calls import CrashError, no_answer
 from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.observed_client import ObservedClient

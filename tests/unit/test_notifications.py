@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from marketplace.identity import LegacyIdentity, LicenseIdentity
-from marketplace.notifications import (
+from marketplace.lifecycle.notifications import (
     LookAgain,
     MalformedMessageError,
     Notification,
@@ -14,6 +13,7 @@ from marketplace.notifications import (
     Reconcile,
     parsed,
 )
+from marketplace.subscriptions.identity import LegacyIdentity, LicenseIdentity
 from tests.support.lifecycle_world import AGREEMENT, LICENSE_ARN, at, notification, sample
 
 SENT = at("2026-08-20T15:00:00Z") * 1000

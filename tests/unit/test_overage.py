@@ -11,14 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketplace import keys
-from marketplace.clock import DAY, HOUR, hour_of, iso
-from marketplace.entitlement_rules import Entitlement, ValueType
-from marketplace.errors import ThrottledError
-from marketplace.items import from_item, to_item
-from marketplace.overage import included_parts, parsed_overage_dimensions
-from marketplace.subscription import Subscription
-from marketplace.usage_rules import MAX_QUANTITY
+from marketplace.dynamodb import keys
+from marketplace.dynamodb.attributes import from_item, to_item
+from marketplace.entitlements.rules import Entitlement, ValueType
+from marketplace.platform.clock import DAY, HOUR, hour_of, iso
+from marketplace.platform.errors import ThrottledError
+from marketplace.platform.settings import parsed_overage_dimensions
+from marketplace.subscriptions.model import Subscription
+from marketplace.usage.overage import included_parts
+from marketplace.usage.report import MAX_QUANTITY
 from tests.support.calls import Calls, conflicting, no_answer
 from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.tables import Tables

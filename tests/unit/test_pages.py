@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketplace import pages, problems
-from marketplace.contacts import FIELDS
-from marketplace.pages import Html, SellerLinks
-from marketplace.problems import Problem
+from marketplace.platform.problem import Problem
+from marketplace.registration import pages, problems
+from marketplace.registration.contacts import FIELDS
+from marketplace.registration.pages import Html, SellerLinks
 
 LINKS = SellerLinks("help@seller.example", "https://app.seller.example/login")
 BUYER_PROBLEMS = [

@@ -4,10 +4,13 @@ from typing import Any
 
 import pytest
 
-from marketplace import aws, keys, rebuild, requests
-from marketplace.clock import DAY
-from marketplace.errors import ThrottledError
-from marketplace.rebuild import Rebuild
+from marketplace.commands import rebuild
+from marketplace.commands.rebuild import Rebuild
+from marketplace.dynamodb import keys
+from marketplace.platform import clients
+from marketplace.platform.clock import DAY
+from marketplace.platform.errors import ThrottledError
+from marketplace.subscriptions import recheck
 from tests.support.lifecycle_world import AGREEMENT, LEGACY, LICENSED, LifecycleWorld
 from tests.support.tables import Tables
 
@@ -52,8 +55,8 @@ def test_writing_restores_the_state_tells_the_seller_and_asks_for_a_look(world: 
     world.sqs.sent.clear()
     Rebuild(world.store, world.time.now, world.queue).write(LICENSED)
     assert world.attributes() == before
-    assert [event.kind for event in world.store.unpublished(LICENSED)] == ["Subscription Closing"]
-    assert world.sqs.reasons() == [requests.RECONCILED]
+    assert [event.kind for event in world.outbox.unpublished(LICENSED)] == ["Subscription Closing"]
+    assert world.sqs.reasons() == [recheck.RECONCILED]
     assert Rebuild(world.store, world.time.now).write(LICENSED).changes == ()
 
 
@@ -64,7 +67,7 @@ def test_facts_older_than_the_inbox_are_kept(world: LifecycleWorld) -> None:
                 key = keys.Key(item["pk"], item["sk"]).item()
                 world.dynamodb.delete_item(TableName=world.tables.subscriptions, Key=key)
     world.time.seconds += 500 * DAY
-    world.look_again(LICENSED, requests.CLOSING_TIMER)
+    world.look_again(LICENSED, recheck.CLOSING_TIMER)
     assert Rebuild(world.store, world.time.now).diff(LICENSED).changes == ()
 
 
@@ -89,7 +92,7 @@ def test_the_command_shows_and_writes(world: LifecycleWorld, monkeypatch: pytest
     damage(world)
     shown: list[str] = []
     monkeypatch.setattr(rebuild, "utc_now", world.time.now)
-    monkeypatch.setattr(aws, "sqs", lambda: world.sqs)
+    monkeypatch.setattr(clients, "sqs", lambda: world.sqs)
     table = ["--table", world.tables.subscriptions]
     assert rebuild.main([*table, "--all"], shown.append) == 1
     assert rebuild.main([*table, "--subscription", LICENSED, "--write", "--queue-url", "q"], shown.append) == 1

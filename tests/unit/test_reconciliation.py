@@ -6,13 +6,9 @@ from typing import Any
 
 import pytest
 
-from marketplace import requests
-from marketplace.agreements import Agreement, MarketplaceAgreements, Provisioning
-from marketplace.clock import DAY, HOUR
-from marketplace.errors import AwsError
-from marketplace.identity import LicenseIdentity
-from marketplace.notifications import Notification, QueueMessage, Reconcile, parsed
-from marketplace.reconciliation import (
+from marketplace.lifecycle.agreement_api import Agreement, MarketplaceAgreements, Provisioning
+from marketplace.lifecycle.notifications import Notification, QueueMessage, Reconcile, parsed
+from marketplace.lifecycle.reconciliation import (
     SETTLING_TIME,
     Reconciliation,
     found_out,
@@ -20,7 +16,11 @@ from marketplace.reconciliation import (
     license_finder,
     needs_provisioning,
 )
-from marketplace.subscription import Status, Subscription
+from marketplace.platform.clock import DAY, HOUR
+from marketplace.platform.errors import AwsError
+from marketplace.subscriptions import recheck
+from marketplace.subscriptions.identity import LicenseIdentity
+from marketplace.subscriptions.model import Status, Subscription
 from marketplace_emulator import Clock as EmulatorClock
 from marketplace_emulator import Marketplace, Purchase
 from tests.support.in_process import client as in_process_client
@@ -242,7 +242,7 @@ def test_a_role_that_may_not_ask_is_told_and_everything_else_done(world: Reconci
 def test_a_question_that_is_refused_is_told(world: Reconciled) -> None:
     class Refusing:
         def search_agreements(self, **_: Any) -> None:
-            from marketplace.errors import RefusedError
+            from marketplace.platform.errors import RefusedError
 
             raise RefusedError("ValidationException")
 
@@ -278,7 +278,7 @@ def test_all_subscriptions_are_handed_out_page_by_page(world: Reconciled) -> Non
 
 
 def test_a_full_page_is_followed_by_the_next(world: Reconciled, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("marketplace.reconciliation._PAGE", 2)
+    monkeypatch.setattr("marketplace.lifecycle.reconciliation._PAGE", 2)
     ids = sorted(world.bought(told=True)[1] for _ in range(3))
     world.sqs.sent.clear()
     world.reconciliation.reconcile(Reconcile(status="active"))
@@ -313,7 +313,7 @@ def test_asking_for_licences_in_vain_is_no_error(world: Reconciled) -> None:
 
 def test_a_registration_that_stays_pending_has_aws_asked(world: Reconciled) -> None:
     _, subscription_id = world.bought()
-    world.look_again(subscription_id, requests.REGISTERED)
+    world.look_again(subscription_id, recheck.REGISTERED)
     assert world.sqs.sent[-1] == ({"marketplace_request": "reconcile", "subscription_id": subscription_id}, 900)
 
 
@@ -321,5 +321,5 @@ def test_usage_refused_without_a_known_reason_has_aws_asked(world: Reconciled) -
     world.receive("eventbridge_license_updated")
     subscription_id = LicenseIdentity(notification("eventbridge_license_updated").license_arn or "").subscription_id
     world.sqs.sent.clear()
-    world.look_again(subscription_id, requests.NOT_SUBSCRIBED, since=world.time.seconds + HOUR)
+    world.look_again(subscription_id, recheck.NOT_SUBSCRIBED, since=world.time.seconds + HOUR)
     assert world.sqs.sent[0] == ({"marketplace_request": "reconcile", "subscription_id": subscription_id}, 0)

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from marketplace import keys
-from marketplace.errors import (
+from marketplace.dynamodb import keys
+from marketplace.platform.errors import (
     AwsError,
     ExpiredTokenError,
     InvalidTokenError,
@@ -14,9 +14,9 @@ from marketplace.errors import (
     SystemicError,
     ThrottledError,
 )
-from marketplace.identity import LegacyIdentity, LicenseIdentity
-from marketplace.registration import MarketplaceResolver, ProductNotOfferedError
-from marketplace.seller_events import from_outbox
+from marketplace.registration.register import MarketplaceResolver, ProductNotOfferedError
+from marketplace.subscriptions.identity import LegacyIdentity, LicenseIdentity
+from marketplace.subscriptions.seller_events import from_outbox
 from tests.support.storefront import Storefront
 from tests.support.tables import Tables
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from marketplace import keys
-from marketplace.registration_codes import LIFETIME, new_code
+from marketplace.dynamodb import keys
+from marketplace.registration.codes import LIFETIME, new_code
 from tests.support.storefront import Storefront
 from tests.support.tables import Tables
 

@@ -7,11 +7,11 @@ from typing import Any
 import boto3
 import pytest
 
-from marketplace import requests
-from marketplace.errors import NoAnswerError
-from marketplace.queue_batch import handle_each, response, wait_before_receive
-from marketplace.requests import Requests
-from marketplace.seller_events import SellerBus, SellerEvent, from_outbox, outbox_item, stable_id
+from marketplace.lifecycle.sqs_batch import handle_each, response, wait_before_receive
+from marketplace.platform.errors import NoAnswerError
+from marketplace.subscriptions import recheck
+from marketplace.subscriptions.recheck_queue import Requests
+from marketplace.subscriptions.seller_events import SellerBus, SellerEvent, from_outbox, outbox_item, stable_id
 from tests.support.lifecycle_world import EventsClient, QueueClient
 
 ID = "evt-" + "a" * 26
@@ -76,7 +76,7 @@ class TestRequests:
     def test_a_request_names_only_what_is_given(self, moto: None) -> None:
         sqs = boto3.client("sqs")
         url = sqs.create_queue(QueueName="q")["QueueUrl"]
-        Requests(sqs, url).look_again("sub-1", requests.CLAIMED)
+        Requests(sqs, url).look_again("sub-1", recheck.CLAIMED)
         (message,) = sqs.receive_message(QueueUrl=url)["Messages"]
         assert json.loads(message["Body"]) == {
             "marketplace_request": "look_again",
@@ -87,7 +87,7 @@ class TestRequests:
     def test_everything_that_can_be_said(self) -> None:
         sqs = QueueClient()
         queue = Requests(sqs, "q")  # type: ignore[arg-type]
-        queue.look_again("sub-1", requests.REGISTERED, since=3, agreement_id="a", delay_seconds=9000, attempt=2)
+        queue.look_again("sub-1", recheck.REGISTERED, since=3, agreement_id="a", delay_seconds=9000, attempt=2)
         queue.reconcile("sub-1", delay_seconds=-5)
         queue.reconcile_all("active", after="sub-0")
         assert [(set(message), delay) for message, delay in sqs.sent] == [

@@ -8,9 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from marketplace.clock import DAY, HOUR, iso
-from marketplace.seller_requests import EntitlementsQuery, RecordUsageQuery, SubscriptionsQuery, UsageBody, UsageQuery
-from marketplace.subscription_queries import Filter
+from marketplace.platform.clock import DAY, HOUR, iso
+from marketplace.seller_api.requests import (
+    EntitlementsQuery,
+    RecordUsageQuery,
+    SubscriptionsQuery,
+    UsageBody,
+    UsageQuery,
+)
+from marketplace.seller_api.subscription_queries import Filter
 
 NOW = int(datetime.fromisoformat("2026-11-22T14:05:00Z").timestamp())
 

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from marketplace.settings import Settings
+from marketplace.platform.settings import Settings
 
 REQUIRED = {
     "SUBSCRIPTIONS_TABLE": "subscriptions",

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from marketplace import keys
-from marketplace.contacts import Contact
-from marketplace.subscription_queries import Attribute, Filter
-from marketplace.usage_queries import InvalidCursorError
+from marketplace.dynamodb import keys
+from marketplace.dynamodb.paging import InvalidCursorError
+from marketplace.registration.contacts import Contact
+from marketplace.seller_api.subscription_queries import Attribute, Filter
 from tests.support.storefront import Storefront
 from tests.support.tables import Tables
 

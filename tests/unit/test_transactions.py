@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError
 
-from marketplace.errors import InvalidParameterError, NoAnswerError, RefusedError, ThrottledError
-from marketplace.transactions import Refusal, write_together
+from marketplace.dynamodb.transactions import Refusal, write_together
+from marketplace.platform.errors import InvalidParameterError, NoAnswerError, RefusedError, ThrottledError
 
 
 class Scripted:

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketplace.clock import HOUR, hour_of
-from marketplace.errors import NoAnswerError, ThrottledError
-from marketplace.items import to_item
-from marketplace.subscription import Subscription
-from marketplace.usage_rules import FINAL_MARGIN
+from marketplace.dynamodb.attributes import to_item
+from marketplace.ledger.deadlines import FINAL_MARGIN
+from marketplace.platform.clock import HOUR, hour_of
+from marketplace.platform.errors import NoAnswerError, ThrottledError
+from marketplace.subscriptions.model import Subscription
 from tests.support.calls import Calls, no_answer
 from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.tables import Tables

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from marketplace.clock import HOUR, iso
-from marketplace.errors import ThrottledError
-from marketplace.subscription import Subscription
-from marketplace.usage_queries import InvalidCursorError, UsageQueries
+from marketplace.dynamodb.paging import InvalidCursorError
+from marketplace.platform.clock import HOUR, iso
+from marketplace.platform.errors import ThrottledError
+from marketplace.subscriptions.model import Subscription
+from marketplace.usage.queries import UsageQueries
 from tests.support.calls import Calls
 from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.tables import Tables

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from marketplace.clock import DAY, HOUR
-from marketplace.errors import NoAnswerError
-from marketplace.metering_record import in_doubt
-from marketplace.subscription import Subscription
-from marketplace.usage_retry import MAX_RETRIED, Retried
+from marketplace.ledger.record import in_doubt
+from marketplace.platform.clock import DAY, HOUR
+from marketplace.platform.errors import NoAnswerError
+from marketplace.subscriptions.model import Subscription
+from marketplace.usage.retry import MAX_RETRIED, Retried
 from tests.support.calls import Calls, no_answer
 from tests.support.in_process import client as in_process_client
 from tests.support.memory_dynamodb import MemoryDynamoDB

@@ -7,22 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketplace.clock import DAY, HOUR, hour_of
-from marketplace.usage_rules import (
-    MAX_QUANTITY,
+from marketplace.ledger.deadlines import (
     SENDING_MARGIN,
     Period,
-    Rejection,
-    UsageReport,
     booking_hours,
     due_at,
     month_of,
-    parsed,
     refuse_at,
-    tag_set,
-    tags_digest,
     timestamp_of,
 )
+from marketplace.platform.clock import DAY, HOUR, hour_of
+from marketplace.usage.report import MAX_QUANTITY, Rejection, UsageReport, parsed, tag_set, tags_digest
 
 SUBSCRIPTION = "sub-" + "a" * 26
 

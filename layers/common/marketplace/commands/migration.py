@@ -1,0 +1,269 @@
+"""Moving one customer from the legacy integration to their licence, on an hour's boundary.
+
+"Sending metering records with both ProductCode and LicenseArn for the same customer within the same hour will result in
+duplicate billing" (botocore model, BatchMeterUsage). So every hour belongs to exactly one of the two: hours before the
+cut-over to the legacy customer, all others to the licence, whichever of them usage is reported for, and however late
+(Subscription.billed_to). The boundary lies ahead when it is set, so nothing of its hour was booked under the old rule.
+
+A licence that has usage of its own is not moved to. A request reads subscriptions first and books afterwards, so one
+that runs when the licence is looked at may still book there. Therefore the licence is made to take no usage (a hold),
+every request from before is waited for, and only then is it looked at; the cut-over is set on condition that the hold
+has stood all the while. The decision "In a migration every hour belongs to one integration" has the argument.
+
+From a shell with credentials for the tables:
+
+    python -m marketplace.commands.migration --table TABLE --usage-table TABLE --legacy ID --license ID
+"""
+
+import argparse
+import random
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from marketplace.dynamodb import keys
+from marketplace.dynamodb.attributes import from_item, to_attribute, to_item
+from marketplace.dynamodb.transactions import Write, write_together
+from marketplace.platform import clients
+from marketplace.platform.aws_errors import classified_errors
+from marketplace.platform.clock import HOUR, Clock, epoch, hour_of, iso, utc_now
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+NOTICE = HOUR + 600
+"""Seconds that the cut-over lies ahead at least. A request books to the hour to come at most, counted from when it
+began; ten minutes are for clocks that differ, and from reading this one's clock until the cut-over is stored."""
+IN_FLIGHT = 60
+"""Seconds after which no usage request that began before is still running: API Gateway and the function that takes
+usage give a request 29 (template.yaml)."""
+_WINDOW = 25 * HOUR
+"""Older hours are no longer taken by AWS (botocore model, BatchMeterUsage: the last 24 hours)."""
+_AHEAD = 24 * HOUR
+_AFTER_ALL = "$"
+"""Sorts after `#`, which follows the hour in a key."""
+_NOT_MIGRATED = "attribute_exists(pk) AND attribute_not_exists(migrated_to) AND attribute_not_exists(migrated_from)"
+
+
+class MigrationRefusedError(Exception):
+    """The customer can't be moved as asked; the text says why, for the person who asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cutover:
+    """From this hour on (seconds since the epoch) usage is billed to the licence."""
+
+    legacy_id: str
+    license_id: str
+    at: int
+
+
+def next_boundary(now: int) -> int:
+    """The first hour that begins late enough."""
+    return hour_of(now + NOTICE + HOUR - 1)
+
+
+class Migration:
+    """The use case. `sleep` is what usage requests and other writers are waited for with, `jitter` (0 to 1) spreads the
+    latter; `new_hold` names a hold as no other is named."""
+
+    def __init__(
+        self,
+        *,
+        client: "DynamoDBClient",
+        table: str,
+        usage_table: str,
+        clock: Clock,
+        sleep: Callable[[float], None],
+        jitter: Callable[[], float],
+        new_hold: Callable[[], str] = lambda: uuid.uuid4().hex,
+    ) -> None:
+        self._client = client
+        self._table = table
+        self._usage_table = usage_table
+        self._clock = clock
+        self._sleep = sleep
+        self._jitter = jitter
+        self._new_hold = new_hold
+
+    def migrate(self, legacy_id: str, license_id: str) -> Cutover:
+        """Sets the cut-over, on both subscriptions or on neither; takes a minute, in which the licence takes no usage.
+        Asked again, the first answer stands, and what an attempt that broke off has left is brought to its end.
+
+        Raises MigrationRefusedError, and AwsError when DynamoDB gave no answer: ask again.
+        """
+        legacy, licensed = self._read(legacy_id), self._read(license_id)
+        hold: str | None = licensed.get("usage_hold")
+        try:
+            standing = _standing(legacy, licensed)
+            if standing is not None:
+                return standing
+            self._next_cutover(legacy_id, license_id)  # a licence that is in use is not held
+            hold = self._new_hold()
+            if self._hold(license_id, hold):
+                self._sleep(IN_FLIGHT)
+                cutover = self._next_cutover(legacy_id, license_id)
+                if self._set(cutover, hold):
+                    return cutover
+            standing = _standing(self._read(legacy_id), self._read(license_id))
+            if standing is not None:
+                return standing
+            raise MigrationRefusedError("another run of this command was in the way; ask again")
+        except BaseException:
+            if hold is not None:
+                self._release(license_id, hold)
+            raise
+
+    def _next_cutover(self, legacy_id: str, license_id: str) -> Cutover:
+        """The cut-over as of now. Raises MigrationRefusedError when usage is booked that would be on its wrong side."""
+        now = epoch(self._clock())
+        at = next_boundary(now)
+        if self._has_usage(license_id, now - _WINDOW, at - HOUR):
+            raise MigrationRefusedError(
+                "usage was recorded for the licence within the last day, in hours that would be the legacy customer's"
+            )
+        if self._has_used_included(license_id):
+            raise MigrationRefusedError(
+                "usage of the licence was counted as included in its contract; counted for the legacy customer, the "
+                "contract would include it once more"
+            )
+        if self._has_usage(legacy_id, at, now + _AHEAD):
+            raise MigrationRefusedError("usage of the legacy customer is booked ahead; ask again in an hour")
+        return Cutover(legacy_id, license_id, at)
+
+    def _read(self, subscription_id: str) -> dict[str, Any]:
+        with classified_errors():
+            answer = self._client.get_item(
+                TableName=self._table, Key=keys.subscription(subscription_id).item(), ConsistentRead=True
+            )
+        if "Item" not in answer:
+            raise MigrationRefusedError(f"there is no subscription {subscription_id}")
+        return from_item(answer["Item"])
+
+    def _has_usage(self, subscription_id: str, first: int, last: int) -> bool:
+        """Whether there are metering records of these hours, the first and the last included."""
+        return self._has_any(
+            subscription_id,
+            "sk BETWEEN :first AND :last",
+            first=keys.hour_prefix(first),
+            last=keys.hour_prefix(last) + _AFTER_ALL,
+        )
+
+    def _has_used_included(self, subscription_id: str) -> bool:
+        """Whether anything was counted against a contract of this subscription, in any term. Usage that is included
+        whole has no metering record. Both sides of a migration count under the legacy customer, where none of it would
+        be known."""
+        return self._has_any(subscription_id, "begins_with(sk, :prefix)", prefix=keys.INCLUDED_PREFIX)
+
+    def _has_any(self, subscription_id: str, condition: str, **values: str) -> bool:
+        named = {"pk": keys.subscription_pk(subscription_id), **values}
+        with classified_errors():
+            answer = self._client.query(
+                TableName=self._usage_table,
+                KeyConditionExpression=f"pk = :pk AND {condition}",
+                ExpressionAttributeValues={f":{name}": to_attribute(value) for name, value in named.items()},
+                ConsistentRead=True,
+                Limit=1,
+            )
+        return bool(answer["Items"])
+
+    def _hold(self, license_id: str, hold: str) -> bool:
+        """Has the licence take no usage, in place of any hold that it has. False when it is part of a migration."""
+        with classified_errors():
+            try:
+                self._client.update_item(
+                    TableName=self._table,
+                    Key=keys.subscription(license_id).item(),
+                    UpdateExpression="SET usage_hold = :hold ADD version :one",
+                    ConditionExpression=_NOT_MIGRATED,
+                    ExpressionAttributeValues={":hold": to_attribute(hold), ":one": to_attribute(1)},
+                )
+            except self._client.exceptions.ConditionalCheckFailedException:
+                return False
+        return True
+
+    def _release(self, license_id: str, hold: str) -> None:
+        """Ends this hold; whatever stands in its place stays."""
+        with classified_errors(), suppress(self._client.exceptions.ConditionalCheckFailedException):
+            self._client.update_item(
+                TableName=self._table,
+                Key=keys.subscription(license_id).item(),
+                UpdateExpression="REMOVE usage_hold ADD version :one",
+                ConditionExpression="usage_hold = :hold",
+                ExpressionAttributeValues={":hold": to_attribute(hold), ":one": to_attribute(1)},
+            )
+
+    def _set(self, cutover: Cutover, hold: str) -> bool:
+        """Writes the cut-over and ends the hold, if that still stands and neither is part of a migration."""
+        writes = [
+            self._side(cutover.legacy_id, "migrated_to", cutover.license_id, cutover.at),
+            self._side(cutover.license_id, "migrated_from", cutover.legacy_id, cutover.at, hold),
+        ]
+        return write_together(self._client, writes, self._sleep, self._jitter) is None
+
+    def _side(self, subscription_id: str, name: str, other: str, at: int, hold: str | None = None) -> Write:
+        values = {":other": other, ":at": at, ":one": 1} | ({} if hold is None else {":hold": hold})
+        return {
+            "Update": {
+                "TableName": self._table,
+                "Key": keys.subscription(subscription_id).item(),
+                "UpdateExpression": "SET #other = :other, cutover_at = :at REMOVE usage_hold ADD version :one",
+                "ConditionExpression": _NOT_MIGRATED + ("" if hold is None else " AND usage_hold = :hold"),
+                "ExpressionAttributeNames": {"#other": name},
+                "ExpressionAttributeValues": to_item(values),
+            }
+        }
+
+
+def _standing(legacy: Mapping[str, Any], licensed: Mapping[str, Any]) -> Cutover | None:
+    """The cut-over that is set for these two, if one is. Raises MigrationRefusedError when the first can't be moved to
+    the second."""
+    if legacy.get("integration") != "legacy" or licensed.get("integration") != "license":
+        raise MigrationRefusedError("the first has to be a legacy subscription, the second a licence")
+    if legacy.get("product_code") != licensed.get("product_code"):
+        raise MigrationRefusedError("the two are subscriptions to different products")
+    if licensed.get("status") != "active":
+        raise MigrationRefusedError("the licence isn't active; its usage would not be taken")
+    legacy_id, license_id = legacy["id"], licensed["id"]
+    if legacy.get("migrated_to") == license_id:
+        return Cutover(legacy_id, license_id, legacy["cutover_at"])
+    if legacy.get("migrated_to") is not None or licensed.get("migrated_from") not in {None, legacy_id}:
+        raise MigrationRefusedError("one of the two is part of another migration")
+    return None
+
+
+def main(arguments: Sequence[str], show: Callable[[str], object] = sys.stdout.write) -> int:
+    """The command of the module's docstring; answers its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m marketplace.commands.migration", description=__doc__)
+    for name, meaning in (
+        ("table", "the subscriptions table"),
+        ("usage-table", "the usage table"),
+        ("legacy", "the id of the legacy customer's subscription"),
+        ("license", "the id of the licence's subscription"),
+    ):
+        parser.add_argument(f"--{name}", required=True, help=meaning)
+    given = parser.parse_args(arguments)
+    migration = Migration(
+        client=clients.dynamodb(),
+        table=given.table,
+        usage_table=given.usage_table,
+        clock=utc_now,
+        sleep=time.sleep,
+        jitter=random.random,
+    )
+    show(f"usage requests that are running are waited for: up to {IN_FLIGHT} seconds\n")
+    try:
+        cutover = migration.migrate(given.legacy, given.license)
+    except MigrationRefusedError as refusal:
+        show(f"refused: {refusal}\n")
+        return 1
+    show(f"usage from {iso(cutover.at)} on is billed to the licence, earlier usage to the legacy customer\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,141 @@
+"""The state of a subscription recomputed from everything that was received about it, with a diff before it is written.
+
+For use after a correction of the rules, or in doubt. The inbox is the source; facts older than the inbox keeps them are
+taken from the subscription's own history. From a shell with credentials for the table:
+
+    python -m marketplace.commands.rebuild --table TABLE (--subscription ID | --all) [--queue-url URL --write]
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from marketplace.lifecycle.changes import state_changes, state_events
+from marketplace.lifecycle.facts import Fact, compacted, folded, merged
+from marketplace.lifecycle.store import INBOX_DAYS, Stored, SubscriptionStore
+from marketplace.platform import clients
+from marketplace.platform.clock import DAY, Clock, epoch, utc_now
+from marketplace.platform.errors import ThrottledError
+from marketplace.subscriptions import recheck
+from marketplace.subscriptions.model import Status
+from marketplace.subscriptions.recheck_queue import Requests
+
+_MARGIN_DAYS = 2
+"""Time to live deletes within days of the date (DynamoDB Developer Guide)."""
+_ROUNDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One attribute as it is stored and as it is recomputed."""
+
+    name: str
+    stored: Any
+    rebuilt: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """What a rebuild would write; empty when the subscription is as its inbox says."""
+
+    subscription_id: str
+    changes: tuple[Change, ...]
+
+    def __str__(self) -> str:
+        if not self.changes:
+            return f"{self.subscription_id}: as its inbox says"
+        lines = (f"  {change.name}: {change.stored!r} -> {change.rebuilt!r}" for change in self.changes)
+        return "\n".join([f"{self.subscription_id}:", *lines])
+
+
+class Rebuild:
+    """The use case. With a queue, whatever a rebuilt subscription leads to (usage, timers, events) is done by asking
+    for a look at it."""
+
+    def __init__(self, store: SubscriptionStore, clock: Clock, queue: Requests | None = None) -> None:
+        self._store = store
+        self._clock = clock
+        self._queue = queue
+
+    def diff(self, subscription_id: str) -> Diff:
+        """What would change. Writes nothing. Raises KeyError when there is no such subscription, and AwsError."""
+        return self._planned(self._read(subscription_id))[0]
+
+    def write(self, subscription_id: str) -> Diff:
+        """Writes what changes, with the event for the seller if the status does, and answers it.
+
+        Raises KeyError when there is no such subscription, and AwsError.
+        """
+        for _ in range(_ROUNDS):
+            read = self._read(subscription_id)
+            diff, changes, state = self._planned(read)
+            if not diff.changes:
+                return diff
+            events = state_events(subscription_id, read.subscription.status, state, read.values)
+            if self._store.write(subscription_id, read=read, changes=changes, defaults={}, events=events):
+                if self._queue is not None:
+                    self._queue.look_again(subscription_id, recheck.RECONCILED)
+                return diff
+        raise ThrottledError("SubscriptionInUse", "others kept changing it at the same time")
+
+    def all_ids(self) -> Iterator[str]:
+        """Every subscription, by status."""
+        for status in get_args(Status.__value__):
+            after: str | None = None
+            while ids := self._store.with_status(status, after=after):
+                yield from ids
+                after = ids[-1]
+
+    def _read(self, subscription_id: str) -> Stored:
+        read = self._store.read(subscription_id)
+        if read is None:
+            raise KeyError(subscription_id)
+        return read
+
+    def _planned(self, read: Stored) -> tuple[Diff, dict[str, Any], Any]:
+        now = epoch(self._clock())
+        facts = self._facts(read, now)
+        state = folded(facts, now)
+        changes = state_changes(state, compacted(facts, now), read)
+        differing = tuple(
+            Change(name, read.values.get(name), value)
+            for name, value in changes.items()
+            if (read.values.get(name) or None) != (value or None)
+        )
+        return Diff(read.subscription.id, differing), changes, state
+
+    def _facts(self, read: Stored, now: int) -> list[Fact]:
+        oldest = (now - (INBOX_DAYS - _MARGIN_DAYS) * DAY) * 1000
+        received = self._store.inbox(read.subscription.id)
+        for agreement_id in read.subscription.agreement_ids:
+            received += self._store.waiting(agreement_id)
+        inbox = [fact for fact in map(Fact.of, received) if fact is not None]
+        return merged(inbox, [fact for fact in read.facts if fact.at_ms < oldest])
+
+
+def main(arguments: Sequence[str], show: Callable[[str], object] = sys.stdout.write) -> int:
+    """The command of the module's docstring; answers how many subscriptions differ, at most 1, as exit status."""
+    parser = argparse.ArgumentParser(prog="python -m marketplace.commands.rebuild", description=__doc__)
+    parser.add_argument("--table", required=True, help="the subscriptions table")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--subscription", help="the id of one subscription")
+    which.add_argument("--all", action="store_true", help="every subscription")
+    parser.add_argument("--write", action="store_true", help="write what differs")
+    parser.add_argument("--queue-url", help="the notification queue, asked to look at what was written")
+    given = parser.parse_args(arguments)
+    if given.write and not given.queue_url:
+        parser.error("--write needs --queue-url, or what follows from a change isn't done")
+    queue = Requests(clients.sqs(), given.queue_url) if given.queue_url else None
+    rebuild = Rebuild(SubscriptionStore(clients.dynamodb(), given.table), utc_now, queue)
+    differing = 0
+    for subscription_id in rebuild.all_ids() if given.all else [given.subscription]:
+        diff = rebuild.write(subscription_id) if given.write else rebuild.diff(subscription_id)
+        differing += bool(diff.changes)
+        show(f"{diff}\n")
+    return min(differing, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

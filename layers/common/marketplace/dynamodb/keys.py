@@ -1,0 +1,180 @@
+"""Every key of both tables, as functions. No other module writes a key by hand.
+
+A component that comes from outside (dimension, record id, tenant id) is percent-encoded, so no value can hold the
+delimiter `#` and two different values never give one key.
+"""
+
+import hashlib
+from typing import NamedTuple
+from urllib.parse import quote, unquote
+
+from marketplace.platform.clock import iso
+
+DUE_INDEX = "due"
+DUE_SHARDS = 16
+ACCOUNT_INDEX = "by_account"
+STATUS_INDEX = "by_status"
+
+
+class Key(NamedTuple):
+    """The primary key of an item."""
+
+    pk: str
+    sk: str
+
+    def item(self) -> dict[str, dict[str, str]]:
+        """The key in DynamoDB's attribute-value form."""
+        return {"pk": {"S": self.pk}, "sk": {"S": self.sk}}
+
+
+def encoded(component: str) -> str:
+    """A component made safe to stand between delimiters; `decoded` undoes it."""
+    return quote(component, safe="")
+
+
+def decoded(component: str) -> str:
+    return unquote(component)
+
+
+def subscription_pk(subscription_id: str) -> str:
+    return f"SUB#{subscription_id}"
+
+
+def subscription_id_of(pk: str) -> str:
+    return pk.removeprefix("SUB#")
+
+
+# Subscriptions table
+
+
+def subscription(subscription_id: str) -> Key:
+    return Key(subscription_pk(subscription_id), "SUBSCRIPTION")
+
+
+ENTITLEMENT_PREFIX = "ENTITLEMENT#"
+EVENT_PREFIX = "EVENT#"
+OUTBOX_PREFIX = "OUTBOX#"
+
+
+def entitlement(subscription_id: str, dimension: str) -> Key:
+    return Key(subscription_pk(subscription_id), ENTITLEMENT_PREFIX + encoded(dimension))
+
+
+def withdrawn_entitlement(subscription_id: str, dimension: str) -> Key:
+    """An entitlement as it was when AWS took back all that the subscription had."""
+    return Key(subscription_pk(subscription_id), f"WITHDRAWN#{encoded(dimension)}")
+
+
+def contact(subscription_id: str) -> Key:
+    return Key(subscription_pk(subscription_id), "CONTACT")
+
+
+def event(subscription_id: str, time: str, event_id: str) -> Key:
+    """A notification in the inbox of a subscription; `time` is ISO 8601 in UTC, so the keys sort by event time."""
+    return Key(subscription_pk(subscription_id), f"{EVENT_PREFIX}{time}#{encoded(event_id)}")
+
+
+def outbox(subscription_id: str, event_id: str) -> Key:
+    """An event for the seller that is decided but not known to be published yet."""
+    return Key(subscription_pk(subscription_id), OUTBOX_PREFIX + encoded(event_id))
+
+
+def agreement_pk(agreement_id: str) -> str:
+    return f"AGREEMENT#{encoded(agreement_id)}"
+
+
+def agreement_subscription(agreement_id: str, subscription_id: str) -> Key:
+    """The join: this agreement belongs to this subscription."""
+    return Key(agreement_pk(agreement_id), f"SUB#{subscription_id}")
+
+
+def agreement_event(agreement_id: str, time: str, event_id: str) -> Key:
+    """A notification that waits for the join."""
+    return Key(agreement_pk(agreement_id), f"{EVENT_PREFIX}{time}#{encoded(event_id)}")
+
+
+def unassigned_event(time: str, event_id: str) -> Key:
+    """A notification that names no agreement, licence or customer; kept by day, so it can be counted and read."""
+    return Key(f"UNASSIGNED#{time[:10]}", f"{EVENT_PREFIX}{time}#{encoded(event_id)}")
+
+
+def registration(code: str) -> Key:
+    """A one-time registration code; only its hash is stored."""
+    return Key(f"REGISTRATION#{hashlib.sha256(code.encode()).hexdigest()}", "REGISTRATION")
+
+
+def tenant_pk(tenant_id: str) -> str:
+    return f"TENANT#{encoded(tenant_id)}"
+
+
+def tenant_subscription(tenant_id: str, subscription_id: str) -> Key:
+    return Key(tenant_pk(tenant_id), f"SUB#{subscription_id}")
+
+
+def account_tenants(account: str) -> Key:
+    """The tenants that a buyer's AWS account (or legacy customer identifier) is linked to."""
+    return Key(f"ACCOUNT#{encoded(account)}", "TENANTS")
+
+
+# Usage table
+
+HOUR_PREFIX = "HOUR#"
+RECORD_PREFIX = "RECORD#"
+INCLUDED_PREFIX = "INCLUDED#"
+TAGS_MARK = "#TAGS#"
+
+
+def usage_record(subscription_id: str, record_id: str) -> Key:
+    return Key(subscription_pk(subscription_id), RECORD_PREFIX + encoded(record_id))
+
+
+def included_prefix(dimension: str) -> str:
+    return f"{INCLUDED_PREFIX}{encoded(dimension)}#"
+
+
+def included(subscription_id: str, dimension: str, term_end: int | None) -> Key:
+    """How much of what a contract includes was used in the term that ends then; terms sort in time order."""
+    end = "-" if term_end is None else iso(term_end)
+    return Key(subscription_pk(subscription_id), included_prefix(dimension) + end)
+
+
+def hour_prefix(hour: int) -> str:
+    """What the sort key of everything of one hour starts with; hours sort in time order."""
+    return HOUR_PREFIX + iso(hour)[:13]
+
+
+def metering_record(subscription_id: str, hour: int, dimension: str) -> Key:
+    return Key(subscription_pk(subscription_id), f"{hour_prefix(hour)}#{encoded(dimension)}")
+
+
+def hour_and_dimension(metering_record_sk: str) -> tuple[str, str]:
+    """What the sort key of a metering record says: the hour in ISO 8601, and the dimension."""
+    _, hour, dimension = metering_record_sk.split("#", 2)
+    return f"{hour}:00:00Z", decoded(dimension)
+
+
+def allocation_prefix(metering_record_sk: str) -> str:
+    return metering_record_sk + TAGS_MARK
+
+
+def allocation(subscription_id: str, hour: int, dimension: str, tags_digest: str) -> Key:
+    key = metering_record(subscription_id, hour, dimension)
+    return Key(key.pk, allocation_prefix(key.sk) + tags_digest)
+
+
+def is_allocation(sk: str) -> bool:
+    return TAGS_MARK in sk
+
+
+def due_shard(subscription_id: str) -> str:
+    """Which of the 16 partitions of the `due` index a subscription's work stands in."""
+    return f"{int(hashlib.sha256(subscription_id.encode()).hexdigest()[:8], 16) % DUE_SHARDS:02d}"
+
+
+def all_due_shards() -> list[str]:
+    return [f"{shard:02d}" for shard in range(DUE_SHARDS)]
+
+
+def heartbeat_mark(product_code: str) -> Key:
+    """How far the hours without usage have been filled with zero records."""
+    return Key("HEARTBEAT", encoded(product_code) or "ALL")

@@ -1,0 +1,343 @@
+"""One DynamoDB table, as all of the layer speaks to it: no other package calls the client's data operations.
+
+Values go in plain (strings, whole numbers, booleans, lists, maps, sets of strings) and items come out in DynamoDB's
+attribute-value form, which marketplace.dynamodb.attributes turns into plain values. In an expression an attribute is
+named `#name` and a value `:name`; the placeholders are filled in here.
+"""
+
+import random
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from marketplace.dynamodb.attributes import Item, from_item, to_attribute
+from marketplace.dynamodb.keys import Key
+from marketplace.dynamodb.transactions import Refusal, Write, cancellation_reasons, write_together
+from marketplace.platform.aws_errors import classified, classified_errors, statement_error
+from marketplace.platform.backoff import pause
+from marketplace.platform.errors import ThrottledError
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_ABSENT = "attribute_not_exists(pk)"
+_NAME = re.compile(r"#(\w+)")
+_KEYS_PER_READ = 100
+"""DynamoDB API reference, BatchGetItem."""
+_WRITES_PER_CALL = 25
+"""DynamoDB API reference: BatchWriteItem and BatchExecuteStatement take 25 each."""
+_ATTEMPTS = 5
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 1.0
+_CONDITION_FAILED = "ConditionalCheckFailed"
+_PASSING = frozenset(
+    {
+        "InternalServerError",
+        "ProvisionedThroughputExceeded",
+        "RequestLimitExceeded",
+        "ThrottlingError",
+        "TransactionConflict",
+    }
+)
+"""Errors of a statement that it is tried again after (botocore model, BatchStatementErrorCodeEnum)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A change of one item, and the condition for it.
+
+    `set`: values that replace what is there, None removes. `keep`: values that are set where there is none yet.
+    `add`: numbers that are added, and sets of strings that are joined. `remove`: attributes that go. `condition`: an
+    expression; `given` holds the values that only the condition names.
+    """
+
+    set: Mapping[str, Any] = field(default_factory=dict)
+    keep: Mapping[str, Any] = field(default_factory=dict)
+    add: Mapping[str, int | frozenset[str]] = field(default_factory=dict)
+    remove: Sequence[str] = ()
+    condition: str = ""
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+    def arguments(self) -> dict[str, Any]:
+        """The expression with its names and values, as UpdateItem and TransactWriteItems take them."""
+        kept = {name: value for name, value in self.keep.items() if value is not None}
+        values = {name: value for name, value in self.set.items() if value is not None}
+        removed = [*self.remove, *(name for name, value in self.set.items() if value is None)]
+        sets = [
+            *(f"#{name} = :{name}" for name in values),
+            *(f"#{name} = if_not_exists(#{name}, :{name})" for name in kept),
+        ]
+        clauses = {
+            "SET": sets,
+            "REMOVE": [f"#{name}" for name in removed],
+            "ADD": [f"#{name} :{name}" for name in self.add],
+        }
+        expression = " ".join(f"{verb} {', '.join(parts)}" for verb, parts in clauses.items() if parts)
+        arguments: dict[str, Any] = {}
+        if expression:
+            arguments["UpdateExpression"] = expression
+        if self.condition:
+            arguments["ConditionExpression"] = self.condition
+        return arguments | _placeholders(expression + self.condition, {**values, **kept, **self.add, **self.given})
+
+    def is_done_in(self, item: Item) -> bool:
+        """Whether the item holds what this change would have set and removed: it is made already. A change that adds
+        can't be recognised."""
+        if self.add or not (self.set or self.remove):
+            return False
+        stored = from_item(item)
+        return all(stored.get(name) == value for name, value in self.set.items()) and not any(
+            name in stored for name in self.remove
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Items of one query, and the key after which the next page begins; None when this was the last."""
+
+    items: list[Item]
+    after: Item | None
+
+
+class Table:
+    """A table by its name. Every method raises AwsError when DynamoDB gives no answer; a write may have happened then.
+
+    What DynamoDB leaves undone of a batch is tried again after a pause, several times. `sleep` takes seconds, `jitter`
+    gives 0 to 1.
+    """
+
+    def __init__(
+        self,
+        client: "DynamoDBClient",
+        name: str,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._client = client
+        self.name = name
+        self._sleep = sleep
+        self._jitter = jitter
+
+    # Reading
+
+    def get(self, key: Key) -> Item | None:
+        """The item as last written (a consistent read), or None."""
+        with classified_errors():
+            answer = self._client.get_item(TableName=self.name, Key=key.item(), ConsistentRead=True)
+        return answer.get("Item")
+
+    def get_many(self, wanted: Iterable[Key]) -> dict[Key, Item]:
+        """The items that exist among these keys (consistent reads). Raises ThrottledError when DynamoDB leaves some
+        unread."""
+        found, unread = self.get_readable(wanted)
+        if unread:
+            raise ThrottledError("UnprocessedKeys", f"{len(unread)} keys were left unread")
+        return found
+
+    def get_readable(self, wanted: Iterable[Key]) -> tuple[dict[Key, Item], list[Key]]:
+        """The items that exist among these keys (consistent reads), and the keys that DynamoDB would not read."""
+        found: dict[Key, Item] = {}
+        pending = [key.item() for key in dict.fromkeys(wanted)]
+        idle = 0
+        while pending and idle < _ATTEMPTS:
+            asked, rest = pending[:_KEYS_PER_READ], pending[_KEYS_PER_READ:]
+            with classified_errors():
+                request: Any = {self.name: {"Keys": asked, "ConsistentRead": True}}
+                answer = cast("Any", self._client.batch_get_item(RequestItems=request))
+            for item in answer["Responses"].get(self.name, []):
+                found[key_of(item)] = item
+            unread = answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", [])
+            pending = [*rest, *unread]
+            idle = idle + 1 if len(unread) == len(asked) else 0
+            if idle and idle < _ATTEMPTS:
+                self._wait(idle - 1)
+        return found, [key_of(key) for key in pending]
+
+    def items(
+        self, condition: str, values: Mapping[str, Any], *, where: str = "", index: str | None = None
+    ) -> Iterator[Item]:
+        """Every item of a query, page after page as they are asked for. `condition` is the key condition, `where` a
+        filter; without an index the reads are consistent."""
+        after: Item | None = None
+        while True:
+            page = self.page(condition, values, where=where, index=index, after=after)
+            yield from page.items
+            after = page.after
+            if after is None:
+                return
+
+    def page(
+        self,
+        condition: str,
+        values: Mapping[str, Any],
+        *,
+        where: str = "",
+        index: str | None = None,
+        after: Item | None = None,
+        limit: int | None = None,
+        consistent: bool = True,
+    ) -> Page:
+        """One page of such a query: at most `limit` items before the filter, those after the key `after`."""
+        arguments: dict[str, Any] = {"KeyConditionExpression": condition}
+        optional = {"FilterExpression": where, "IndexName": index, "ExclusiveStartKey": after, "Limit": limit}
+        arguments |= {name: value for name, value in optional.items() if value}
+        if index is None and consistent:
+            arguments["ConsistentRead"] = True
+        arguments |= _placeholders(condition + where, values)
+        with classified_errors():
+            answer = self._client.query(TableName=self.name, **arguments)
+        return Page(answer["Items"], answer.get("LastEvaluatedKey") or None)
+
+    def items_under(self, pk: str, prefix: str) -> Iterator[Item]:
+        """The items of a partition whose sort keys start with the prefix, in their order (consistent reads)."""
+        return self.items("pk = :pk AND begins_with(sk, :prefix)", {"pk": pk, "prefix": prefix})
+
+    # Writing one item
+
+    def put(self, item: Item) -> None:
+        """Writes an item, whatever is there."""
+        with classified_errors():
+            self._client.put_item(TableName=self.name, Item=item)
+
+    def put_new(self, item: Item) -> bool:
+        """Writes an item if there is none under its key; False when there is."""
+        try:
+            self._client.put_item(TableName=self.name, Item=item, ConditionExpression=_ABSENT)
+        except self._client.exceptions.ConditionalCheckFailedException:
+            return False
+        except (BotoCoreError, ClientError) as error:
+            raise classified(error) from error
+        return True
+
+    def update_if(self, key: Key, update: Update) -> bool:
+        """Makes the change if its condition holds. False when it does not: another writer was there first.
+
+        The SDK repeats a write whose answer was lost, and the repetition finds the condition broken by its own first
+        attempt. So what is stored is looked at: if it holds all that the change sets, the change is made.
+        """
+        try:
+            self._client.update_item(
+                TableName=self.name,
+                Key=key.item(),
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                **update.arguments(),
+            )
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") != "ConditionalCheckFailedException":
+                raise classified(error) from error
+            return update.is_done_in(cast("dict[str, Any]", error.response).get("Item") or {})
+        except BotoCoreError as error:
+            raise classified(error) from error
+        return True
+
+    def delete(self, key: Key) -> None:
+        """Deletes the item, if there is one."""
+        with classified_errors():
+            self._client.delete_item(TableName=self.name, Key=key.item())
+
+    # Writing several items together, or none
+
+    def put_action(self, item: Item, condition: str = "") -> Write:
+        """A member of a transaction that writes an item; with a condition, a refusal tells what is stored."""
+        return {"Put": {"TableName": self.name, "Item": item, **_condition(condition)}}
+
+    def update_action(self, key: Key, update: Update, *, tell: bool = False) -> Write:
+        """A member of a transaction that changes an item. `tell`: a refusal tells what is stored."""
+        told = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"} if tell else {}
+        return {"Update": {"TableName": self.name, "Key": key.item(), **update.arguments(), **told}}
+
+    def delete_action(self, key: Key) -> Write:
+        """A member of a transaction that deletes an item."""
+        return {"Delete": {"TableName": self.name, "Key": key.item()}}
+
+    def write_together(self, writes: Sequence[Write]) -> Refusal | None:
+        """Makes all the writes in one transaction, or none; answers the first refusal, or None once they are made.
+        Another writer of the same items is waited for; raises ThrottledError when others stayed in the way."""
+        return write_together(self._client, writes, self._sleep, self._jitter)
+
+    def try_together(self, writes: Sequence[Write]) -> list[dict[str, Any]]:
+        """Makes all the writes in one transaction, once. Nothing when they were made, otherwise the reason of each."""
+        return cancellation_reasons(self._client, writes)
+
+    # Writing many items
+
+    def put_all(self, items: Iterable[Item]) -> set[Key]:
+        """Writes items, whatever is there. Returns the keys of those that DynamoDB did not take in several attempts."""
+        pending: list[Any] = [{"PutRequest": {"Item": item}} for item in items]
+        for attempt in range(_ATTEMPTS):
+            if not pending:
+                break
+            if attempt:
+                self._wait(attempt - 1)
+            with classified_errors():
+                answer = self._client.batch_write_item(RequestItems={self.name: pending[:_WRITES_PER_CALL]})
+            pending = [*pending[_WRITES_PER_CALL:], *answer.get("UnprocessedItems", {}).get(self.name, [])]
+        return {key_of(write["PutRequest"]["Item"]) for write in pending}
+
+    def update_all(self, clauses: str, parameters: Sequence[Sequence[str]]) -> Counter[str]:
+        """Carries out `UPDATE <table> <clauses>` once for each row of parameters, in batches (PartiQL), each statement
+        by itself. That a statement's WHERE finds nothing is no failure.
+
+        Returns the error codes of the statements that DynamoDB would not carry out; when that is all of them, it
+        raises AwsError.
+        """
+        # The table's name is the deployment's own setting; PartiQL has no parameter for it.
+        statement = f'UPDATE "{self.name}" {clauses}'
+        statements: list[Any] = [
+            {"Statement": statement, "Parameters": [{"S": value} for value in row]} for row in parameters
+        ]
+        failed: Counter[str] = Counter()
+        for start in range(0, len(statements), _WRITES_PER_CALL):
+            failed += self._execute(statements[start : start + _WRITES_PER_CALL])
+        if statements and failed.total() == len(statements):
+            raise statement_error(next(iter(failed)))
+        return failed
+
+    def _execute(self, statements: list[Any]) -> Counter[str]:
+        """The codes of what failed for good, or too often."""
+        failed: Counter[str] = Counter()
+        pending = statements
+        for attempt in range(_ATTEMPTS):
+            with classified_errors():
+                answers = self._client.batch_execute_statement(Statements=pending)["Responses"]
+            codes = [str(answer["Error"].get("Code")) if "Error" in answer else "" for answer in answers]
+            failed += Counter(code for code in codes if code not in {"", _CONDITION_FAILED, *_PASSING})
+            again = [(one, code) for one, code in zip(pending, codes, strict=True) if code in _PASSING]
+            pending = [one for one, _ in again]
+            if not pending:
+                return failed
+            if attempt + 1 < _ATTEMPTS:
+                self._wait(attempt)
+        return failed + Counter(code for _, code in again)
+
+    def _wait(self, attempt: int) -> None:
+        self._sleep(pause(attempt, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE, jitter=self._jitter()))
+
+
+def key_of(item: Mapping[str, Any]) -> Key:
+    """The primary key of an item in attribute-value form."""
+    return Key(item["pk"]["S"], item["sk"]["S"])
+
+
+def _condition(condition: str) -> dict[str, Any]:
+    if not condition:
+        return {}
+    told = {"ConditionExpression": condition, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+    return told | _placeholders(condition, {})
+
+
+def _placeholders(expressions: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The names that the expressions use, and the values that are given for them."""
+    names = {f"#{name}": name for name in _NAME.findall(expressions)}
+    filled: dict[str, Any] = {}
+    if names:
+        filled["ExpressionAttributeNames"] = names
+    if values:
+        filled["ExpressionAttributeValues"] = {f":{name}": to_attribute(value) for name, value in values.items()}
+    return filled

@@ -1,0 +1,71 @@
+"""Several writes that happen together or not at all, with DynamoDB's partial reasons read as outcomes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from marketplace.dynamodb.attributes import from_item
+from marketplace.platform.aws_errors import classified
+from marketplace.platform.errors import ThrottledError
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
+
+type Write = Mapping[str, Any]
+"""One member of TransactItems, such as {"Put": {...}}."""
+
+_ATTEMPTS = 5
+_BACKOFF = 0.02
+_CONDITION = "ConditionalCheckFailed"
+_PASSING = {_CONDITION, "TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
+"""Reasons that are outcomes (DynamoDB API reference, TransactWriteItems); any other is a fault of the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The write of a transaction whose condition didn't hold; `index` is its place among the writes, `found` what the
+    item holds, where the write asked for it (ReturnValuesOnConditionCheckFailure)."""
+
+    index: int
+    found: Mapping[str, Any]
+
+
+def write_together(
+    client: "DynamoDBClient", writes: Sequence[Write], sleep: Callable[[float], None], jitter: Callable[[], float]
+) -> Refusal | None:
+    """Makes all the writes in one transaction, or none; answers the first refusal, or None once they are made.
+
+    Another writer of the same items is waited out: sleep takes seconds, jitter gives 0 to 1.
+
+    Raises AwsError when the store gave no answer, ThrottledError when others stayed in the way.
+    """
+    for attempt in range(_ATTEMPTS):
+        if attempt:
+            sleep(_BACKOFF * 2**attempt * jitter())
+        reasons = cancellation_reasons(client, writes)
+        for index, reason in enumerate(reasons):
+            if reason.get("Code") == _CONDITION:
+                return Refusal(index, from_item(reason.get("Item") or {}))
+        if not reasons:
+            return None
+    raise ThrottledError("TransactionConflict")
+
+
+def cancellation_reasons(client: "DynamoDBClient", writes: Sequence[Write]) -> list[dict[str, Any]]:
+    """Makes all the writes in one transaction, once. Nothing when they were made, otherwise the reason of each.
+
+    Raises AwsError when the store gave no answer, or for a fault of the request.
+    """
+    try:
+        client.transact_write_items(TransactItems=cast("list[TransactWriteItemTypeDef]", writes))
+    except ClientError as error:
+        reasons = cast("list[dict[str, Any]]", error.response.get("CancellationReasons", []))
+        if {reason.get("Code", "None") for reason in reasons} & _PASSING:
+            return reasons
+        raise classified(error) from error
+    except BotoCoreError as error:
+        raise classified(error) from error
+    return []

@@ -1,0 +1,155 @@
+"""What a buyer is entitled to, and whether that allows what they want to do: pure rules that fail closed.
+
+Source: botocore model of marketplace-entitlement: one of four value types per entitlement; ExpirationDate is "the
+*minimum* date through which this entitlement is expected to remain valid", and renewing customers have one too.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, Literal, Self
+
+from marketplace.platform.clock import DAY, epoch
+from marketplace.subscriptions.model import Status
+
+type ValueType = Literal["integer", "double", "boolean", "string"]
+type Reason = Literal[
+    "entitled",
+    "in_grace",  # past its date, but AWS, asked again, still lists it
+    "not_entitled",
+    "quantity_exceeded",
+    "quantity_not_comparable",  # the entitlement is a text
+    "expired",
+    "entitlements_pending",  # active, and AWS has listed nothing yet
+    "entitlements_unavailable",  # never read, and AWS can't be asked
+    "entitlements_too_old",  # beyond the stale limit, and AWS can't be asked
+    "unknown_subscription",
+    "subscription_pending",
+    "subscription_closing",
+    "subscription_ended",
+    "subscription_failed",
+]
+
+EXPIRY_GRACE = DAY
+"""How long after its date an entitlement that AWS still lists counts; a renewal may be late by less."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entitlement:
+    """What AWS grants in one dimension. A Double is kept as its decimal text; `expires_at` in seconds since the
+    epoch."""
+
+    dimension: str
+    value_type: ValueType
+    value: int | bool | str
+    expires_at: int | None = None
+
+    def as_values(self) -> dict[str, Any]:
+        """Plain values for an item. When it expires is not in `expires_at`, the attribute by which DynamoDB deletes
+        items: an entitlement is there until AWS lists it no more."""
+        values = {"value_type": self.value_type, "value": self.value, "valid_until": self.expires_at}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @classmethod
+    def from_values(cls, dimension: str, values: Mapping[str, Any]) -> Self:
+        return cls(
+            dimension=dimension,
+            value_type=values["value_type"],
+            value=values["value"],
+            expires_at=values.get("valid_until"),
+        )
+
+    @classmethod
+    def from_answer(cls, row: Mapping[str, Any]) -> Self | None:
+        """From a row of GetEntitlements; None for one that grants nothing in any dimension."""
+        value_type, value = _value(row.get("Value") or {})
+        dimension = row.get("Dimension")
+        if not dimension or value_type is None:
+            return None
+        expires: datetime | None = row.get("ExpirationDate")
+        return cls(
+            dimension=dimension,
+            value_type=value_type,
+            value=value,
+            expires_at=None if expires is None else epoch(expires),
+        )
+
+    @property
+    def strength(self) -> tuple[int, Decimal]:
+        """Of two rows for one dimension the stronger one counts: the longer valid, then the larger. They are not
+        added up: a sum that AWS doesn't state would be a guess in the buyer's favour."""
+        amount = Decimal(self.value) if self.value_type in {"integer", "double", "boolean"} else Decimal(0)
+        return (self.expires_at if self.expires_at is not None else 2**62), amount
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Whether access is allowed, and why. `stale`: the answer rests on what AWS said longer ago than it should."""
+
+    allowed: bool
+    reason: Reason
+    stale: bool = False
+    status: Status | None = None
+    entitlement: Entitlement | None = None
+    synced_at: int | None = None
+
+
+_STATUS_REASONS: dict[Status, Reason] = {
+    "pending": "subscription_pending",
+    "closing": "subscription_closing",
+    "ended": "subscription_ended",
+    "failed": "subscription_failed",
+}
+
+
+def refused_by_status(status: Status) -> Reason | None:
+    """Why nothing is allowed in this status, or None when it doesn't stand in the way."""
+    return _STATUS_REASONS.get(status)
+
+
+def decide(entitlement: Entitlement | None, quantity: int | None, now: int) -> tuple[bool, Reason]:
+    """Whether the entitlement covers `quantity` (None: any use at all) at `now`."""
+    if entitlement is None:
+        return False, "not_entitled"
+    if entitlement.expires_at is not None and now >= entitlement.expires_at + EXPIRY_GRACE:
+        return False, "expired"
+    refusal = _refused_by_value(entitlement, quantity)
+    if refusal is not None:
+        return False, refusal
+    past = entitlement.expires_at is not None and now >= entitlement.expires_at
+    return True, "in_grace" if past else "entitled"
+
+
+def _refused_by_value(entitlement: Entitlement, quantity: int | None) -> Reason | None:
+    match entitlement.value_type:
+        case "boolean":
+            return None if entitlement.value is True else "not_entitled"
+        case "string":
+            if not entitlement.value:
+                return "not_entitled"
+            return None if quantity is None else "quantity_not_comparable"
+        case "integer" | "double":
+            granted = Decimal(entitlement.value)
+            if granted <= 0:
+                return "not_entitled"
+            return None if quantity is None or granted >= quantity else "quantity_exceeded"
+
+
+def _value(value: Mapping[str, Any]) -> tuple[ValueType | None, Any]:
+    if isinstance(integer := value.get("IntegerValue"), int):
+        return "integer", integer
+    if (double := value.get("DoubleValue")) is not None:
+        return ("double", str(double)) if _finite(double) else (None, None)
+    if isinstance(boolean := value.get("BooleanValue"), bool):
+        return "boolean", boolean
+    if isinstance(text := value.get("StringValue"), str):
+        return "string", text
+    return None, None
+
+
+def _finite(double: object) -> bool:
+    try:
+        return Decimal(str(double)).is_finite()
+    except InvalidOperation:
+        return False

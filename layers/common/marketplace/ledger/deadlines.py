@@ -1,0 +1,129 @@
+"""When AWS refuses usage, when a metering record is due, and which hours take late usage.
+
+The rules are pure functions. Times are seconds since the epoch.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from marketplace.platform.clock import DAY, HOUR, epoch, hour_of
+
+MAX_AGE = DAY
+"""BatchMeterUsage refuses a record once it is 24 hours old (botocore model, BatchMeterUsage)."""
+
+
+MONTH_GRACE = 6 * HOUR
+"""Last month's usage is taken until 06:00 UTC on the 1st (botocore model, TimestampOutOfBoundsException)."""
+
+
+SENDING_MARGIN = 20 * 60
+"""How long before AWS's refusal an hour must be booked for a metering run (every 15 minutes) to reach it."""
+
+
+FINAL_MARGIN = 35 * 60
+"""How long before its closing deadline a subscription's running hour is metered: late enough for the usage that the
+seller flushes on hearing of the closing, early enough for two runs."""
+
+
+HELD_TRIES_WITHIN = 6 * HOUR
+"""How long before AWS's refusal held usage is tried again, and counts as at risk."""
+
+
+def month_of(moment: int) -> tuple[int, int]:
+    """Year and month (UTC): the billing month of an hour."""
+    at = datetime.fromtimestamp(moment, UTC)
+    return at.year, at.month
+
+
+def refuse_at(hour: int) -> int:
+    """When AWS stops taking usage of this hour: 24 hours after it began, or at 06:00 UTC on the 1st of the month after
+    it, whichever is sooner (botocore model, BatchMeterUsage and TimestampOutOfBoundsException)."""
+    year, month = month_of(hour)
+    next_month = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
+    return min(hour + MAX_AGE, epoch(next_month) + MONTH_GRACE)
+
+
+def due_at(hour: int, seal_delay: int) -> int:
+    """When an hour is metered: once it has ended and `seal_delay` seconds more have passed for usage on its way."""
+    return hour + HOUR + seal_delay
+
+
+def held_due_at(now: int, refused: int) -> int:
+    """When usage that AWS answered CustomerNotSubscribed for is due again on its own: six hours before AWS refuses it
+    for good, from then on at half of the time that is left, and at the refusal, to be written off."""
+    left = refused - now
+    if left > HELD_TRIES_WITHIN:
+        return refused - HELD_TRIES_WITHIN
+    return now + left // 2 if left // 2 >= SENDING_MARGIN // 2 else refused
+
+
+def timestamp_of(hour: int, activated_at: int) -> int:
+    """The Timestamp that is sent for an hour: its start, but never before AWS began to meter the subscription
+    (botocore model, InvalidLicenseException: usage outside of the licence's activation period)."""
+    return max(hour, activated_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """From when to when a subscription's usage can be metered. `closing_deadline` is None while it isn't closing;
+    hours before `since` and from `until` on belong to another subscription, across a migration."""
+
+    activated_at: int
+    closing_deadline: int | None = None
+    since: int = 0
+    until: int | None = None
+
+    @property
+    def first_hour(self) -> int:
+        return max(hour_of(self.activated_at), self.since)
+
+    def own_hour(self, moment: int) -> int:
+        """The hour that usage of this moment belongs to, once it can be metered at all."""
+        return max(hour_of(moment), self.first_hour)
+
+    def refuse_at(self, hour: int) -> int:
+        regular = refuse_at(hour)
+        return regular if self.closing_deadline is None else min(regular, self.closing_deadline)
+
+    def due_at(self, hour: int, seal_delay: int, now: int) -> int:
+        """When an hour is to be metered. While closing, hours that have ended are due at once; the running one stays
+        open for the last usage until FINAL_MARGIN before the deadline, because what comes after its seal may find no
+        hour any more. Never before the Timestamp: AWS refuses the future."""
+        regular = due_at(hour, seal_delay)
+        if self.closing_deadline is None:
+            return regular
+        earliest = max(now, timestamp_of(hour, self.activated_at))
+        if hour + HOUR <= now:
+            return earliest
+        return max(earliest, min(regular, self.closing_deadline - FINAL_MARGIN))
+
+    def time_to_send(self, hour: int, now: int) -> int:
+        """Seconds between the moment this hour can first be sent and AWS's refusal."""
+        return self.refuse_at(hour) - max(now, timestamp_of(hour, self.activated_at))
+
+
+def booking_hours(moment: int, period: Period, now: int) -> Iterator[int]:
+    """The hours that may take usage of `moment`, best first; the first unsealed one is to be used.
+
+    Its own hour; then later ones of the same billing month, up to the coming one; then earlier ones, not before
+    activation; then, if none of that month is left, the current and the coming hour. Hours that no metering run would
+    reach before AWS refuses them come last, as a chance rather than none.
+    """
+    own = period.own_hour(moment)
+    in_order = [hour for hour in _nearest_hours(own, period, now) if period.until is None or hour < period.until]
+    safe = [hour for hour in in_order if period.time_to_send(hour, now) >= SENDING_MARGIN]
+    narrow = [hour for hour in in_order if 0 < period.time_to_send(hour, now) < SENDING_MARGIN]
+    yield from safe
+    yield from narrow
+
+
+def _nearest_hours(own: int, period: Period, now: int) -> Iterator[int]:
+    current = hour_of(now)
+    coming = current + HOUR
+    month = month_of(own)
+    later = range(own, max(own, coming) + HOUR, HOUR)
+    earlier = range(own - HOUR, max(period.first_hour, own - MAX_AGE) - HOUR, -HOUR)
+    seen = [hour for hour in (*later, *earlier) if month_of(hour) == month]
+    yield from seen
+    yield from (hour for hour in (current, coming) if hour >= period.first_hour and hour not in seen)

@@ -1,0 +1,103 @@
+"""What the agreement API says: an answer to ask for where notifications may have been missed.
+
+Source: botocore model of marketplace-agreement: SearchAgreements, GetAgreementEntitlements, GetAgreementTerms. Whether
+a seller's role may call them is the account's decision; a refusal is an AwsError with code AccessDeniedException.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from marketplace.platform.aws_errors import classified_errors
+from marketplace.platform.clock import epoch
+
+if TYPE_CHECKING:
+    from mypy_boto3_marketplace_agreement import AgreementServiceClient
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """One agreement of a licence; times in seconds since the epoch."""
+
+    id: str
+    status: str
+    starts_at: int
+    updated_at: int
+    free_trial_ends_at: int | None = None
+
+    @classmethod
+    def from_answer(cls, summary: Mapping[str, Any]) -> Self:
+        return cls(
+            id=summary["agreementId"],
+            status=summary.get("status", ""),
+            starts_at=_seconds(summary.get("startTime")) or 0,
+            updated_at=_seconds(summary.get("lastUpdateTime")) or _seconds(summary.get("acceptanceTime")) or 0,
+            free_trial_ends_at=_seconds(summary.get("freeTrialEndTime")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Provisioning:
+    """How far a licence is provisioned under an agreement: the model's status and reason code."""
+
+    license_arn: str | None
+    status: str
+    reason: str
+
+
+class Agreements(Protocol):
+    """Asks AWS about agreements. Every method raises AwsError."""
+
+    def of_license(self, license_arn: str) -> list[Agreement]: ...
+
+    def provisioning(self, agreement_id: str) -> list[Provisioning]: ...
+
+    def has_free_trial(self, agreement_id: str) -> bool: ...
+
+
+class MarketplaceAgreements:
+    """The agreement API, as the proposer of the agreements."""
+
+    def __init__(self, client: "AgreementServiceClient") -> None:
+        self._client: Any = client
+
+    def of_license(self, license_arn: str) -> list[Agreement]:
+        """All agreements of a licence, whatever their status."""
+        filters = {
+            "PartyType": "Proposer",
+            "AgreementType": "PurchaseAgreement",
+            "LicenseArn": license_arn,
+        }
+        given = [{"name": name, "values": [value]} for name, value in filters.items()]
+        pages = _pages(self._client.search_agreements, catalog="AWSMarketplace", filters=given)
+        return [Agreement.from_answer(summary) for page in pages for summary in page.get("agreementViewSummaries", ())]
+
+    def provisioning(self, agreement_id: str) -> list[Provisioning]:
+        """The licences of an agreement; an agreement that is still being set up may have none yet."""
+        pages = _pages(self._client.get_agreement_entitlements, agreementId=agreement_id)
+        return [
+            Provisioning(entry.get("licenseArn"), entry.get("status", ""), entry.get("statusReasonCode", ""))
+            for page in pages
+            for entry in page.get("agreementEntitlements", ())
+        ]
+
+    def has_free_trial(self, agreement_id: str) -> bool:
+        """Whether a free trial is among the accepted terms."""
+        pages = _pages(self._client.get_agreement_terms, agreementId=agreement_id)
+        return any("freeTrialPricingTerm" in term for page in pages for term in page.get("acceptedTerms", ()))
+
+
+def _pages(operation: Callable[..., Any], **arguments: Any) -> Iterator[Mapping[str, Any]]:
+    token: str | None = None
+    while True:
+        with classified_errors():
+            page = operation(**arguments, **({} if token is None else {"nextToken": token}))
+        yield page
+        token = page.get("nextToken")
+        if not token:
+            return
+
+
+def _seconds(moment: datetime | None) -> int | None:
+    return None if moment is None else epoch(moment)

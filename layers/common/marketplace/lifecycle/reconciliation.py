@@ -1,0 +1,195 @@
+"""Comparing subscriptions with the agreement API: what no notification has told is found out, and applied like one.
+
+EventBridge doesn't deliver again what was missed before a deployment or lost on the way. What AWS says now is turned
+into a finding with the time of finding it, so it stands in the history like any other fact, and a notification about
+what happens later outranks it. Agreements that changed a moment ago are left to the notifications on their way.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from marketplace.lifecycle.agreement_api import Agreement, Agreements, Provisioning
+from marketplace.lifecycle.facts import ENDING_STATUSES
+from marketplace.lifecycle.lifecycle import LicenseFinder, Lifecycle
+from marketplace.lifecycle.notifications import FindingKind, LookAgain, Notification, Reconcile, finding
+from marketplace.lifecycle.store import Stored, SubscriptionStore
+from marketplace.platform.clock import Clock, epoch
+from marketplace.platform.errors import AwsError, RefusedError, SystemicError
+from marketplace.subscriptions import recheck
+from marketplace.subscriptions.identity import normalised_license_arn
+from marketplace.subscriptions.model import Status, Subscription
+from marketplace.subscriptions.recheck_queue import Requests
+
+type ReconcileOutcome = Literal[
+    "agrees",
+    "corrected",
+    "reconciliation_denied",  # the role may not call the agreement API; everything else was done
+    "reconciliation_refused",  # the agreement API doesn't take the question
+    "unknown_subscription",
+    "page",  # a part of a run over all subscriptions was handed out
+]
+
+SETTLING_TIME = 15 * 60
+"""How long a change is left to its own notifications."""
+_OPEN: tuple[Status, ...] = ("active", "closing", "pending")
+_PAGE = 25
+_SECONDS_PER_PAGE = 5
+"""GetEntitlements allows 20 calls a second in an account; this run takes about 5 of them."""
+_PAYMENT_REASONS = frozenset({"INVALID_PAYMENT_INSTRUMENT", "INCOMPATIBLE_CURRENCY"})
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is to be applied, and the agreement that it was found at."""
+
+    kind: FindingKind
+    agreement: Agreement
+
+
+def latest(agreements: Sequence[Agreement], now: int) -> Agreement | None:
+    """The agreement that a licence stands on: the running one that began last, or else the one that began last."""
+    begun = [agreement for agreement in agreements if agreement.starts_at <= now]
+    return max(begun, key=lambda one: (one.status == "ACTIVE", one.starts_at, one.updated_at, one.id), default=None)
+
+
+def needs_provisioning(subscription: Subscription, agreement: Agreement | None, now: int) -> bool:
+    """Whether the agreement's status alone doesn't tell if the licence lives."""
+    if agreement is None or agreement.status in ENDING_STATUSES:
+        return False
+    return (agreement.status == "ACTIVE") != (subscription.status_at(now) == "active")
+
+
+def found_out(
+    subscription: Subscription, agreement: Agreement | None, provisioning: Provisioning | None, now: int
+) -> Finding | None:
+    """What AWS says about the licence's agreement that the subscription doesn't show, or None when they agree.
+
+    A suspended account isn't ended: AWS refuses its usage until it is lifted, and the agreement goes on.
+    """
+    last_change = max(agreement.updated_at if agreement else now, subscription.last_event_at or 0)
+    if agreement is None or last_change > now - SETTLING_TIME:
+        return None
+    status = subscription.status_at(now)
+    gone = provisioning is not None and provisioning.status == "DEPROVISIONED" and agreement.status != "ACTIVE"
+    if agreement.status in ENDING_STATUSES or gone:
+        return Finding("license_deprovisioned", agreement) if status in {"pending", "active"} else None
+    if agreement.status != "ACTIVE" or provisioning is None or status == "active":
+        return None
+    if provisioning.status == "PROVISIONED":
+        return Finding("license_updated", agreement)
+    if provisioning.status == "FAILED" and provisioning.reason in _PAYMENT_REASONS and status == "pending":
+        return Finding("subscribe_fail", agreement)
+    return None
+
+
+class Reconciliation:
+    """The use case, on demand and daily."""
+
+    def __init__(
+        self,
+        *,
+        store: SubscriptionStore,
+        agreements: Agreements,
+        lifecycle: Lifecycle,
+        queue: Requests,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._agreements = agreements
+        self._lifecycle = lifecycle
+        self._queue = queue
+        self._clock = clock
+
+    def reconcile(self, request: Reconcile) -> ReconcileOutcome:
+        """One subscription, or the next part of all. Raises AwsError: it has to be asked again."""
+        if request.subscription_id is None:
+            self._hand_out(request)
+            return "page"
+        stored = self._store.read(request.subscription_id)
+        if stored is None:
+            return "unknown_subscription"
+        try:
+            outcome = self._compare(stored)
+        except SystemicError:
+            outcome = "reconciliation_denied"
+        except RefusedError:
+            outcome = "reconciliation_refused"
+        self._lifecycle.look_again(LookAgain(subscription_id=request.subscription_id, reason=recheck.RECONCILED))
+        return outcome
+
+    def _compare(self, stored: Stored) -> ReconcileOutcome:
+        subscription, now = stored.subscription, epoch(self._clock())
+        if subscription.license_arn is None:
+            return "agrees"  # a legacy customer has no agreement that could be asked for
+        agreements = self._agreements.of_license(subscription.license_arn)
+        agreement = latest(agreements, now)
+        provisioning = None
+        if agreement is not None and needs_provisioning(subscription, agreement, now):
+            provisioning = self._provisioning(agreement, subscription.license_arn)
+        found = found_out(subscription, agreement, provisioning, now)
+        if found is not None:
+            self._lifecycle.receive(self._notification(subscription, found, now))
+        if agreement is not None:
+            self._note_free_trial(subscription.id, agreement, now)
+        return "agrees" if found is None else "corrected"
+
+    def _provisioning(self, agreement: Agreement, license_arn: str) -> Provisioning | None:
+        """The state of the licence; of one that isn't named yet, when it is the agreement's only one."""
+        entries = self._agreements.provisioning(agreement.id)
+        wanted = normalised_license_arn(license_arn)
+        for entry in entries:
+            if entry.license_arn is not None and normalised_license_arn(entry.license_arn) == wanted:
+                return entry
+        return entries[0] if len(entries) == 1 and entries[0].license_arn is None else None
+
+    def _notification(self, subscription: Subscription, found: Finding, now: int) -> Notification:
+        return finding(
+            found.kind,
+            f"reconciled-{found.kind}-{found.agreement.id}-{found.agreement.updated_at}",
+            now,
+            license_arn=subscription.license_arn or "",
+            product_code=subscription.product_code,
+            agreement_id=found.agreement.id,
+        )
+
+    def _note_free_trial(self, subscription_id: str, agreement: Agreement, now: int) -> None:
+        """A trial is a term of an agreement; its conversion is another agreement. The terms are asked for once."""
+        stored = self._store.read(subscription_id)
+        if stored is None:
+            return
+        known = stored.values.get("free_trial_agreement_id") == agreement.id
+        has_trial: bool = stored.values["has_free_trial"] if known else self._agreements.has_free_trial(agreement.id)
+        over = agreement.free_trial_ends_at is not None and agreement.free_trial_ends_at <= now
+        changes = {
+            "free_trial": has_trial and not over,
+            "has_free_trial": has_trial,
+            "free_trial_agreement_id": agreement.id,
+            "free_trial_ends_at": agreement.free_trial_ends_at,
+        }
+        if any(stored.values.get(name) != value for name, value in changes.items()):
+            # Another writer in between is no loss: the next reconciliation writes it.
+            self._store.write(subscription_id, read=stored, changes=changes, defaults={})
+
+    def _hand_out(self, request: Reconcile) -> None:
+        """One request for each subscription of a page, and one for the next page."""
+        status: Status = next((one for one in _OPEN if one == request.status), _OPEN[0])
+        ids = self._store.with_status(status, after=request.after, limit=_PAGE)
+        for index, subscription_id in enumerate(ids):
+            self._queue.reconcile(subscription_id, delay_seconds=index * _SECONDS_PER_PAGE // _PAGE)
+        if len(ids) == _PAGE:
+            self._queue.reconcile_all(status, after=ids[-1], delay_seconds=_SECONDS_PER_PAGE)
+        elif status != _OPEN[-1]:
+            self._queue.reconcile_all(_OPEN[_OPEN.index(status) + 1], after=None, delay_seconds=_SECONDS_PER_PAGE)
+
+
+def license_finder(agreements: Agreements) -> LicenseFinder:
+    """For Lifecycle: the licences of an agreement whose join no notification has told; none when AWS doesn't say."""
+
+    def find(agreement_id: str) -> list[str]:
+        try:
+            return [found.license_arn for found in agreements.provisioning(agreement_id) if found.license_arn]
+        except AwsError:
+            return []
+
+    return find

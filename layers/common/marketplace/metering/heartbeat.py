@@ -1,0 +1,230 @@
+"""Zero records for hours without usage, for sellers whose listing test asks for a record every hour.
+
+AWS keeps the first quantity of an hour and refuses a later one, so a zero is written only for an hour that is due: from
+then on no usage is booked there (metering skill: an early zero locks the hour at 0).
+
+The active subscriptions are walked a page at a time, each for every hour that is missing up to the walk's target: the
+last hour that was due when it began. A mark says after each page how far the walk has come, so a call that runs out of
+time, or dies, leaves at most one page to be repeated.
+
+When later hours have become due before a walk is done, it still ends at its own target, and another walk over every
+page fills the later ones: no subscription misses an hour because the walk had passed it. A walk is given up, and one
+over every missing hour begun, when its target lies further back than hours are filled, or isn't due any more (the seal
+delay was raised).
+
+Every zero is put only where nothing stands, and what a mark says stays true; so calls may be repeated, and overtake
+each other. A subscription that turns active or stops being so in mid-walk may be missed for these hours or met twice;
+neither does harm, as a zero bills nothing.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any, Protocol
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from marketplace.dynamodb import keys
+from marketplace.dynamodb.attributes import from_item, to_item
+from marketplace.ledger.deadlines import SENDING_MARGIN, Period, due_at, timestamp_of
+from marketplace.ledger.record import UNSEALED
+from marketplace.platform.aws_errors import classified, classified_errors
+from marketplace.platform.clock import HOUR, hour_of
+from marketplace.subscriptions.model import Subscription
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_CATCH_UP = 20 * HOUR
+"""How far back hours are filled after an outage: AWS takes 24 hours, and a run needs some of them."""
+
+_PAGE = 100
+"""Subscriptions in a page: one BatchGetItem reads them (DynamoDB API reference)."""
+
+type Position = Mapping[str, str]
+"""Where a page ended in the order of all pages, as plain values; only who made the page knows what they mean."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActivePage:
+    """Some active subscriptions, and where the page ended; `position` is None when no more follow."""
+
+    subscriptions: Sequence[Subscription]
+    position: Position | None
+
+
+class ActiveSubscriptions(Protocol):
+    """Every subscription that is active now, in pages whose order never changes; the first page is after None."""
+
+    def page(self, after: Position | None) -> ActivePage: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """How many zeros were written, and whether nothing that is due was left for want of time."""
+
+    written: int
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """No hour up to `filled_to` is to be filled any more; those after it, up to `target`, only beyond `position`."""
+
+    filled_to: int
+    target: int | None = None
+    position: Position | None = None
+
+    def walk(self, last_due: int) -> tuple[int, Position | None]:
+        """The target of the walk to go on with, and the position it has reached."""
+        if self.target is not None and last_due - _CATCH_UP <= self.target <= last_due:
+            return self.target, self.position
+        return last_due, None
+
+
+@dataclass(slots=True)
+class Heartbeat:
+    """Fills hours that have no usage in `dimension`'s subscription with a zero in that dimension; up to `workers` of
+    them at once, because nearly all it does is wait for DynamoDB. One worker needs no thread."""
+
+    client: "DynamoDBClient"
+    table: str
+    subscriptions: ActiveSubscriptions
+    dimension: str
+    seal_delay: int
+    workers: int = 8
+
+    def fill(self, now: int, time_left: Callable[[], float]) -> Filled:
+        """Writes the zeros that are missing, in no more than the seconds that `time_left` gives and the calls that are
+        under way then; the next call goes on with the page where this one stopped. Less time than one page takes is
+        too little: the page is then begun again each time. Costs one read once an hour is filled.
+
+        Raises AwsError when DynamoDB gives no answer; the next call goes on with the same page.
+        """
+        last_due = hour_of(now - HOUR - self.seal_delay)
+        mark = self._mark() or _Mark(filled_to=last_due - HOUR)
+        written = 0
+        while mark.filled_to < last_due:
+            if time_left() <= 0:
+                return Filled(written, complete=False)
+            target, position = mark.walk(last_due)
+            hours = range(max(last_due - _CATCH_UP, mark.filled_to + HOUR), target + HOUR, HOUR)
+            page = self.subscriptions.page(position)
+            filled = self._fill_all(product(page.subscriptions, hours), now, time_left)
+            written += filled.written
+            if not filled.complete:
+                return Filled(written, complete=False)
+            more = page.position is not None
+            mark = _Mark(mark.filled_to, target, page.position) if more else _Mark(filled_to=target)
+            self._remember(mark)
+        return Filled(written, complete=True)
+
+    def _fill_all(self, wanted: Iterable[tuple[Subscription, int]], now: int, time_left: Callable[[], float]) -> Filled:
+        def fill(one: tuple[Subscription, int]) -> int | None:
+            return self._fill(*one, now) if time_left() > 0 else None
+
+        if self.workers == 1:
+            done = [fill(one) for one in wanted]
+        else:
+            with ThreadPoolExecutor(self.workers) as pool:
+                done = list(pool.map(fill, wanted))
+        return Filled(sum(each or 0 for each in done), complete=None not in done)
+
+    def _fill(self, subscription: Subscription, hour: int, now: int) -> int:
+        if subscription.activated_at is None or hour < hour_of(subscription.activated_at):
+            return 0
+        period = Period(subscription.activated_at)
+        if period.time_to_send(hour, now) < SENDING_MARGIN or subscription.billed_to(hour) != subscription.id:
+            return 0
+        if self._has_usage(subscription.id, hour):
+            return 0
+        key = keys.metering_record(subscription.id, hour, self.dimension)
+        values: dict[str, Any] = {
+            **key._asdict(),
+            "dimension": self.dimension,
+            "hour": hour,
+            "quantity": 0,
+            "records": 0,
+            "state": "open",
+            "seal": UNSEALED,
+            "timestamp": timestamp_of(hour, subscription.activated_at),
+            "product_code": subscription.product_code,
+            "license_arn": subscription.license_arn,
+            "customer_identifier": None if subscription.license_arn else subscription.customer_identifier,
+            "account_id": subscription.account_id if subscription.license_arn else None,
+            "due_shard": keys.due_shard(subscription.id),
+            "due_at": due_at(hour, self.seal_delay),
+            "refuse_at": period.refuse_at(hour),
+        }
+        try:
+            self.client.put_item(
+                TableName=self.table, Item=to_item(values), ConditionExpression="attribute_not_exists(pk)"
+            )
+        except self.client.exceptions.ConditionalCheckFailedException:
+            return 0
+        except (BotoCoreError, ClientError) as error:
+            raise classified(error) from error
+        return 1
+
+    def _has_usage(self, subscription_id: str, hour: int) -> bool:
+        with classified_errors():
+            page = self.client.query(
+                TableName=self.table,
+                KeyConditionExpression="pk = :pk AND begins_with(sk, :hour)",
+                ExpressionAttributeValues={
+                    ":pk": {"S": keys.subscription_pk(subscription_id)},
+                    ":hour": {"S": keys.hour_prefix(hour)},
+                },
+                Limit=1,
+                ConsistentRead=True,
+            )
+        return bool(page["Items"])
+
+    def _mark(self) -> _Mark | None:
+        key = keys.heartbeat_mark(self.dimension)
+        with classified_errors():
+            answer = self.client.get_item(TableName=self.table, Key=key.item(), ConsistentRead=True)
+        if "Item" not in answer:
+            return None
+        values = from_item(answer["Item"])
+        return _Mark(values["filled_to"], values.get("target"), values.get("position"))
+
+    def _remember(self, mark: _Mark) -> None:
+        key = keys.heartbeat_mark(self.dimension)
+        with classified_errors():
+            self.client.put_item(TableName=self.table, Item=to_item({**key._asdict(), **asdict(mark)}))
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveByStatus:
+    """The active subscriptions, from the by_status index and then read consistently, a page at a time."""
+
+    client: "DynamoDBClient"
+    table: str
+    read: "SubscriptionPages"
+
+    def page(self, after: Position | None) -> ActivePage:
+        """The page after that position, which need not be an active subscription's any more. Raises
+        AwsError when DynamoDB gives no answer."""
+        start: dict[str, Any] = {} if after is None else {"ExclusiveStartKey": to_item(after)}
+        with classified_errors():
+            page = self.client.query(
+                TableName=self.table,
+                IndexName=keys.STATUS_INDEX,
+                KeyConditionExpression="#status = :active",
+                ExpressionAttributeNames={"#status": "status"},
+                ExpressionAttributeValues={":active": {"S": "active"}},
+                Limit=_PAGE,
+                **start,
+            )
+        ids = [keys.subscription_id_of(item["pk"]["S"]) for item in page["Items"]]
+        active = [one for one in self.read.get_many(ids).values() if one.status == "active"]
+        last = page.get("LastEvaluatedKey")
+        return ActivePage(active, from_item(last) if last else None)
+
+
+class SubscriptionPages(Protocol):
+    """Reads subscriptions by id."""
+
+    def get_many(self, ids: Sequence[str]) -> dict[str, Subscription]: ...

@@ -1,0 +1,86 @@
+"""What an answer of BatchMeterUsage means for a record. This is the whole table; anything it doesn't name stays due."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from marketplace.metering.wire import ResultKey, Sendable
+
+if TYPE_CHECKING:
+    pass
+
+
+from marketplace.platform.errors import InvalidParameterError, RecordRefusedError, RefusedError
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What AWS said about the records of one call that it took.
+
+    `statuses` holds (Status, MeteringRecordId) by record; `unprocessed` those it asks to be sent again. A record in
+    neither was not answered.
+    """
+
+    statuses: dict[ResultKey, tuple[str, str | None]]
+    unprocessed: frozenset[ResultKey]
+
+
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """AWS has it. `earlier` when it says so by refusing a repetition of an attempt whose answer was lost."""
+
+    metering_record_id: str | None
+    earlier: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Another sender took the hour; AWS kept that quantity and does not say which it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """AWS does not know the customer as subscribed: not yet, no more, or suspended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """AWS refused the record itself; `reason` is its error code."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StaysDue:
+    """Nothing is settled. `doubtful` when an attempt may have been accepted all the same."""
+
+    reason: str
+    doubtful: bool
+
+
+type Outcome = Metered | Conflict | Held | Rejected | StaysDue
+
+
+def outcome_of(record: Sendable, answer: Answer) -> Outcome:
+    """The outcome of a record in a call that AWS answered with 200 (botocore model, BatchMeterUsageResult).
+
+    An UnprocessedRecord was not taken in this attempt, which says nothing of an earlier one.
+    """
+    status, metering_record_id = answer.statuses.get(record.result_key, (None, None))
+    outcome: Outcome = StaysDue("unanswered" if status is None else "unknown_status", doubtful=True)
+    match status:
+        case None if record.result_key in answer.unprocessed:
+            outcome = StaysDue("unprocessed", record.doubtful)
+        case "Success":
+            outcome = Metered(metering_record_id)
+        case "DuplicateRecord":
+            outcome = Metered(metering_record_id, earlier=True) if record.doubtful else Conflict()
+        case "CustomerNotSubscribed":
+            outcome = Held()
+    return outcome
+
+
+def outcome_of_refusal(record: Sendable, error: RefusedError) -> Outcome:
+    """The outcome of a record that AWS refused when it stood alone in a call."""
+    if isinstance(error, RecordRefusedError | InvalidParameterError):
+        return Rejected(error.code)
+    return StaysDue("unknown_refusal", record.doubtful)

@@ -1,0 +1,283 @@
+"""A metering run: everything that is due is sealed, read, sent and settled, soonest refusal first.
+
+What is sent comes from sealed records alone, so a record is the same bytes in every attempt and AWS's own removal of
+duplicates makes repeating it safe. Whatever happens in between, a record stays in the due index until an answer about
+it is written down; the next run goes on from there.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from marketplace.dynamodb.attributes import Item
+from marketplace.ledger.record import in_doubt
+from marketplace.metering.api import MeteringApi
+from marketplace.metering.backlog import SENDABLE, Backlog
+from marketplace.metering.breaker import Breaker
+from marketplace.metering.likely_refusals import Suspects
+from marketplace.metering.outcomes import Outcome, StaysDue, outcome_of, outcome_of_refusal
+from marketplace.metering.rate import CallRate
+from marketplace.metering.report import MeteringReport
+from marketplace.metering.settlement import ANNOUNCED, SellerBus, Settlement, SubscriptionRequests
+from marketplace.metering.store import MeteringStore
+from marketplace.metering.wire import (
+    DueEntry,
+    Group,
+    Sendable,
+    Unreadable,
+    batches,
+    split_by_size,
+    wire_record,
+    wire_size,
+)
+from marketplace.platform.backoff import pause
+from marketplace.platform.clock import Clock, epoch
+from marketplace.platform.errors import AwsError, NoAnswerError, RefusedError, UnavailableError
+
+_RESERVE = 30.0
+"""Seconds a run keeps for the call that is under way and for settling it."""
+
+_UNPROCESSED_TRIES = 3
+_QUERIES_AT_ONCE = 8
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 4.0
+
+type _Sealed = tuple[Group, list[Sendable], str]
+"""Records of one group that carry a token of ours."""
+
+
+@dataclass(slots=True)
+class MeteringRun:
+    """One run over what is due. `time_left` gives the seconds until the function is ended; `workers` batches are under
+    way at once; `new_token` names an attempt and never repeats."""
+
+    store: MeteringStore
+    api: MeteringApi
+    rate: CallRate
+    bus: SellerBus
+    requests: SubscriptionRequests
+    clock: Clock
+    monotonic: Callable[[], float]
+    sleep: Callable[[float], None]
+    time_left: Callable[[], float]
+    new_token: Callable[[], str]
+    workers: int = 4
+    jitter: Callable[[], float] = random.random
+    report: MeteringReport = field(default_factory=MeteringReport, init=False)
+    _breaker: Breaker = field(init=False)
+    _settlement: Settlement = field(init=False)
+    _suspects: Suspects = field(default_factory=Suspects, init=False)
+    _set_aside: list[DueEntry] = field(default_factory=list, init=False)
+    _unanswered: list[_Sealed] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self._breaker = Breaker(self.monotonic, self.jitter)
+        self._settlement = Settlement(self.store, self.bus, self.requests, self.clock, self.report)
+
+    def run(self) -> MeteringReport:
+        """Works on what is due until it is done, AWS stops working, or time runs out.
+
+        Raises AwsError when DynamoDB gives no answer to the first question; nothing is lost then.
+        """
+        now = epoch(self.clock())
+        backlog = Backlog(now, lambda entry: self.report.leave(entry, now))
+        for found in self.store.due(now):
+            if isinstance(found, Unreadable):
+                self.report.unreadable.append(found.key)
+            else:
+                backlog.add(found)
+        entries = backlog.entries()
+        self.report.due = self.report.left + len(entries)
+        sendable = [entry for entry in entries if backlog.can_be_sent(entry)]
+        expired = [entry for entry in entries if entry.state in SENDABLE and entry.refuse_at <= now]
+        to_announce = [entry for entry in entries if entry.state in ANNOUNCED]
+        self._each(self._meter, batches(sendable), self._breaker)
+        self._each(self._send, batches(self._set_aside), self._breaker)
+        # AWS Marketplace takes no part in these, so they don't wait for it to work.
+        at_home = Breaker(self.monotonic, self.jitter)
+        self._each(self._write_off, batches(expired), at_home)
+        self._each(self._settlement.announce_entries, batches(to_announce), at_home)
+        self._send_unanswered()
+        self.report.breaker_opened = self._breaker.is_open or at_home.is_open
+        for entry in entries:
+            if entry.key not in self._settlement.settled:
+                self.report.leave(entry, epoch(self.clock()))
+        return self.report
+
+    def _each[Part](self, work: Callable[[Part], None], parts: Sequence[Part], breaker: Breaker) -> None:
+        def guarded(part: Part) -> None:
+            if breaker.is_open or self._out_of_time():
+                return
+            started = self.monotonic()
+            try:
+                work(part)
+                if breaker is not self._breaker:
+                    breaker.succeeded()
+            except AwsError as error:
+                # The store, the queue or the bus did not do it: what was under way stays due, or is in doubt, as it
+                # stands there.
+                self.report.count_error(error.code)
+                self.sleep(breaker.failed(started))
+            except Exception as error:
+                self.report.fail(error)
+
+        if self.workers == 1 or len(parts) < 2:
+            for part in parts:
+                guarded(part)
+            return
+        with ThreadPoolExecutor(min(self.workers, len(parts))) as pool:
+            for done in [pool.submit(guarded, part) for part in parts]:
+                done.result()
+
+    def _out_of_time(self) -> bool:
+        if self.time_left() < _RESERVE:
+            self.report.out_of_time = True
+        return self.report.out_of_time
+
+    def _must_stop(self) -> bool:
+        return self._breaker.is_open or self._out_of_time()
+
+    def _take(self, entries: Sequence[DueEntry]) -> tuple[str, list[tuple[DueEntry, Item]]]:
+        """Seals the entries with a token of our own; returns it with the records that carry it now. The others were
+        taken by another run, or have changed since the index was read."""
+        token = self.new_token()
+        for code in self.store.seal(entries, token).elements():
+            self.report.count_error(code)
+        items = self.store.read([entry.key for entry in entries])
+        return token, [(entry, items[entry.key]) for entry in entries if _is_ours(items.get(entry.key), token)]
+
+    def _meter(self, entries: list[DueEntry]) -> None:
+        """Sends those of a batch that nothing is known against; the others come after all batches."""
+        trusted = [entry for entry in entries if not self._suspects.include(entry.group, entry.key)]
+        if len(trusted) < len(entries):
+            self._set_aside += [entry for entry in entries if entry not in trusted]
+        if trusted:
+            self._send(trusted)
+
+    def _send(self, entries: list[DueEntry]) -> None:
+        group = entries[0].group
+        token, taken = self._take(entries)
+        records: list[Sendable] = []
+        for (entry, _), sendable in zip(taken, self._sendables(taken), strict=True):
+            if sendable is None:
+                self._settlement.reject(entry.key, token, "unsendable", entry.quantity, doubtful=in_doubt(entry.seal))
+            else:
+                records.append(sendable)
+        for request in split_by_size(records):
+            self._deliver(group, request, token)
+
+    def _sendables(self, taken: Sequence[tuple[DueEntry, Item]]) -> list[Sendable | None]:
+        """What is sent of each, in order; None where the stored data can't be a UsageRecord. Allocations are a query
+        for each record that has some: several are under way at once, or waiting for them would cost the quota."""
+        tagged = sum("tag_sets" in item for _, item in taken)
+        if self.workers == 1 or tagged < 2:
+            return [self._sendable(entry, item) for entry, item in taken]
+        with ThreadPoolExecutor(min(_QUERIES_AT_ONCE, tagged)) as pool:
+            return list(pool.map(self._sendable, *zip(*taken, strict=True)))
+
+    def _sendable(self, entry: DueEntry, item: Item) -> Sendable | None:
+        try:
+            tagged = int(item.get("tag_sets", {"N": "0"})["N"]) > 0
+            wire = wire_record(item, self.store.allocations(entry.key) if tagged else [])
+            refuse_at = int(item["refuse_at"]["N"])
+        except (KeyError, ValueError):
+            return None
+        return Sendable(entry.key, item, wire, wire_size(wire), in_doubt(entry.seal), refuse_at)
+
+    def _send_unanswered(self) -> None:
+        """What AWS gave no answer to is sent again after all else; what stays without one is halved, so that a record
+        that AWS can't cope with costs nobody else an hour. Nothing is marked bad: it stays due, in doubt."""
+        parts, self._unanswered = self._unanswered, []
+        while parts and not self._must_stop():
+            self._each(lambda part: self._deliver(*part), parts, self._breaker)
+            still, self._unanswered = self._unanswered, []
+            parts = [half for part in still for half in _halves(part)]
+
+    def _deliver(self, group: Group, records: list[Sendable], token: str) -> None:
+        """Sends until every record has an outcome, AWS has given no answer or left some unprocessed too often, or the
+        run must stop."""
+        pending = records
+        tries = 0
+        while pending:
+            if self._must_stop():
+                self._settlement.leave(pending, token)
+                return
+            pending = self._in_time(pending, token)
+            if not pending:
+                return
+            self.rate.wait()
+            self.report.count_call()
+            started = self.monotonic()
+            try:
+                answer = self.api.send(group, pending)
+            except RefusedError as error:
+                self._breaker.succeeded()
+                self.report.count_error(error.code)
+                self._isolate(group, pending, token, error)
+                return
+            except UnavailableError as error:
+                self.report.count_error(error.code)
+                self.sleep(self._breaker.failed(started))
+                if isinstance(error, NoAnswerError):
+                    for record in pending:
+                        record.doubtful = True
+                    self._unanswered.append((group, pending, token))
+                    return
+                continue
+            self._breaker.succeeded()
+            outcomes = [(record, outcome_of(record, answer)) for record in pending]
+            self._settlement.settle(outcomes, token)
+            pending = [record for record, outcome in outcomes if _was_unprocessed(outcome)]
+            tries += 1
+            if pending and tries == _UNPROCESSED_TRIES:
+                self._settlement.leave(pending, token)
+                return
+            if pending:
+                self.sleep(pause(tries - 1, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE, jitter=self.jitter()))
+
+    def _in_time(self, records: list[Sendable], token: str) -> list[Sendable]:
+        """The records that AWS still takes; those whose deadline has passed since the run began are written off."""
+        now = epoch(self.clock())
+        late = [record for record in records if record.refuse_at <= now]
+        if not late:
+            return records
+        self._settlement.expire([(record.key, record.item, record.doubtful) for record in late], token)
+        return [record for record in records if record.refuse_at > now]
+
+    def _isolate(self, group: Group, records: list[Sendable], token: str, error: RefusedError) -> None:
+        """AWS refuses a call whole for one bad record, so halves of it find the record and let the others through.
+        Once one is found, suspects are told apart first; where all are suspect, each stands alone at once."""
+        if len(records) == 1:
+            self._suspects.blame(error.code, group, records[0].key)
+            self._settlement.settle([(records[0], outcome_of_refusal(records[0], error))], token)
+            return
+        suspect = [record for record in records if self._suspects.include(group, record.key)]
+        if not suspect:
+            middle = len(records) // 2
+            parts = [records[:middle], records[middle:]]
+        elif len(suspect) < len(records):
+            parts = [[record for record in records if record not in suspect], suspect]
+        else:
+            parts = [[record] for record in records]
+        for part in parts:
+            self._deliver(group, part, token)
+
+    def _write_off(self, entries: list[DueEntry]) -> None:
+        token, taken = self._take(entries)
+        self._settlement.expire([(entry.key, item, in_doubt(entry.seal)) for entry, item in taken], token)
+
+
+def _is_ours(item: Item | None, token: str) -> bool:
+    return item is not None and item["seal"]["S"] == token and item["state"]["S"] in SENDABLE and "due_shard" in item
+
+
+def _halves(part: _Sealed) -> list[_Sealed]:
+    """The records in two parts; one record stays whole."""
+    group, records, token = part
+    middle = (len(records) + 1) // 2
+    return [(group, half, token) for half in (records[:middle], records[middle:]) if half]
+
+
+def _was_unprocessed(outcome: Outcome) -> bool:
+    return isinstance(outcome, StaysDue) and outcome.reason == "unprocessed"

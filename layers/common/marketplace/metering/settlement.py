@@ -1,0 +1,253 @@
+"""Writing down what became of metering records, and telling the seller's application of what can't be billed.
+
+Only `metered` is written whatever is stored, because AWS said so; every other outcome is written on the condition that
+the record still carries the token of the attempt, so that of two runs only the later one's view is kept.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from marketplace.dynamodb.attributes import Item, from_item, to_attribute
+from marketplace.dynamodb.keys import Key, hour_and_dimension, subscription_id_of
+from marketplace.ledger.deadlines import SENDING_MARGIN, held_due_at
+from marketplace.ledger.record import cleared
+from marketplace.metering.outcomes import Conflict, Held, Metered, Outcome, Rejected, StaysDue
+from marketplace.metering.report import MeteringReport, Note
+from marketplace.metering.store import MeteringStore
+from marketplace.metering.wire import DueEntry, Sendable
+from marketplace.platform.clock import HOUR, Clock, epoch, iso
+from marketplace.platform.errors import AwsError
+from marketplace.subscriptions.seller_events import Kind, SellerEvent, stable_id
+
+ANNOUNCED: dict[str, Kind] = {"conflict": "Usage Conflict", "unbillable": "Usage Not Billable"}
+"""The states that the seller's application hears of, and the event that tells it."""
+
+
+class SellerBus(Protocol):
+    """Where the seller's application hears of what can't be billed; raises when an event wasn't taken."""
+
+    def publish(self, events: Sequence[SellerEvent]) -> None: ...
+
+
+class SubscriptionRequests(Protocol):
+    """Asks for another look at a subscription."""
+
+    def look_again(
+        self, subscription_id: str, reason: str, *, since: int | None = None, delay_seconds: int = 0
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """Outcomes of one run. `settled` holds the keys of the records that it has written an outcome of."""
+
+    store: MeteringStore
+    bus: SellerBus
+    requests: SubscriptionRequests
+    clock: Clock
+    report: MeteringReport
+    settled: set[Key] = field(default_factory=set)
+
+    def leave(self, records: Iterable[Sendable], token: str) -> None:
+        """Records that stay due. Those that no attempt can have reached are marked so; the others stay in doubt."""
+        for record in records:
+            if not record.doubtful:
+                self.store.change_if(record.key, token, {"seal": cleared(token)})
+
+    def settle(self, outcomes: Sequence[tuple[Sendable, Outcome]], token: str) -> None:
+        """Writes down every outcome of one call. Conflicts first: any other answer is given again to a repetition, but
+        a second DuplicateRecord, for a record that is in doubt by then, would be taken for our own."""
+        now = epoch(self.clock())
+        to_announce = [
+            (record.key, item)
+            for record, outcome in outcomes
+            if isinstance(outcome, Conflict) and (item := self._conflict(record, token, now)) is not None
+        ]
+        accepted = [(r, o) for r, o in outcomes if isinstance(o, Metered) and not o.earlier]
+        self._settle_metered(accepted, now)
+        held: list[Sendable] = []
+        left: list[Sendable] = []
+        for record, outcome in outcomes:
+            match outcome:
+                case Metered(earlier=True):
+                    self._settle_earlier(record, outcome, token, now)
+                case Held():
+                    if self._hold(record, token, now):
+                        held.append(record)
+                case Rejected():
+                    self.reject(record.key, token, outcome.reason, record.quantity, doubtful=record.doubtful)
+                case StaysDue():
+                    record.doubtful = outcome.doubtful
+                    self.report.count(outcome.reason, record.quantity)
+                    if outcome.reason == "unknown_refusal":
+                        self._postpone(record, token, now)
+                    elif outcome.reason != "unprocessed":
+                        left.append(record)
+        if left:
+            self.leave(left, token)
+        # What AWS answered is all written down by now: asking and telling may fail without costing any of it.
+        for record in held:
+            self.requests.look_again(record.subscription_id, "not_subscribed", since=now)
+        self._announce(to_announce)
+
+    def _conflict(self, record: Sendable, token: str, now: int) -> Item | None:
+        """The record as it stands then; None when another run has got further."""
+        values: dict[str, str | int] = {
+            "state": "conflict",
+            "reason": "DuplicateRecord",
+            "settled_at": now,
+            "seal": cleared(token),
+        }
+        try:
+            decided = self._decide(record.key, token, values, record.quantity)
+        except AwsError:
+            # Nothing but this run's log and metric will say so: the record is in doubt from now on.
+            self._count(record.key, record.quantity, "conflict", state="conflict", reason="DuplicateRecord, not kept")
+            raise
+        return _with(record.item, values) if decided else None
+
+    def _settle_metered(self, accepted: Sequence[tuple[Sendable, Outcome]], now: int) -> None:
+        items = []
+        for record, outcome in accepted:
+            assert isinstance(outcome, Metered)
+            values: dict[str, str | int] = {"state": "metered", "settled_at": now}
+            if outcome.metering_record_id:
+                values["metering_record_id"] = outcome.metering_record_id
+            items.append(_with(_without_reason(record.item), values))
+        untaken = self.store.settle(items)
+        for record, _ in accepted:
+            if record.key in untaken:
+                self.report.count("metered_unwritten", record.quantity)
+            else:
+                self.settled.add(record.key)
+                self.report.count("metered", record.quantity)
+
+    def _settle_earlier(self, record: Sendable, outcome: Metered, token: str, now: int) -> None:
+        values: dict[str, str | int] = {"state": "metered", "reason": "answered_as_duplicate", "settled_at": now}
+        if outcome.metering_record_id:
+            values["metering_record_id"] = outcome.metering_record_id
+        self._decide(record.key, token, values, record.quantity, outcome="metered_earlier", settled=True)
+
+    def _hold(self, record: Sendable, token: str, now: int) -> bool:
+        """Due again on activation; until then it waits in the index for its next try, and for being written off."""
+        values: dict[str, str | int] = {
+            "state": "held",
+            "reason": "CustomerNotSubscribed",
+            "due_at": held_due_at(now, record.refuse_at),
+            "seal": _seal_after(token, doubtful=record.doubtful),
+        }
+        if not self._decide(record.key, token, values, record.quantity):
+            return False
+        self.report.wait(record.quantity, record.refuse_at, now)
+        return True
+
+    def _postpone(self, record: Sendable, token: str, now: int) -> None:
+        """AWS refuses the record with a code that nobody here knows: it stays due, but not in everybody's way at every
+        run, because finding it takes several calls."""
+        due_at = max(min(now + HOUR, record.refuse_at - SENDING_MARGIN), now)
+        values: dict[str, str | int] = {"due_at": due_at, "seal": _seal_after(token, doubtful=record.doubtful)}
+        self.store.change_if(record.key, token, values)
+
+    def _decide(
+        self,
+        key: Key,
+        token: str,
+        values: dict[str, str | int],
+        quantity: int,
+        *,
+        outcome: str | None = None,
+        settled: bool = False,
+        refused_by: int | None = None,
+    ) -> bool:
+        """Writes and counts an outcome, if no other run has got further; says whether it did."""
+        if not self.store.change_if(key, token, values, settled=settled, refused_by=refused_by):
+            return False
+        self.settled.add(key)
+        state = str(values["state"])
+        self._count(key, quantity, outcome or state, state=state, reason=str(values.get("reason")))
+        return True
+
+    def _count(self, key: Key, quantity: int, outcome: str, *, state: str, reason: str) -> None:
+        self.report.count(outcome, quantity)
+        if state != "metered":
+            hour, dimension = hour_and_dimension(key.sk)
+            self.report.note(Note(subscription_id_of(key.pk), hour, dimension, quantity, state, reason))
+
+    def reject(self, key: Key, token: str, reason: str, quantity: int, *, doubtful: bool) -> None:
+        values: dict[str, str | int] = {
+            "state": "rejected",
+            "reason": reason,
+            "settled_at": epoch(self.clock()),
+            "seal": _seal_after(token, doubtful=doubtful),
+        }
+        self._decide(key, token, values, quantity, settled=True)
+
+    def expire(self, records: Iterable[tuple[Key, Item, bool]], token: str) -> None:
+        """AWS takes these no more: they are marked unbillable, with whether an attempt may have been accepted. One
+        that has got a later deadline meanwhile, its subscription having been reopened, is left for the next run."""
+        now = epoch(self.clock())
+        to_announce: list[tuple[Key, Item]] = []
+        for key, item, doubtful in records:
+            values: dict[str, str | int] = {
+                "state": "unbillable",
+                "reason": "deadline_passed_in_doubt" if doubtful else "deadline_passed",
+                "settled_at": now,
+                "seal": _seal_after(token, doubtful=doubtful),
+            }
+            if self._decide(key, token, values, int(item["quantity"]["N"]), refused_by=now):
+                to_announce.append((key, _with(item, values)))
+            elif not doubtful:
+                self.store.change_if(key, token, {"seal": cleared(token)})
+        self._announce(to_announce)
+
+    def announce_entries(self, entries: list[DueEntry]) -> None:
+        """Events that an earlier run decided on and may not have published."""
+        items = self.store.read([entry.key for entry in entries])
+        decided = [
+            (entry.key, item)
+            for entry in entries
+            if (item := items.get(entry.key)) is not None
+            and item["state"]["S"] in ANNOUNCED
+            and item["seal"]["S"] == entry.seal
+        ]
+        self._announce(decided)
+        self.settled.update(key for key, _ in decided)
+
+    def _announce(self, decided: Sequence[tuple[Key, Item]]) -> None:
+        """Publishes first and takes the record out of the index after, so an event can repeat but not be missing."""
+        if not decided:
+            return
+        self.bus.publish([_event(key, item) for key, item in decided])
+        for key, item in decided:
+            self.store.change_if(key, item["seal"]["S"], {}, settled=True)
+
+
+def _seal_after(token: str, *, doubtful: bool) -> str:
+    """The seal of a record whose outcome is written down: in doubt only if an attempt has stayed without an answer."""
+    return token if doubtful else cleared(token)
+
+
+def _with(item: Item, values: dict[str, str | int]) -> Item:
+    return {**item, **{name: to_attribute(value) for name, value in values.items()}}
+
+
+def _without_reason(item: Item) -> Item:
+    return {name: value for name, value in item.items() if name != "reason"}
+
+
+def _event(key: Key, item: Item) -> SellerEvent:
+    values = from_item(item)
+    subscription_id = subscription_id_of(key.pk)
+    return SellerEvent(
+        kind=ANNOUNCED[values["state"]],
+        id=stable_id(values["state"], key.pk, key.sk),
+        time=values["settled_at"],
+        detail={
+            "subscription_id": subscription_id,
+            "dimension": values["dimension"],
+            "hour": iso(values["hour"]),
+            "quantity": values["quantity"],
+            "reason": values["reason"],
+        },
+    )

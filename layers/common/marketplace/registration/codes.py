@@ -1,0 +1,58 @@
+"""One-time registration codes: what a buyer's browser carries instead of AWS Marketplace's token.
+
+Only a code's hash is stored. DynamoDB's TTL deletes late (within days, DynamoDB Developer Guide), so expiry is checked
+when a code is read.
+"""
+
+import re
+import secrets
+from typing import TYPE_CHECKING
+
+from marketplace.dynamodb import keys
+from marketplace.dynamodb.attributes import Item, from_item, to_item
+from marketplace.platform.aws_errors import classified_errors
+from marketplace.platform.clock import HOUR, Clock, epoch
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+LIFETIME = HOUR
+"""How long a registration code may be used, in seconds."""
+
+_SHAPE = re.compile(r"[A-Za-z0-9_-]{22,64}")
+
+
+def new_code() -> str:
+    """192 random bits, safe in a URL."""
+    return secrets.token_urlsafe(24)
+
+
+def code_item(code: str, subscription_id: str, now: int) -> Item:
+    """What is stored of a code: no more than which subscription it opens, and until when."""
+    values = {"subscription_id": subscription_id, "created_at": now, "expires_at": now + LIFETIME}
+    return to_item({**keys.registration(code)._asdict(), **values})
+
+
+class RegistrationCodes:
+    """Looks registration codes up."""
+
+    def __init__(self, client: "DynamoDBClient", table: str, clock: Clock) -> None:
+        self._client = client
+        self._table = table
+        self._clock = clock
+
+    def subscription_of(self, code: str) -> str | None:
+        """The id of the subscription that the code opens; None when the code is unknown or has expired.
+
+        Raises AwsError.
+        """
+        if not _SHAPE.fullmatch(code):
+            return None
+        with classified_errors():
+            answer = self._client.get_item(
+                TableName=self._table, Key=keys.registration(code).item(), ConsistentRead=True
+            )
+        if "Item" not in answer:
+            return None
+        values = from_item(answer["Item"])
+        return str(values["subscription_id"]) if epoch(self._clock()) < values["expires_at"] else None

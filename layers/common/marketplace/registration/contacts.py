@@ -1,0 +1,110 @@
+"""What a buyer types on the landing page: checked, stored with the subscription, read back."""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from marketplace.dynamodb import keys
+from marketplace.dynamodb.attributes import from_item, to_item
+from marketplace.platform.aws_errors import classified_errors
+from marketplace.platform.clock import Clock, epoch
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
+_PHONE = re.compile(r"[0-9+()./ -]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of the form: its bounds, and how a browser may fill it in (HTML autofill names)."""
+
+    name: str
+    label: str
+    max_length: int
+    autocomplete: str
+    type: str = "text"
+    required: bool = False
+
+
+FIELDS = (
+    Field("email", "Work e-mail", 254, "email", type="email", required=True),
+    Field("company", "Company", 200, "organization"),
+    Field("name", "Your name", 200, "name"),
+    Field("phone", "Phone", 40, "tel", type="tel"),
+)
+"""AWS Marketplace asks for an e-mail field (Seller Guide: SaaS product guidelines); 254 characters is the longest
+address that mail can be sent to (RFC 5321)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """How to reach the buyer; what was left empty is empty."""
+
+    email: str
+    company: str = ""
+    name: str = ""
+    phone: str = ""
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Self:
+        """From the values of a stored item, of which other attributes are left aside."""
+        return cls(**{field.name: values.get(field.name, "") for field in FIELDS})
+
+    @property
+    def values(self) -> dict[str, str]:
+        """By field, without the empty ones."""
+        return {field.name: value for field in FIELDS if (value := getattr(self, field.name))}
+
+
+def checked(form: Mapping[str, str]) -> Contact | dict[str, str]:
+    """The contact, or what is wrong by field, in words for the buyer. Fields that the form doesn't have are ignored."""
+    typed = {field.name: form.get(field.name, "").strip() for field in FIELDS}
+    problems = {field.name: problem for field in FIELDS if (problem := _problem(field, typed[field.name]))}
+    return problems or Contact(**typed)
+
+
+def _problem(field: Field, value: str) -> str | None:
+    if not value:
+        return "Enter your e-mail address." if field.required else None
+    if len(value) > field.max_length:
+        return f"{field.label}: use {field.max_length} characters or fewer."
+    if any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in value):
+        return f"{field.label}: remove line breaks and control characters."
+    if field.type == "email" and not _EMAIL.fullmatch(value):
+        return "Enter an e-mail address like name@example.com."
+    if field.type == "tel" and not _PHONE.fullmatch(value):
+        return "Enter a phone number with digits, spaces and + ( ) . / - only."
+    return None
+
+
+class Contacts:
+    """The contacts in the subscriptions table."""
+
+    def __init__(self, client: "DynamoDBClient", table: str, clock: Clock) -> None:
+        self._client = client
+        self._table = table
+        self._clock = clock
+
+    def save(self, subscription_id: str, contact: Contact, code: str) -> None:
+        """Stores the contact in place of an earlier one, with a mark of the code it came by. Raises AwsError."""
+        stamp = {"updated_at": epoch(self._clock()), "registration": keys.registration(code).pk}
+        item = to_item({**keys.contact(subscription_id)._asdict(), **contact.values, **stamp})
+        with classified_errors():
+            self._client.put_item(TableName=self._table, Item=item)
+
+    def read(self, subscription_id: str, *, code: str | None = None) -> Contact | None:
+        """The stored contact; with `code`, only if it came by that code. Raises AwsError."""
+        with classified_errors():
+            answer = self._client.get_item(
+                TableName=self._table, Key=keys.contact(subscription_id).item(), ConsistentRead=True
+            )
+        if "Item" not in answer:
+            return None
+        values = from_item(answer["Item"])
+        if code is not None and values.get("registration") != keys.registration(code).pk:
+            return None
+        return Contact.from_values(values)

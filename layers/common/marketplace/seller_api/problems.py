@@ -1,0 +1,97 @@
+"""What the seller's application is answered when a request does not work: each has one status, code and text."""
+
+from marketplace.platform.problem import Problem
+
+ROUTE_UNKNOWN = Problem(
+    404,
+    "route_not_found",
+    "Route not found",
+    "There is no such method and path; the API is described in docs/openapi.json.",
+)
+
+
+BODY_TOO_LARGE = Problem(
+    413,
+    "request_too_large",
+    "Request too large",
+    "The body is larger than this route takes; send fewer records at a time.",
+)
+
+
+BODY_INVALID = Problem(
+    400, "invalid_body", "Invalid body", "The body must be a JSON object, as docs/openapi.json describes it."
+)
+
+
+PARAMETER_INVALID = Problem(
+    400, "invalid_parameter", "Invalid parameter", "A query parameter is unknown, given twice or has a wrong value."
+)
+
+
+CURSOR_INVALID = Problem(
+    400,
+    "invalid_cursor",
+    "Invalid cursor",
+    "The cursor isn't one that this query gave; leave it out to start from the beginning.",
+)
+
+
+CLAIM_UNKNOWN = Problem(
+    404,
+    "registration_unknown",
+    "Registration unknown",
+    "The registration code is unknown or older than an hour; the buyer gets a new one by choosing Set up your account "
+    "in AWS Marketplace.",
+)
+
+
+SUBSCRIPTION_UNKNOWN = Problem(
+    404,
+    "subscription_not_found",
+    "Subscription not found",
+    "There is no such subscription; find it with GET /subscriptions.",
+)
+
+
+RECORD_UNKNOWN = Problem(
+    404,
+    "usage_record_not_found",
+    "Usage record not found",
+    "This subscription has no usage record with that id; percent-encode the id in the path.",
+)
+
+
+CLAIMED_ELSEWHERE = Problem(
+    409,
+    "claimed_by_another_tenant",
+    "Claimed by another tenant",
+    "Another tenant has claimed this subscription. Sign the buyer in to that tenant; a subscription is never moved.",
+)
+
+
+ACCOUNT_LINKED_ELSEWHERE = Problem(
+    409,
+    "account_linked_to_another_tenant",
+    "Account linked to another tenant",
+    'Another tenant belongs to the same AWS account. Claim for that tenant, or repeat with "share_account": true if '
+    "two tenants are meant to share the account.",
+)
+
+
+UNAVAILABLE = Problem(
+    503, "unavailable", "Unavailable", "AWS gave no answer; repeat the request, which is safe.", retry_after=5
+)
+
+
+BUSY = Problem(
+    503,
+    "busy",
+    "Busy",
+    "AWS is throttling or others write the same data; repeat the request, which is safe.",
+    retry_after=1,
+)
+
+
+INTERNAL = Problem(
+    500, "internal_error", "Internal error", "This is a fault of the service and has been logged; repeating is safe."
+)

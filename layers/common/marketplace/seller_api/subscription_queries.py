@@ -1,0 +1,198 @@
+"""Finding subscriptions by tenant, account or status, a page at a time, and reading one with all that belongs to it.
+
+The indexes hold keys only and lag a moment behind; what they find is read consistently and checked again, so an answer
+is never out of date, though a subscription changed this instant may be missing from it.
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from marketplace.dynamodb import keys
+from marketplace.dynamodb.attributes import from_item
+from marketplace.dynamodb.paging import InvalidCursorError
+from marketplace.entitlements.rules import Entitlement
+from marketplace.platform.aws_errors import classified_errors
+from marketplace.platform.clock import Clock, epoch
+from marketplace.registration.contacts import Contact
+from marketplace.subscriptions.identity import SUBSCRIPTION_ID
+from marketplace.subscriptions.model import Status, Subscription
+from marketplace.subscriptions.reader import SubscriptionReader
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+type Attribute = Literal["tenant_id", "account_id", "status"]
+
+MAX_PAGE = 100
+"""As many as one BatchGetItem reads."""
+
+_SUBSCRIPTION_SK = keys.subscription("").sk
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which subscriptions: those whose attribute has this value as of now."""
+
+    attribute: Attribute
+    value: str
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(f"{self.attribute}\0{self.value}".encode()).hexdigest()[:16]
+
+    def fits(self, subscription: Subscription, now: int) -> bool:
+        if self.attribute == "status":
+            return subscription.status_at(now) == self.value
+        held: str | None = getattr(subscription, self.attribute)
+        return held == self.value
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionPage:
+    """Some subscriptions, and where to go on; no cursor means that this was all."""
+
+    items: list[Subscription]
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """One subscription, what AWS last granted it (as stored, by dimension) and what its buyer typed."""
+
+    subscription: Subscription
+    entitlements: list[Entitlement]
+    contact: Contact | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Position:
+    """Where a listing stands: in which partition, and after which subscription id."""
+
+    partition: int
+    after: str
+
+
+class SubscriptionQueries:
+    """The subscriptions table as the seller's application reads it. Every method raises AwsError when DynamoDB can't
+    answer."""
+
+    def __init__(self, client: "DynamoDBClient", table: str, clock: Clock) -> None:
+        self._client = client
+        self._table = table
+        self._clock = clock
+        self._reader = SubscriptionReader(client, table)
+
+    def get(self, subscription_id: str) -> Subscription | None:
+        """The subscription, read consistently."""
+        return self._reader.get_many([subscription_id]).get(subscription_id)
+
+    def details(self, subscription_id: str) -> Details | None:
+        """The subscription with what belongs to it, or None; two reads."""
+        subscription = self.get(subscription_id)
+        if subscription is None:
+            return None
+        contact = keys.contact(subscription_id).sk
+        entitlements: list[Entitlement] = []
+        typed: Contact | None = None
+        for item in self._between(keys.subscription_pk(subscription_id), contact, f"{keys.ENTITLEMENT_PREFIX}\x7f"):
+            values = from_item(item)
+            if values["sk"] == contact:
+                typed = Contact.from_values(values)
+            else:
+                entitlements.append(Entitlement.from_values(values["dimension"], values))
+        return Details(subscription, entitlements, typed)
+
+    def find(self, wanted: Filter, *, cursor: str | None = None, limit: int = MAX_PAGE) -> SubscriptionPage:
+        """At most `limit` subscriptions in the order of their ids (by status: of the stored status first). A page may
+        be short, or empty, and still have a cursor.
+
+        Raises InvalidCursorError.
+        """
+        partitions = _partitions(wanted)
+        position: _Position | None = _position(cursor, wanted, len(partitions)) if cursor else _Position(0, "")
+        ids: list[str] = []
+        while position is not None and len(ids) < limit:
+            found, more = self._ids(wanted, partitions[position.partition], position.after, limit - len(ids))
+            ids += found
+            if more is not None:
+                position = _Position(position.partition, more)
+            elif position.partition + 1 < len(partitions):
+                position = _Position(position.partition + 1, "")
+            else:
+                position = None
+        now = epoch(self._clock())
+        stored = self._reader.get_many(ids)
+        items = [stored[one] for one in ids if one in stored and wanted.fits(stored[one], now)]
+        return SubscriptionPage(items, _cursor(wanted, position) if position else None)
+
+    def _ids(self, wanted: Filter, partition: str, after: str, limit: int) -> tuple[list[str], str | None]:
+        """Up to `limit` subscription ids after `after`, and the id to go on after when there may be more."""
+        if wanted.attribute == "tenant_id":
+            where: dict[str, Any] = {"ConsistentRead": True}
+            names, value = {"#partition": "pk", "#id": "sk"}, keys.tenant_pk(partition)
+        else:
+            index = keys.ACCOUNT_INDEX if wanted.attribute == "account_id" else keys.STATUS_INDEX
+            where = {"IndexName": index}
+            names, value = {"#partition": wanted.attribute, "#id": "pk"}, partition
+        with classified_errors():
+            page = self._client.query(
+                TableName=self._table,
+                KeyConditionExpression="#partition = :partition AND #id > :after",
+                ExpressionAttributeNames=names,
+                ExpressionAttributeValues={
+                    ":partition": {"S": value},
+                    ":after": {"S": keys.subscription_pk(after)},
+                },
+                Limit=limit,
+                **where,
+            )
+        last = page.get("LastEvaluatedKey")
+        id_name = names["#id"]
+        found = [
+            keys.subscription_id_of(item[id_name]["S"])
+            for item in page["Items"]
+            if id_name == "sk" or item["sk"]["S"] == _SUBSCRIPTION_SK
+        ]
+        return found, keys.subscription_id_of(last[id_name]["S"]) if last else None
+
+    def _between(self, pk: str, first: str, last: str) -> Sequence[dict[str, Any]]:
+        with classified_errors():
+            pages = self._client.get_paginator("query").paginate(
+                TableName=self._table,
+                KeyConditionExpression="pk = :pk AND sk BETWEEN :first AND :last",
+                ExpressionAttributeValues={":pk": {"S": pk}, ":first": {"S": first}, ":last": {"S": last}},
+                ConsistentRead=True,
+            )
+            return [item for page in pages for item in page["Items"]]
+
+
+def _partitions(wanted: Filter) -> list[str]:
+    """Where to look. A closing subscription has ended once its deadline passes, whether or not that is written down."""
+    ended: Status = "ended"
+    closing: Status = "closing"
+    return [ended, closing] if wanted == Filter("status", ended) else [wanted.value]
+
+
+def _cursor(wanted: Filter, position: _Position) -> str:
+    content = json.dumps([wanted.digest, position.partition, position.after], separators=(",", ":"))
+    return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
+
+
+def _position(cursor: str, wanted: Filter, partitions: int) -> _Position:
+    try:
+        digest, partition, after = json.loads(base64.urlsafe_b64decode(f"{cursor}{'=' * (-len(cursor) % 4)}".encode()))
+    except (binascii.Error, ValueError, TypeError) as error:
+        raise InvalidCursorError("the cursor is not one of this API's") from error
+    if (
+        digest != wanted.digest
+        or partition not in range(partitions)
+        or not isinstance(after, str)
+        or not (after == "" or SUBSCRIPTION_ID.fullmatch(after))
+    ):
+        raise InvalidCursorError("the cursor belongs to another question")
+    return _Position(int(partition), after)

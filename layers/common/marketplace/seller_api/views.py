@@ -1,0 +1,81 @@
+"""Subscriptions and entitlements as the seller's application is shown them: plain JSON values, times as ISO 8601."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from marketplace.entitlements.rules import Decision, Entitlement
+from marketplace.platform.clock import iso
+from marketplace.seller_api.subscription_queries import Details
+from marketplace.subscriptions.model import Subscription
+
+
+def subscription_view(subscription: Subscription, now: int) -> dict[str, Any]:
+    """A subscription as of `now`. `access` says whether the buyer may use the product at all."""
+    status = subscription.status_at(now)
+    return {
+        "subscription_id": subscription.id,
+        "status": status,
+        "access": status == "active",
+        "tenant_id": subscription.tenant_id,
+        "product_code": subscription.product_code,
+        "integration": subscription.integration,
+        "license_arn": subscription.license_arn,
+        "customer_identifier": subscription.customer_identifier,
+        "account_id": subscription.account_id,
+        "agreement_ids": list(subscription.agreement_ids),
+        "offer_id": subscription.offer_id,
+        "free_trial": subscription.free_trial,
+        "registered_at": _iso(subscription.registered_at),
+        "activated_at": _iso(subscription.activated_at),
+        "closing_deadline": _iso(subscription.closing_deadline),
+    }
+
+
+def details_view(details: Details, now: int) -> dict[str, Any]:
+    """A subscription with what AWS granted when it was last asked, and the contact that its buyer left."""
+    return {
+        **subscription_view(details.subscription, now),
+        "entitlements": [entitlement_view(one) for one in details.entitlements],
+        "entitlements_synced_at": _iso(details.subscription.entitlements_synced_at),
+        "contact": None if details.contact is None else details.contact.values,
+    }
+
+
+def entitlements_view(
+    subscription: Subscription, entitlements: Sequence[Entitlement], now: int, max_age: int
+) -> dict[str, Any]:
+    """All that AWS grants. `stale`: AWS was asked longer than `max_age` seconds ago, or never, and
+    gave no answer now."""
+    synced_at = subscription.entitlements_synced_at
+    return {
+        "subscription_id": subscription.id,
+        "status": subscription.status_at(now),
+        "entitlements": [entitlement_view(one) for one in entitlements],
+        "synced_at": _iso(synced_at),
+        "stale": synced_at is None or now - synced_at > max_age,
+    }
+
+
+def entitlement_view(entitlement: Entitlement) -> dict[str, Any]:
+    """A value of type double is its decimal text."""
+    return {
+        "dimension": entitlement.dimension,
+        "value_type": entitlement.value_type,
+        "value": entitlement.value,
+        "expires_at": _iso(entitlement.expires_at),
+    }
+
+
+def decision_view(decision: Decision) -> dict[str, Any]:
+    return {
+        "allowed": decision.allowed,
+        "reason": decision.reason,
+        "stale": decision.stale,
+        "status": decision.status,
+        "entitlement": None if decision.entitlement is None else entitlement_view(decision.entitlement),
+        "synced_at": _iso(decision.synced_at),
+    }
+
+
+def _iso(seconds: int | None) -> str | None:
+    return None if seconds is None else iso(seconds)

@@ -1,0 +1,32 @@
+"""Events for the seller that are decided: published, then forgotten.
+
+An event is decided in the same transaction as the change that it tells of. A crash between that and its publication
+leaves it for the next message about the subscription.
+"""
+
+from marketplace.dynamodb import keys
+from marketplace.dynamodb.table import Table
+from marketplace.subscriptions.seller_events import SellerBus, SellerEvent, from_outbox
+
+
+class Outbox:
+    """The outboxes of all subscriptions. Every method raises AwsError when DynamoDB or EventBridge gave no answer;
+    nothing is lost then."""
+
+    def __init__(self, table: Table, bus: SellerBus) -> None:
+        self._table = table
+        self._bus = bus
+
+    def publish(self, subscription_id: str) -> None:
+        """Publishes the events of a subscription that wait, oldest first."""
+        events = self.unpublished(subscription_id)
+        if not events:
+            return
+        self._bus.publish(events)
+        for event in events:
+            self._table.delete(keys.outbox(subscription_id, event.id))
+
+    def unpublished(self, subscription_id: str) -> list[SellerEvent]:
+        """The events that are decided but not known to be published, oldest first."""
+        found = self._table.items_under(keys.subscription_pk(subscription_id), keys.OUTBOX_PREFIX)
+        return sorted(map(from_outbox, found), key=lambda event: (event.time, event.kind))

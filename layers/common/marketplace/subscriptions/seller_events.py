@@ -1,0 +1,118 @@
+"""What the seller's own application hears: events on the seller's EventBridge bus, source `marketplace.saas`.
+
+At least once: a crash between the decision and its publication is repaired by publishing again, with the same id in
+`detail.id`, by which a consumer recognises the repetition. Schemas and samples are in docs/events/.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from marketplace.dynamodb import keys
+from marketplace.dynamodb.attributes import Item, from_item, to_item
+from marketplace.platform.aws_errors import classified_errors
+from marketplace.platform.clock import iso
+from marketplace.platform.errors import NoAnswerError
+
+if TYPE_CHECKING:
+    from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
+
+SOURCE = "marketplace.saas"
+ENTRIES_PER_CALL = 10
+"""EventBridge API reference: PutEvents takes at most ten entries."""
+ATTEMPTS = 3
+
+type Kind = Literal[
+    "Registration Resolved",
+    "Registration Completed",
+    "Subscription Activated",
+    "Subscription Closing",
+    "Subscription Ended",
+    "Subscription Failed",
+    "Entitlements Changed",
+    "Usage Conflict",
+    "Usage Not Billable",
+    "Advisory Issued",
+]
+KINDS: tuple[Kind, ...] = get_args(Kind.__value__)
+
+
+@dataclass(frozen=True, slots=True)
+class SellerEvent:
+    """One event for the seller. `id` stays the same when it is published again; `time` is when the thing happened,
+    in seconds since the epoch; `detail` holds plain JSON values."""
+
+    kind: Kind
+    id: str
+    time: int
+    detail: Mapping[str, Any]
+
+
+def stable_id(*parts: str | int) -> str:
+    """The same parts always give the same id, different parts another: lower-case base32 of 26 characters."""
+    digest = hashlib.sha256("\0".join(str(part) for part in parts).encode()).digest()
+    return "evt-" + base64.b32encode(digest).decode().lower()[:26]
+
+
+def outbox_item(subscription_id: str, event: SellerEvent) -> Item:
+    """The event as an item to put in the same transaction as the change it tells of. Whoever handles the next message
+    about the subscription publishes it; `Requests.look_again` sends one."""
+    return to_item(
+        {
+            **keys.outbox(subscription_id, event.id)._asdict(),
+            "kind": event.kind,
+            "event_id": event.id,
+            "time": event.time,
+            "detail": json.dumps(event.detail, separators=(",", ":"), sort_keys=True),
+        }
+    )
+
+
+def from_outbox(item: Item) -> SellerEvent:
+    values = from_item(item)
+    return SellerEvent(values["kind"], values["event_id"], values["time"], json.loads(values["detail"]))
+
+
+class SellerBus:
+    """The seller's event bus."""
+
+    def __init__(self, events_client: "EventBridgeClient", bus_name: str) -> None:
+        self._events = events_client
+        self._bus_name = bus_name
+
+    def publish(self, events: Sequence[SellerEvent]) -> None:
+        """Publishes all of them, entries that EventBridge fails singly (it answers 200 then) tried again.
+
+        Raises AwsError when some are still not on the bus; those before them may be, so publishing all again is the
+        caller's remedy.
+        """
+        for start in range(0, len(events), ENTRIES_PER_CALL):
+            self._publish_few(events[start : start + ENTRIES_PER_CALL])
+
+    def _publish_few(self, events: Sequence[SellerEvent]) -> None:
+        entries = [self._entry(event) for event in events]
+        code = ""
+        for _ in range(ATTEMPTS):
+            with classified_errors():
+                answer = self._events.put_events(Entries=entries)
+            if not answer["FailedEntryCount"]:
+                return
+            results = answer["Entries"]
+            code = next((result["ErrorCode"] for result in results if result.get("ErrorCode")), "Unknown")
+            entries = [entry for entry, result in zip(entries, results, strict=True) if result.get("ErrorCode")]
+        raise NoAnswerError(code, f"{len(entries)} events were not taken by the bus")
+
+    def _entry(self, event: SellerEvent) -> "PutEventsRequestEntryTypeDef":
+        detail = {"id": event.id, "time": iso(event.time), **event.detail}
+        return {
+            "Source": SOURCE,
+            "DetailType": event.kind,
+            "Time": datetime.fromtimestamp(event.time, UTC),
+            "EventBusName": self._bus_name,
+            "Detail": json.dumps(detail, separators=(",", ":"), sort_keys=True),
+        }

@@ -1,0 +1,44 @@
+"""Contracts with consumption: usage counts against what the contract includes, and only what exceeds it is metered.
+
+Seller Guide, SaaS contracts with pay-as-you-go: the seller meters usage beyond the entitlement, AWS does not subtract
+it. These are the pure rules; marketplace.usage.contract_terms finds a subscription's term, marketplace.usage.booking
+counts.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from marketplace.dynamodb import keys
+from marketplace.dynamodb.keys import Key
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A contract period, and how many units of an overage dimension it includes.
+
+    `owner`: the subscription under which it is counted. `ends_at`: the entitlement's ExpirationDate, in seconds since
+    the epoch; a renewal moves it and so begins a new term.
+    """
+
+    owner: str
+    dimension: str
+    included_dimension: str
+    limit: int
+    ends_at: int | None
+
+    @property
+    def counter(self) -> Key:
+        return keys.included(self.owner, self.dimension, self.ends_at)
+
+    def left(self, used: int) -> int:
+        """Units that are still included; none when an entitlement was lowered below what was used."""
+        return max(0, self.limit - used)
+
+
+def included_parts(quantities: Iterable[int], left: int) -> tuple[int, ...]:
+    """How much of each quantity is included while `left` units are; the rest of each is overage."""
+    parts: list[int] = []
+    for quantity in quantities:
+        parts.append(min(quantity, left))
+        left -= parts[-1]
+    return tuple(parts)

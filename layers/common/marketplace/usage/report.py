@@ -1,0 +1,146 @@
+"""The rules of recording usage, without any I/O: what a report must look like, and which hour takes it.
+
+Times are whole seconds since the epoch (UTC); an hour is named by its first second.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field, ValidationError, model_validator
+
+from marketplace.subscriptions.identity import SUBSCRIPTION_ID
+
+MAX_QUANTITY = 2_147_483_647
+"""BatchMeterUsage takes 0 to 2147483647 (botocore model, UsageQuantity)."""
+
+
+FUTURE_TOLERANCE = 5 * 60
+"""How far a reporter's clock may be ahead of ours."""
+
+
+MAX_TAGS = 5
+"""Tags in one allocation (botocore model, TagList), and different tag keys in one metering record (metering skill);
+the documents disagree on which is meant, so both are kept."""
+
+
+_TAG_TEXT = re.compile(r"[A-Za-z0-9+ \-=._:/@]+")
+_MAX_TAG_KEY = 100
+_MAX_TAG_VALUE = 256
+
+
+def _only_text(value: object) -> object:
+    if value is not None and not isinstance(value, str):
+        raise ValueError("must be an ISO 8601 text with a UTC offset, such as 2026-11-22T14:05:00Z")
+    return value
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be blank")
+    return value
+
+
+def _in_utc(value: datetime | None) -> datetime | None:
+    try:
+        return None if value is None else value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("must lie between the years 1 and 9999 in UTC") from error
+
+
+def _valid_tags(value: object) -> object:
+    if value is None:
+        return value
+    if not isinstance(value, dict):
+        raise ValueError("must be an object of tag keys and values")
+    if len(value) > MAX_TAGS:
+        raise ValueError(f"at most {MAX_TAGS} tags are allowed")
+    for key, text in value.items():
+        if not isinstance(text, str) or not text:
+            raise ValueError("every value must be a text that isn't empty; leave the tag out instead")
+        if not isinstance(key, str) or len(key) > _MAX_TAG_KEY or not _TAG_TEXT.fullmatch(key):
+            raise ValueError(f"a key must be 1-{_MAX_TAG_KEY} characters of a-z A-Z 0-9 + space - = . _ : / @")
+        if len(text) > _MAX_TAG_VALUE or not _TAG_TEXT.fullmatch(text):
+            raise ValueError(f"a value must be 1-{_MAX_TAG_VALUE} characters of a-z A-Z 0-9 + space - = . _ : / @")
+    return value
+
+
+class UsageReport(BaseModel, frozen=True, extra="forbid"):
+    """One usage record as the seller's application reports it.
+
+    `id` is the seller's own and makes repeating safe. Without `timestamp` the usage is of the moment it arrives.
+    """
+
+    id: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,128}$", strict=True)]
+    subscription_id: Annotated[str, Field(pattern=SUBSCRIPTION_ID.pattern, strict=True)] | None = None
+    license_arn: (
+        Annotated[str, Field(min_length=1, max_length=2048, strict=True), AfterValidator(_not_blank)] | None
+    ) = None
+    dimension: Annotated[str, Field(min_length=1, max_length=255, strict=True)]
+    quantity: Annotated[int, Field(strict=True, ge=0, le=MAX_QUANTITY)]
+    timestamp: Annotated[AwareDatetime | None, BeforeValidator(_only_text), AfterValidator(_in_utc)] = None
+    tags: Annotated[dict[str, str] | None, BeforeValidator(_valid_tags)] = None
+
+    @model_validator(mode="after")
+    def _one_subscription(self) -> Self:
+        if (self.subscription_id is None) == (self.license_arn is None):
+            raise ValueError("give either subscription_id or license_arn")
+        return self
+
+    @property
+    def content_digest(self) -> str:
+        """What decides between a repetition and a conflict: all that was reported but the id, with tags in any order.
+        A report without a timestamp stays without one, so repeating it later is still a repetition."""
+        content = [
+            self.subscription_id,
+            self.license_arn,
+            self.dimension,
+            self.quantity,
+            None if self.timestamp is None else self.timestamp.isoformat(),
+            sorted((self.tags or {}).items()),
+        ]
+        return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why a record can't be recorded, in one word for programs and one sentence for people."""
+
+    reason: str
+    message: str
+    retryable: bool = False
+
+
+def parsed(raw: object) -> UsageReport | Rejection:
+    """A report from parsed JSON, or a Rejection that names the field; raises nothing."""
+    try:
+        report = UsageReport.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        field = str(first["loc"][0]) if first["loc"] else "record"
+        return Rejection(f"invalid_{field}", f"{field}: {first['msg'].removeprefix('Value error, ')}")
+    if len(report.dimension.encode()) > 255:
+        return Rejection("invalid_dimension", "dimension: at most 255 bytes in UTF-8 are allowed")
+    return report
+
+
+def tag_set(tags: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
+    """Tags as one comparable value, whatever order they came in."""
+    return tuple(sorted((tags or {}).items()))
+
+
+def tags_digest(tags: tuple[tuple[str, str], ...]) -> str:
+    return hashlib.sha256(json.dumps(tags, separators=(",", ":")).encode()).hexdigest()[:32]
+
+
+def tag_bytes(tags: tuple[tuple[str, str], ...]) -> int:
+    """At most how many bytes one allocation with these tags takes in the request's JSON."""
+    wire: dict[str, Any] = {
+        "AllocatedUsageQuantity": MAX_QUANTITY,
+        "Tags": [{"Key": key, "Value": value} for key, value in tags],
+    }
+    return len(json.dumps(wire)) + 2

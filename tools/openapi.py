@@ -1,0 +1,445 @@
+"""The OpenAPI 3.1 document of the seller's API, made from the routes and the pydantic models.
+
+    python -m tools.openapi > docs/openapi.json
+
+Nothing on Lambda imports this module.
+"""
+
+import json
+import re
+import sys
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+from pydantic.json_schema import models_json_schema
+
+from marketplace.entitlements.rules import Reason, ValueType
+from marketplace.platform.problem import Problem
+from marketplace.seller_api import problems
+from marketplace.seller_api.routes import ROUTES, Route
+from marketplace.subscriptions.identity import Integration
+from marketplace.subscriptions.model import Status
+from marketplace.usage.report import UsageReport
+
+_TIME = Field(description="ISO 8601 in UTC", examples=["2026-11-22T14:00:00Z"])
+_OPTIONAL_TIME = Field(default=None, description="ISO 8601 in UTC", examples=["2026-11-22T14:00:00Z"])
+
+
+class Answer(BaseModel, extra="forbid"):
+    """An answer says no more than its schema."""
+
+
+class Entitlement(Answer):
+    """What AWS grants in one dimension. A value of type double is its decimal text."""
+
+    dimension: str
+    value_type: ValueType
+    value: int | bool | str
+    expires_at: str | None = _OPTIONAL_TIME
+
+
+class Contact(Answer):
+    """What the buyer typed on the landing page; what was left empty is absent."""
+
+    email: str
+    company: str = ""
+    name: str = ""
+    phone: str = ""
+
+
+class Subscription(Answer):
+    """One licence (or, in a legacy product, one customer) as of now. `access`: the buyer may use the product."""
+
+    subscription_id: str
+    status: Status
+    access: bool
+    tenant_id: str | None
+    product_code: str
+    integration: Integration
+    license_arn: str | None
+    customer_identifier: str | None
+    account_id: str | None
+    agreement_ids: list[str]
+    offer_id: str | None
+    free_trial: bool | None
+    registered_at: str | None = _OPTIONAL_TIME
+    activated_at: str | None = _OPTIONAL_TIME
+    closing_deadline: str | None = Field(
+        default=None, description="When AWS stops taking usage of a subscription that is closing or has ended"
+    )
+
+
+class SubscriptionDetails(Subscription):
+    """A subscription with its entitlements as last read from AWS and its contact."""
+
+    entitlements: list[Entitlement]
+    entitlements_synced_at: str | None = _OPTIONAL_TIME
+    contact: Contact | None
+
+
+class SubscriptionList(Answer):
+    """A page; it may be short, or empty, and still have a cursor, with which the next one is asked for."""
+
+    subscriptions: list[Subscription]
+    cursor: str | None
+
+
+class EntitlementList(Answer):
+    """All that AWS grants. `stale`: older than it should be, because AWS could not be asked now."""
+
+    subscription_id: str
+    status: Status
+    entitlements: list[Entitlement]
+    synced_at: str | None = _OPTIONAL_TIME
+    stale: bool
+
+
+class AccessDecision(Answer):
+    """Whether the buyer may use the dimension, or that much of it. Never allowed when in doubt."""
+
+    allowed: bool
+    reason: Reason
+    stale: bool
+    status: Status | None
+    entitlement: Entitlement | None
+    synced_at: str | None = _OPTIONAL_TIME
+
+
+class UsageResult(Answer):
+    """What became of one record. A rejected one says whether sending it again, with the same id, can help."""
+
+    id: str | None
+    status: Literal["recorded", "duplicate", "conflict", "rejected"]
+    hour: str | None = Field(default=None, description="The hour it was booked to")
+    own_hour: str | None = Field(default=None, description="The hour that it is of, when that is another one")
+    month_shifted: bool = Field(default=False, description="No hour of its own billing month could take it")
+    untagged: bool = Field(default=False, description="The hour had no room for its tags; the quantity counts")
+    included: int | None = Field(
+        default=None, description="In an overage dimension: how much of the quantity the contract includes"
+    )
+    overage: int | None = Field(
+        default=None, description="In an overage dimension: the rest of the quantity, and all of it that is metered"
+    )
+    reason: str | None = None
+    message: str | None = None
+    retryable: bool | None = None
+
+
+class UsageResults(Answer):
+    """One result per record, in order."""
+
+    results: list[UsageResult]
+
+
+class MeteringRecord(Answer):
+    """What is or was sent to AWS for one hour and dimension, and how that ended."""
+
+    hour: str = _TIME
+    dimension: str
+    quantity: int
+    records: int = Field(description="How many usage records it sums up")
+    state: str = Field(examples=["open", "metered", "held", "rejected", "conflict", "unbillable"])
+    sealed: bool = Field(description="It can't change any more")
+    timestamp: str = Field(description="The Timestamp that AWS is told")
+    in_doubt: bool = Field(default=False, description="It was sent and no answer is known yet")
+    metering_record_id: str | None = None
+    reason: str | None = None
+    tag_sets: int | None = None
+    untagged_records: int | None = None
+    due_at: str | None = None
+    refuse_at: str | None = Field(default=None, description="When AWS stops taking it")
+    settled_at: str | None = None
+
+
+class MeteringRecordList(Answer):
+    """A page, oldest hour first; it may be short, or empty, and still have a cursor."""
+
+    subscription_id: str
+    metering_records: list[MeteringRecord]
+    cursor: str | None
+
+
+class UsageRetried(Answer):
+    """`due_again` go with the next metering run, within a quarter of an hour. `too_late` are left as they are."""
+
+    subscription_id: str
+    due_again: list[MeteringRecord]
+    too_late: list[MeteringRecord] = Field(description="AWS takes no more usage of their hour")
+    more: bool = Field(description="There are others; repeat the request")
+
+
+class ReportedUsage(Answer):
+    """A usage record as it was reported."""
+
+    id: str
+    dimension: str
+    quantity: int
+    tags: dict[str, str]
+    own_hour: str = _TIME
+    recorded_at: str = _TIME
+    untagged: bool = False
+
+
+class ContractSplit(Answer):
+    """What of a usage record the contract included when it was booked."""
+
+    included: int
+    overage: int = Field(description="What is metered: quantity minus included")
+    included_dimension: str = Field(description="The dimension whose entitlement was used up first")
+    limit: int = Field(description="How much the contract included in this term when the record was booked")
+    term_end: str | None = Field(description="When the billing term ends; null when the entitlement has no date")
+    explanation: str
+
+
+class UsageProof(Answer):
+    """Where a usage record went: the record, the hour it was booked to, and the metering record of that hour. A record
+    that its contract includes whole has no metering record; `contract` says why."""
+
+    subscription_id: str
+    billed_to: str = Field(description="The subscription that is billed: across a migration the other one")
+    record: ReportedUsage
+    hour: str = _TIME
+    metering_record: MeteringRecord | None
+    contract: ContractSplit | None = Field(default=None, description="In an overage dimension only")
+
+
+class ErrorBody(BaseModel, extra="allow"):
+    """`code` is for programs and stable; `message` says what to do."""
+
+    code: str
+    message: str
+
+
+class Error(Answer):
+    error: ErrorBody
+
+
+class UsageRequest(BaseModel, extra="forbid"):
+    """1 to 500 usage records, each answered by itself."""
+
+    records: list[UsageReport] = Field(min_length=1, max_length=500)
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """What the document adds to a route."""
+
+    summary: str
+    answer: type[BaseModel] | tuple[type[BaseModel], ...]
+    problems: tuple[Problem, ...] = ()
+    body: type[BaseModel] | None = None
+    description: str = ""
+
+
+WORDS: dict[str, _Words] = {
+    "claimRegistration": _Words(
+        "Claim a registration for a tenant",
+        SubscriptionDetails,
+        (
+            problems.BODY_INVALID,
+            problems.CLAIM_UNKNOWN,
+            problems.CLAIMED_ELSEWHERE,
+            problems.ACCOUNT_LINKED_ELSEWHERE,
+            problems.BODY_TOO_LARGE,
+        ),
+        description="Repeating it is safe while the code lives, which is an hour.",
+    ),
+    "listSubscriptions": _Words(
+        "Find subscriptions by tenant, account or status",
+        SubscriptionList,
+        (problems.PARAMETER_INVALID, problems.CURSOR_INVALID),
+    ),
+    "getSubscription": _Words("Read a subscription", SubscriptionDetails, (problems.SUBSCRIPTION_UNKNOWN,)),
+    "getEntitlements": _Words(
+        "List entitlements, or check access to a dimension",
+        (EntitlementList, AccessDecision),
+        (problems.PARAMETER_INVALID, problems.SUBSCRIPTION_UNKNOWN),
+        description="With `dimension` the answer is an AccessDecision, without it an EntitlementList.",
+    ),
+    "recordUsage": _Words(
+        "Record usage",
+        UsageResults,
+        (problems.BODY_INVALID, problems.PARAMETER_INVALID, problems.BODY_TOO_LARGE),
+        body=UsageRequest,
+        description="A record that is wrong is rejected by itself; the others go through.",
+    ),
+    "listUsage": _Words(
+        "List metering records by hour and dimension",
+        MeteringRecordList,
+        (problems.PARAMETER_INVALID, problems.CURSOR_INVALID, problems.SUBSCRIPTION_UNKNOWN),
+    ),
+    "retryUsage": _Words(
+        "Have refused usage sent again",
+        UsageRetried,
+        (
+            problems.BODY_INVALID,
+            problems.PARAMETER_INVALID,
+            problems.BODY_TOO_LARGE,
+            problems.SUBSCRIPTION_UNKNOWN,
+        ),
+        description="Makes metering records due again that are `rejected` (once you have mended what AWS refused them "
+        "for, by publishing the dimension, say) or `held`. They are sent as they are; nothing is counted twice.",
+    ),
+    "proveUsage": _Words(
+        "Prove where a usage record went",
+        UsageProof,
+        (problems.RECORD_UNKNOWN, problems.SUBSCRIPTION_UNKNOWN),
+        description="Percent-encode the record id; encode one that holds ? or # twice.",
+    ),
+}
+_ANYWHERE = (problems.BUSY, problems.UNAVAILABLE, problems.INTERNAL)
+_PATH_PARAMETERS = {
+    "code": "The registration code that the sign-up page got as `registration`.",
+    "subscription_id": "A subscription id, `sub-` and 26 characters.",
+    "record_id": "The id that the usage record was reported under.",
+}
+
+
+def document() -> dict[str, Any]:
+    """The whole document as plain JSON values."""
+    schemas = _schemas()
+    paths: dict[str, dict[str, Any]] = {}
+    for route in ROUTES:
+        method, _, path = route.key.partition(" ")
+        paths.setdefault(path.replace("+}", "}"), {})[method.lower()] = _operation(route, WORDS[route.operation])
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Marketplace SaaS: the seller's API",
+            "version": "1",
+            "description": "What a seller's application calls. Every request is signed with AWS Signature Version 4 "
+            "(service execute-api).",
+        },
+        "servers": [
+            {
+                "url": "https://{api}.execute-api.us-east-1.amazonaws.com",
+                "variables": {"api": {"default": "api-id", "description": "The stack's output ApiUrl names it."}},
+            }
+        ],
+        "security": [{"AWS_IAM": []}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "AWS_IAM": {
+                    "type": "apiKey",
+                    "name": "Authorization",
+                    "in": "header",
+                    "description": "AWS Signature Version 4",
+                }
+            },
+        },
+    }
+
+
+def _answers(words: _Words) -> tuple[type[BaseModel], ...]:
+    return words.answer if isinstance(words.answer, tuple) else (words.answer,)
+
+
+def _schemas() -> dict[str, Any]:
+    models: dict[type[BaseModel], None] = {Error: None}
+    for route in ROUTES:
+        words = WORDS[route.operation]
+        body = words.body or route.body
+        models.update(dict.fromkeys((*_answers(words), *((body,) if body else ()))))
+    _, definitions = models_json_schema(
+        [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
+    )
+    return {name: definitions["$defs"][name] for name in sorted(definitions["$defs"])}
+
+
+def _operation(route: Route, words: _Words) -> dict[str, Any]:
+    operation: dict[str, Any] = {"operationId": route.operation, "summary": words.summary}
+    if words.description:
+        operation["description"] = words.description
+    parameters = [*_path_parameters(route.key), *_query_parameters(route.query)]
+    if parameters:
+        operation["parameters"] = parameters
+    body = words.body or route.body
+    if body is not None:
+        operation["requestBody"] = {"required": True, "content": _json(_ref(body))}
+    answers = [_ref(model) for model in _answers(words)]
+    schema = answers[0] if len(answers) == 1 else {"oneOf": answers}
+    operation["responses"] = {"200": {"description": words.summary, "content": _json(schema)}, **_errors(words)}
+    return operation
+
+
+def _errors(words: _Words) -> dict[str, Any]:
+    by_status: dict[int, list[Problem]] = {}
+    for problem in (*words.problems, *_ANYWHERE):
+        by_status.setdefault(problem.status, []).append(problem)
+    answers: dict[str, Any] = {}
+    for status in sorted(by_status):
+        lines = [f"`{problem.code}`: {problem.message}" for problem in by_status[status]]
+        answers[str(status)] = {"description": "\n\n".join(lines), "content": _json(_ref(Error))}
+        if any(problem.retry_after for problem in by_status[status]):
+            answers[str(status)]["headers"] = {
+                "Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer"}}
+            }
+    return answers
+
+
+def _path_parameters(key: str) -> list[dict[str, Any]]:
+    names = [name.rstrip("+") for name in re.findall(r"\{([^}]+)\}", key)]
+    return [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "description": _PATH_PARAMETERS[name],
+            "schema": {"type": "string"},
+        }
+        for name in names
+    ]
+
+
+def _query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
+    schema = model.model_json_schema()
+    definitions = schema.get("$defs", {})
+    parameters = []
+    for name, described in schema.get("properties", {}).items():
+        plain = _without_null(_inlined(described, definitions))
+        parameter: dict[str, Any] = {"name": name, "in": "query", "required": name in schema.get("required", ())}
+        if "description" in plain:
+            parameter["description"] = plain.pop("description")
+        plain.pop("title", None)
+        parameters.append({**parameter, "schema": plain})
+    return parameters
+
+
+def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
+    match schema:
+        case {"$ref": str(ref), **rest}:
+            return {**_inlined(definitions[ref.rpartition("/")[2]], definitions), **rest}
+        case dict():
+            return {name: _inlined(member, definitions) for name, member in schema.items()}
+        case list():
+            return [_inlined(member, definitions) for member in schema]
+    return schema
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A query parameter is given or not; it is never null."""
+    options = [option for option in schema.get("anyOf", ()) if option != {"type": "null"}]
+    if len(options) != 1:
+        return schema
+    rest = {name: value for name, value in schema.items() if name != "anyOf" and (name, value) != ("default", None)}
+    return {**options[0], **rest}
+
+
+def _ref(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{model.__name__}"}
+
+
+def _json(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
+
+
+def as_text() -> str:
+    """The document as docs/openapi.json holds it."""
+    return json.dumps(document(), indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(as_text())
