@@ -1,0 +1,42 @@
+"""Each function imports only what it needs: the modules of the layer that its app.py loads, in an interpreter of its own.
+
+A module that is missing here makes a cold start slower without anybody having decided it; a module too many is gone.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = """
+import importlib, sys
+importlib.import_module(sys.argv[1])
+packages = {name for name in sys.modules if name.startswith("marketplace.")}
+print(*(name for name in sorted(packages) if name.count(".") > 1))
+"""
+
+LOADED = {}
+
+
+def loaded_by(function: str) -> dict[str, str]:
+    """The layer's modules that the function's app.py loads, by package, in alphabetical order."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, f"functions.{function}.app"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={"PYTHONPATH": f"{ROOT}:{ROOT / 'layers' / 'common'}"},
+    )
+    found: dict[str, list[str]] = {}
+    for name in done.stdout.split():
+        _, package, module = name.split(".")
+        found.setdefault(package, []).append(module)
+    return {package: " ".join(modules) for package, modules in found.items()}
+
+
+@pytest.mark.parametrize("function", sorted(path.parent.name for path in ROOT.glob("functions/*/app.py")))
+def test_a_function_loads_these_modules_of_the_layer_and_no_others(function: str) -> None:
+    assert loaded_by(function) == LOADED[function]
