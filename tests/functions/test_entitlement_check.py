@@ -202,7 +202,7 @@ def test_messages_that_there_is_no_time_for_are_given_back_untouched(deployment:
 
 
 def test_a_throttled_get_entitlements_gives_the_message_back(deployment: Deployment) -> None:
-    purchase = deployment.marketplace.subscribe(provision=True)
+    purchase = deployment.marketplace.purchases.subscribe(provision=True)
     record = _delivered(deployment.marketplace)[-1]
     deployment.marketplace.faults.plan([{"fault": "throttle", "operation": "GetEntitlements"}])
     assert deployment.invoke([record]) == [record["messageId"]]
@@ -254,5 +254,5 @@ def _delivered(marketplace: Marketplace) -> list[dict[str, Any]]:
     shape = sample("eventbridge_license_updated")[0]
     return [
         {**shape, "messageId": f"message-{delivery.seq}", "body": json.dumps(delivery.notification.body)}
-        for delivery in marketplace.outbox.deliveries
+        for delivery in marketplace.outbox.deliveries()
     ]
