@@ -213,12 +213,12 @@ def test_a_throttled_get_entitlements_gives_the_message_back(deployment: Deploym
 
 def test_a_buyers_life_as_the_emulator_tells_it(deployment: Deployment) -> None:
     market = deployment.marketplace
-    purchase = market.subscribe(provision=True, entitlements={"seats": 5})
-    market.amend(purchase.id, entitlements={"seats": 9})
+    purchase = market.purchases.subscribe(provision=True, entitlements={"seats": 5})
+    market.purchases.amend(purchase.id, entitlements={"seats": 9})
     market.clock.advance(100)
-    market.renew(purchase.id)
+    market.purchases.renew(purchase.id)
     market.clock.advance(100)
-    market.cancel(purchase.id)
+    market.purchases.cancel(purchase.id)
     market.clock.advance(100)
     records = _delivered(market)
     deployment.time.seconds = int(market.clock.timestamp())
