@@ -77,7 +77,7 @@ class Server:
         try:
             return self._dispatch(request)
         except HTTPException as error:
-            return Response(error.get_response(request.environ).get_data(), error.code, {"Connection": "close"})
+            return _last_response(Response.force_type(error.get_response(request.environ)))
         except Exception:
             traceback.print_exc()
             return _json(500, {"error": "an error of the emulator itself; its traceback is in the log"})
@@ -85,28 +85,25 @@ class Server:
     def _dispatch(self, request: Request) -> Response:
         length = request.content_length
         if (length is None and request.method == "POST") or (length or 0) > MAX_BODY:
-            refused = _json(413 if length else 411, {"error": f"a body needs a Content-Length up to {MAX_BODY}"})
-            refused.headers["Connection"] = "close"
-            return refused
+            refused = {"error": f"a body needs a Content-Length up to {MAX_BODY}"}
+            return _last_response(_json(413 if length else 411, refused))
+        body = request.get_data()  # always read, because the next request follows it on the same connection
         target = request.headers.get("X-Amz-Target")
         if target is not None and request.method == "POST":
-            return self._respond(self._aws(target, request), request)
+            return self._respond(self._aws(target, body, request.headers.get("Authorization")), request)
         url = urlsplit(request.environ["REQUEST_URI"])
         path = [unquote(part) for part in url.path.split("/") if part]
         if request.method != "GET" and not _same_origin(request):
             return _json(403, {"error": "the request comes from another site", "hint": "use this server's pages"})
         if path[:1] == ["admin"]:
-            status, data = self.admin.handle(request.method, path[1:], _last(request.args), request.get_data())
+            status, data = self.admin.handle(request.method, path[1:], _last(request.args), body)
             return _json(status, data)
         if path[:1] == ["static"]:
             return send_from_directory(STATIC, "/".join(path[1:]), request.environ)
-        request.get_data(parse_form_data=True)
         return self.pages.handle(request.method, path, _last(request.args), _last(request.form))
 
-    def _aws(self, target: str, request: Request) -> Answer:
+    def _aws(self, target: str, body: bytes, authorization: str | None) -> Answer:
         """Answer an AWS call in the region that it was signed for. Signatures are not verified."""
-        body = request.get_data()
-        authorization = request.headers.get("Authorization")
         if authorization is None:
             error = ServiceError("MissingAuthenticationToken", "Request is missing Authentication Token", 403)
             return failure(target, "", error)
@@ -124,14 +121,14 @@ class Server:
             if answer.kind == "timeout":
                 self._stopping.wait(answer.seconds)
             _hang_up(request.environ["werkzeug.socket"])
-            return Response(headers={"Connection": "close"})
+            return _last_response(Response())
         if answer.delay_seconds:
             self._stopping.wait(answer.delay_seconds)
         response = Response(answer.body, answer.status, answer.headers)
         if answer.truncated:
             response.data = answer.body[: len(answer.body) // 2]
             response.content_length = len(answer.body)
-            response.headers["Connection"] = "close"
+            return _last_response(response)
         return response
 
 
@@ -201,6 +198,12 @@ def _last(values: MultiDict[str, str]) -> dict[str, str]:
 
 def _json(status: int, data: Any) -> Response:
     return Response(json.dumps(data, indent=2), status, content_type="application/json")
+
+
+def _last_response(response: Response) -> Response:
+    """The last response of its connection: what the client sends after it is not read."""
+    response.headers["Connection"] = "close"
+    return response
 
 
 def _hang_up(connection: socket.socket) -> None:
