@@ -102,7 +102,7 @@ class Delivery:
         with self._lock:
             if self._generation != self._marketplace.generation:
                 self._generation, self._after = self._marketplace.generation, 0
-            waiting = self._marketplace.take_deliveries(self._after)
+            waiting = self._marketplace.outbox.deliveries(self._after)
             for delivery in waiting:
                 self._send(delivery.notification.kind, delivery.notification.name, delivery.notification.body)
                 self._after = delivery.seq
@@ -110,8 +110,8 @@ class Delivery:
 
     def stop(self) -> None:
         self._stopping.set()
-        with self._marketplace.changed:
-            self._marketplace.changed.notify_all()
+        with self._marketplace.agenda.changed:
+            self._marketplace.agenda.changed.notify_all()
         self._thread.join()
 
     def _send(self, kind: str, name: str, body: Mapping[str, Any]) -> None:
@@ -124,6 +124,6 @@ class Delivery:
     def _run(self) -> None:
         while not self._stopping.is_set():
             if self.deliver() == 0:
-                with self._marketplace.changed:
+                with self._marketplace.agenda.changed:
                     if not self._stopping.is_set():
-                        self._marketplace.changed.wait(IDLE_SECONDS)
+                        self._marketplace.agenda.changed.wait(IDLE_SECONDS)

@@ -177,7 +177,7 @@ class Stack:
     def _parameters(self) -> dict[str, str]:
         from local import parts  # noqa: PLC0415
 
-        products = self.marketplace.products()
+        products = self.marketplace.registry.products.values()
         legacy = [product for product in products if product.integration == "legacy"]
         own = {
             "Stage": "local",
@@ -233,7 +233,7 @@ class Stack:
 
     def _next_stop(self, now: float, end: float) -> float | None:
         """The next moment up to `end` at which something happens."""
-        moments = [self.marketplace.next_due(), *(self._next_tick(name, end) for name in self._ticks)]
+        moments = [self.marketplace.agenda.next_due(), *(self._next_tick(name, end) for name in self._ticks)]
         moments += [self.aws.next_visible_at(poller.mapping.queue, now) for poller in self._pollers]
         return min((moment for moment in moments if moment is not None and now < moment <= end), default=None)
 

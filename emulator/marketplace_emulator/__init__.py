@@ -5,7 +5,7 @@ from marketplace_emulator.clock import Clock
 from marketplace_emulator.errors import AdminError, ServiceError
 from marketplace_emulator.ledger import MeteringRecord
 from marketplace_emulator.marketplace import Call, Marketplace
-from marketplace_emulator.purchases import Agreement, Purchase
+from marketplace_emulator.model import Agreement, Purchase
 from marketplace_emulator.server import Server, serve
 from marketplace_emulator.settings import Settings
 from marketplace_emulator.wire import Answer, Drop, Reply

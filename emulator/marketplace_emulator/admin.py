@@ -4,13 +4,12 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from marketplace_emulator.clock import iso_millis
+from marketplace_emulator.clock import HOUR, iso_millis, to_timestamp
 from marketplace_emulator.delivery import Courier, Target, parse_target
 from marketplace_emulator.errors import AdminError
 from marketplace_emulator.faults import FAULTS
 from marketplace_emulator.marketplace import Marketplace
 from marketplace_emulator.outbox import ACTIONS
-from marketplace_emulator.purchases import purchase_dict
 
 type Query = dict[str, str]
 type Route = Callable[["Admin", list[str], Query, Any], Any]
@@ -103,7 +102,7 @@ class Admin:
             clock.to_next_hour()
         if order.get("run"):
             clock.run()
-        self.marketplace.settle()
+        self.marketplace.agenda.settle()
         return self.clock()
 
     def settings(self, *_: Any) -> Any:
@@ -112,7 +111,7 @@ class Admin:
 
     def change_settings(self, _path: list[str], _query: Query, data: Any) -> Any:
         """Change some settings."""
-        with self.marketplace.lock:
+        with self.marketplace.agenda.lock:
             self.marketplace.settings.update(_object(data))
         return self.settings()
 
@@ -126,34 +125,29 @@ class Admin:
 
     def products(self, *_: Any) -> Any:
         """The products listed."""
-        return {"products": [item.as_dict() for item in self.marketplace.products()]}
+        return {"products": [item.as_dict() for item in list(self.marketplace.registry.products.values())]}
 
     def add_product(self, _path: list[str], _query: Query, data: Any) -> Any:
         """List a product, or change the one with the same code."""
-        return self.marketplace.add_product(_object(data)).as_dict()
+        with self.marketplace.agenda.lock:
+            return self.marketplace.registry.add_product(_object(data)).as_dict()
 
     def purchases(self, path: list[str], query: Query, _data: Any) -> Any:
         """All purchases (product=, account=, state=), or one."""
-        marketplace = self.marketplace
         if path:
-            return marketplace.describe(path[0])
+            return self._describe(path[0])
         _known(query, {"product", "account", "state"})
-        found = []
-        for purchase in marketplace.purchases():
-            shown = purchase_dict(marketplace.registry, purchase, marketplace.clock.timestamp())
-            if (
-                query.get("product") in (None, shown["product_code"])
-                and query.get("account") in (None, shown["account_id"])
-                and query.get("state") in (None, shown["state"])
-            ):
-                found.append(shown)
-        return {"purchases": found}
+        registry = self.marketplace.registry
+        wanted = {_MEMBERS[name]: value for name, value in query.items()}
+        with self.marketplace.agenda.acting() as now:
+            found = [registry.describe(purchase, now) for purchase in registry.purchases.values()]
+        return {"purchases": [item for item in found if wanted.items() <= item.items()]}
 
     def act(self, path: list[str], _query: Query, data: Any) -> Any:
         """POST /admin/purchases buys; POST /admin/purchases/<id>/<action> does something with a purchase."""
         order = _object(data)
         if not path:
-            return self.marketplace.describe(self.marketplace.subscribe(**order).id)
+            return self._describe(self.marketplace.purchases.subscribe(**order).id)
         if len(path) != 2 or path[1] not in PURCHASE_ACTIONS:
             raise AdminError(
                 404, "there is no such action", f"POST /admin/purchases/<id>/ and {', '.join(PURCHASE_ACTIONS)}"
@@ -161,19 +155,23 @@ class Admin:
         return self._act(path[0], path[1], order)
 
     def _act(self, purchase_id: str, action: str, order: dict[str, Any]) -> Any:
-        marketplace = self.marketplace
+        purchases = self.marketplace.purchases
         if action == "token":
             return self._token(purchase_id, order)
         if action in ("suspend", "unsuspend"):
-            getattr(marketplace, action)(marketplace.purchase(purchase_id).account_id)
-            return marketplace.describe(purchase_id)
-        name = "amend" if action == "upgrade" else action
-        result = getattr(marketplace, name)(purchase_id, **order)
-        return marketplace.describe(result.id if action == "replace" else purchase_id)
+            getattr(purchases, action)(purchases.get(purchase_id).account_id)
+            return self._describe(purchase_id)
+        result = getattr(purchases, "amend" if action == "upgrade" else action)(purchase_id, **order)
+        return self._describe(result.id if action == "replace" else purchase_id)
+
+    def _describe(self, purchase_id: str) -> dict[str, Any]:
+        registry = self.marketplace.registry
+        with self.marketplace.agenda.acting() as now:
+            return registry.describe(registry.get(purchase_id), now)
 
     def _token(self, purchase_id: str, order: dict[str, Any]) -> Any:
         token = self.marketplace.registration_token(purchase_id, **order)
-        purchase = self.marketplace.purchase(purchase_id)
+        purchase = self.marketplace.purchases.get(purchase_id)
         form = {"x-amzn-marketplace-token": token}
         if purchase.free_trial_until is not None:
             form["x-amzn-marketplace-offer-type"] = "free-trial"
@@ -193,7 +191,7 @@ class Admin:
         _object(data, set())
         if len(path) != 2 or path[1] not in ("suspend", "unsuspend"):
             raise AdminError(404, "there is no such action", "POST /admin/accounts/<id>/suspend or /unsuspend")
-        getattr(self.marketplace, path[1])(path[0])
+        getattr(self.marketplace.purchases, path[1])(path[0])
         return self.accounts()
 
     # -- faults -------------------------------------------------------------------------------------------
@@ -204,13 +202,13 @@ class Admin:
 
     def plan_faults(self, _path: list[str], _query: Query, data: Any) -> Any:
         """Add one fault or a list of them to the plan."""
-        with self.marketplace.lock:
+        with self.marketplace.agenda.lock:
             self.marketplace.faults.plan(data if isinstance(data, list) else [data])
         return self.faults()
 
     def clear_faults(self, *_: Any) -> Any:
         """Forget the plan."""
-        with self.marketplace.lock:
+        with self.marketplace.agenda.lock:
             self.marketplace.faults.clear()
         return self.faults()
 
@@ -219,41 +217,55 @@ class Admin:
     def ledger(self, _path: list[str], query: Query, _data: Any) -> Any:
         """Accepted records: license=, dimension=, hour=."""
         _known(query, {"license", "dimension", "hour"})
-        return {"records": [item.as_dict() for item in self.marketplace.ledger(**query)]}
+        hour = int(to_timestamp(query["hour"]) // HOUR) if "hour" in query else None
+        with self.marketplace.agenda.lock:
+            found = self.marketplace.ledger.select(
+                purchase_id=self._purchase_id(query), dimension=query.get("dimension"), hour=hour
+            )
+            return {"records": [item.as_dict() for item in found]}
 
     def bill(self, _path: list[str], query: Query, _data: Any) -> Any:
         """The bill by purchase, hour and dimension: license=."""
         _known(query, {"license"})
-        found = self.marketplace.bill(**query)
+        with self.marketplace.agenda.lock:
+            found = self.marketplace.ledger.bill(self._purchase_id(query))
         return {"lines": [item.as_dict() for item in found], "total": str(sum(item.amount for item in found))}
+
+    def _purchase_id(self, query: Query) -> str | None:
+        return self.marketplace.registry.get(query["license"]).id if "license" in query else None
 
     def calls(self, *_: Any) -> Any:
         """The last calls of the AWS APIs."""
-        return {"calls": [item.as_dict() for item in self.marketplace.calls()]}
+        return {"calls": [item.as_dict() for item in list(self.marketplace.calls)]}
 
     # -- notifications ------------------------------------------------------------------------------------
 
     def notifications(self, _path: list[str], query: Query, _data: Any) -> Any:
         """What was announced, in order: after=."""
         _known(query, {"after"})
-        return {"notifications": self.marketplace.notifications(int(query.get("after", 0)))}
+        found = self.marketplace.outbox.notifications(int(query.get("after", 0)))
+        return {"notifications": [item.as_dict() for item in found]}
 
     def announce(self, _path: list[str], _query: Query, data: Any) -> Any:
         """Send anything: {"detail_type", "purchase_id"?, "detail"?} or {"action", "purchase_id", "members"?}."""
         order = _object(data, {"detail_type", "purchase_id", "detail", "action", "members"})
-        if "action" in order:
-            members = {str(key): str(value) for key, value in order.get("members", {}).items()}
-            return self.marketplace.announce_sns(str(order.get("purchase_id")), str(order["action"]), **members)
-        if "detail_type" not in order:
-            raise AdminError(400, "an event needs a detail_type", 'or an SNS message an "action" and a "purchase_id"')
-        return self.marketplace.announce(
-            str(order["detail_type"]), purchase_id=order.get("purchase_id"), detail=order.get("detail")
-        )
+        marketplace = self.marketplace
+        with marketplace.agenda.acting() as now:
+            if "action" in order:
+                members = {str(key): str(value) for key, value in order.get("members", {}).items()}
+                purchase = marketplace.registry.get(str(order.get("purchase_id")))
+                return marketplace.announcer.custom_sns(purchase, str(order["action"]), members, now).as_dict()
+            if "detail_type" not in order:
+                hint = 'or an SNS message an "action" and a "purchase_id"'
+                raise AdminError(400, "an event needs a detail_type", hint)
+            about = marketplace.registry.get(order["purchase_id"]) if order.get("purchase_id") else None
+            return marketplace.announcer.custom(about, str(order["detail_type"]), order.get("detail"), now).as_dict()
 
     def deliveries(self, _path: list[str], query: Query, _data: Any) -> Any:
         """What the targets get: after=."""
         _known(query, {"after"})
-        return {"deliveries": self.marketplace.deliveries(int(query.get("after", 0)))}
+        found = self.marketplace.outbox.deliveries(int(query.get("after", 0)))
+        return {"deliveries": [item.as_dict() for item in found]}
 
     def delivery(self, *_: Any) -> Any:
         """The delivery rules, and what there is."""
@@ -262,13 +274,13 @@ class Admin:
     def change_delivery(self, path: list[str], _query: Query, data: Any) -> Any:
         """Add one rule or a list of them; POST /admin/delivery/release delivers what rules keep."""
         if path == ["release"]:
-            return {"released": self.marketplace.release()}
-        self.marketplace.delivery_rules(data if isinstance(data, list) else [data])
+            return {"released": self.marketplace.outbox.release()}
+        self.marketplace.outbox.add_rules(data if isinstance(data, list) else [data])
         return self.delivery()
 
     def clear_delivery(self, *_: Any) -> Any:
         """Drop all rules and deliver what they kept."""
-        self.marketplace.clear_delivery_rules()
+        self.marketplace.outbox.clear_rules()
         return self.delivery()
 
     def targets(self, *_: Any) -> Any:
@@ -286,6 +298,7 @@ class Admin:
         return self.targets()
 
 
+_MEMBERS = {"product": "product_code", "account": "account_id", "state": "state"}
 _ROUTES: dict[str, dict[str, Route]] = {
     "health": {"GET": Admin.health},
     "clock": {"GET": Admin.clock, "POST": Admin.move_clock},

@@ -12,7 +12,8 @@ from marketplace_emulator.catalog import Product
 from marketplace_emulator.clock import DAY, parse_time
 from marketplace_emulator.errors import ServiceError, serialization, validation
 from marketplace_emulator.ids import license_id
-from marketplace_emulator.purchases import Agreement, Purchase, Registry
+from marketplace_emulator.model import Agreement, Purchase
+from marketplace_emulator.registry import Registry
 
 MAX_PAGE = 50
 _TIME_FILTERS = {

@@ -5,9 +5,14 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from threading import Lock
+from typing import overload
+
+from marketplace_emulator.errors import AdminError
 
 HOUR = 3600
 DAY = 24 * HOUR
+
+type Moment = str | float | datetime
 
 _DURATION = re.compile(r"^P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?\Z")
 
@@ -31,6 +36,25 @@ def parse_time(text: str) -> float:
     """Seconds since the epoch for an ISO 8601 time; without an offset it is taken as UTC."""
     moment = datetime.fromisoformat(text)
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+@overload
+def to_timestamp(moment: Moment) -> float: ...
+@overload
+def to_timestamp(moment: Moment | None) -> float | None: ...
+def to_timestamp(moment: Moment | None) -> float | None:
+    """Seconds since the epoch for ISO 8601 text, seconds or a datetime (without an offset it is taken as UTC).
+
+    None stays None. Raises AdminError (400) for other text.
+    """
+    if isinstance(moment, str):
+        try:
+            return parse_time(moment)
+        except ValueError:
+            raise AdminError(400, f"{moment!r} is not a time", "for example 2026-11-22T10:00:00Z") from None
+    if isinstance(moment, datetime):
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return float(moment) if moment is not None else None
 
 
 def parse_duration(value: float | str | timedelta) -> float:
@@ -59,10 +83,10 @@ class Clock:
         self._lock = Lock()
 
     @classmethod
-    def frozen(cls, at: str | float | datetime) -> "Clock":
+    def frozen(cls, at: Moment) -> "Clock":
         """A clock that stands still at `at` (ISO text, seconds or datetime) until advanced."""
         clock = cls()
-        clock._frozen = _seconds(at)
+        clock._frozen = to_timestamp(at)
         return clock
 
     @property
@@ -89,10 +113,10 @@ class Clock:
             now = self.timestamp()
             return self._move_to(now, now + parse_duration(by), force)
 
-    def set(self, to: str | float | datetime, *, force: bool = False) -> datetime:
+    def set(self, to: Moment, *, force: bool = False) -> datetime:
         """Move to a moment; backwards only with `force`."""
         with self._lock:
-            return self._move_to(self.timestamp(), _seconds(to), force)
+            return self._move_to(self.timestamp(), to_timestamp(to), force)
 
     def to_next_hour(self) -> datetime:
         """Move to the start of the next hour."""
@@ -125,11 +149,3 @@ class Clock:
         else:
             self._offset += moment - now
         return to_datetime(moment)
-
-
-def _seconds(moment: str | float | datetime) -> float:
-    if isinstance(moment, str):
-        return parse_time(moment)
-    if isinstance(moment, datetime):
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    return float(moment)

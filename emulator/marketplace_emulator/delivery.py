@@ -79,8 +79,8 @@ class Courier:
     def stop(self) -> None:
         """End the thread; undelivered messages stay in the outbox."""
         self._stopping.set()
-        with self._marketplace.changed:
-            self._marketplace.changed.notify_all()
+        with self._marketplace.agenda.changed:
+            self._marketplace.agenda.changed.notify_all()
         self._thread.join(timeout=HTTP_TIMEOUT)
 
     def _run(self) -> None:
@@ -92,13 +92,13 @@ class Courier:
         self._disconnect()
 
     def _waiting(self) -> list[Delivery]:
-        with self._marketplace.changed:
+        with self._marketplace.agenda.changed:
             if self._generation != self._marketplace.generation:
                 self._generation = self._marketplace.generation
                 self.target.after = 0
-            found = self._marketplace.take_deliveries(self.target.after)
+            found = self._marketplace.outbox.deliveries(self.target.after)
             if not found and not self._stopping.is_set():
-                self._marketplace.changed.wait(IDLE_SECONDS)
+                self._marketplace.agenda.changed.wait(IDLE_SECONDS)
             return found
 
     def _send_until_done(self, delivery: Delivery) -> bool:

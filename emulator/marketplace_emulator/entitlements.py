@@ -10,7 +10,8 @@ from typing import Any
 
 from marketplace_emulator.errors import ServiceError, serialization
 from marketplace_emulator.ids import license_id
-from marketplace_emulator.purchases import Purchase, Registry
+from marketplace_emulator.model import Purchase
+from marketplace_emulator.registry import Registry
 from marketplace_emulator.settings import Settings
 
 MAX_PAGE = 25

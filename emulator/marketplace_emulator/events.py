@@ -5,16 +5,13 @@ Sources: EventBridge events captured on 2026-08-20; Seller Guide "notifications-
 """
 
 import json
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from marketplace_emulator.clock import iso_millis, iso_seconds
 from marketplace_emulator.ids import SNS_OWNER, Ids
+from marketplace_emulator.model import Agreement, Purchase
 from marketplace_emulator.outbox import Notification, Outbox
 from marketplace_emulator.settings import Settings
-
-if TYPE_CHECKING:
-    from marketplace_emulator.purchases import Agreement, Purchase
 
 SOURCE = "aws.agreement-marketplace"
 NO_END = "9999-01-01T00:00:00Z"
@@ -23,15 +20,14 @@ NO_END = "9999-01-01T00:00:00Z"
 class Announcer:
     """Turns what happened to a purchase into the messages a seller receives about it."""
 
-    def __init__(self, settings: Settings, ids: Ids, outbox: Outbox, now: Callable[[], float]) -> None:
+    def __init__(self, settings: Settings, ids: Ids, outbox: Outbox) -> None:
         self._settings = settings
         self._ids = ids
         self._outbox = outbox
-        self._now = now
 
     # -- what happened ------------------------------------------------------------------------------------
 
-    def agreement_created(self, purchase: "Purchase", agreement: "Agreement", now: float) -> None:
+    def agreement_created(self, purchase: Purchase, agreement: Agreement, now: float) -> None:
         """New, renewed or replaced agreement. It names no licence; PAYG agreements end in the year 9999."""
         facts: dict[str, Any] = {
             "id": agreement.id,
@@ -53,7 +49,7 @@ class Announcer:
         if purchase.is_legacy and agreement.intent != "NEW" and purchase.provisioned_at is not None:
             self._sns_subscribed(purchase, now)
 
-    def agreement_amended(self, purchase: "Purchase", agreement: "Agreement", now: float) -> None:
+    def agreement_amended(self, purchase: Purchase, agreement: Agreement, now: float) -> None:
         """Terms of the running agreement changed."""
         facts = {
             "id": agreement.id,
@@ -71,7 +67,7 @@ class Announcer:
         detail["resaleAuthorization"] = {"id": agreement.resale_authorization}
         self._agreement_event(purchase, agreement, "Amended", detail, now)
 
-    def agreement_ended(self, purchase: "Purchase", agreement: "Agreement", now: float, *, final: bool = False) -> None:
+    def agreement_ended(self, purchase: Purchase, agreement: Agreement, now: float, *, final: bool = False) -> None:
         """Cancelled, expired, terminated, renewed or replaced; without `offer`, as captured.
 
         `final` tells the end of the subscription from an agreement that was succeeded by another.
@@ -84,7 +80,7 @@ class Announcer:
             if purchase.product.has_contract:
                 self._sns(purchase, "entitlement-updated", now)
 
-    def license_updated(self, purchase: "Purchase", now: float, *, first: bool) -> None:
+    def license_updated(self, purchase: Purchase, now: float, *, first: bool) -> None:
         """Entitlements were granted or changed; the one event that names agreement and licence."""
         self._license_event(purchase, "License Updated - Manufacturer", now)
         if purchase.is_legacy:
@@ -93,18 +89,18 @@ class Announcer:
             if purchase.product.has_contract:
                 self._sns(purchase, "entitlement-updated", now)
 
-    def license_deprovisioned(self, purchase: "Purchase", now: float) -> None:
+    def license_deprovisioned(self, purchase: Purchase, now: float) -> None:
         """The licence is gone."""
         self._license_event(purchase, "License Deprovisioned - Manufacturer", now)
         if purchase.is_legacy:
             self._sns(purchase, "unsubscribe-success", now)
 
-    def subscription_failed(self, purchase: "Purchase", now: float) -> None:
+    def subscription_failed(self, purchase: Purchase, now: float) -> None:
         """Payment failed before the licence was issued. EventBridge has no event for it; SNS has one."""
         if purchase.is_legacy:
             self._sns(purchase, "subscribe-fail", now, **{"offer-identifier": purchase.agreement.offer_id})
 
-    def cancellation_request(self, purchase: "Purchase", outcome: str, now: float) -> None:
+    def cancellation_request(self, purchase: Purchase, outcome: str, now: float) -> None:
         """`Agreement Cancellation Request …`: the seller asked to end the agreement."""
         detail = self._detail({"id": purchase.agreement_id, "status": purchase.agreement.status}, purchase.agreement)
         detail["agreementCancellationRequest"] = {
@@ -113,14 +109,16 @@ class Announcer:
         }
         self._event(purchase, f"Agreement Cancellation Request {outcome} - Proposer", detail, now)
 
-    def advisory(self, purchase: "Purchase", outcome: str, reason: str, now: float) -> None:
+    def advisory(self, purchase: Purchase, outcome: str, reason: str, now: float) -> None:
         """`Purchase Agreement Advisory Issued|Resolved`: account closed, compromised, abuse or fraud."""
         detail = self._detail({"id": purchase.agreement_id, "status": purchase.agreement.status}, purchase.agreement)
         detail["advisory"] = {"reason": reason}
         detail["product"] = {"id": purchase.product.id, "code": purchase.product.code}
         self._event(purchase, f"Purchase Agreement Advisory {outcome} - Manufacturer", detail, now)
 
-    def custom(self, purchase: "Purchase | None", detail_type: str, detail: dict[str, Any] | None) -> Notification:
+    def custom(
+        self, purchase: Purchase | None, detail_type: str, detail: dict[str, Any] | None, now: float
+    ) -> Notification:
         """Any detail-type at all, with the agreement's usual members under `detail` if none is given."""
         if detail is None:
             detail = (
@@ -128,16 +126,16 @@ class Announcer:
                 if purchase
                 else {"requestId": self._ids.uuid(), "catalog": "AWSMarketplace"}
             )
-        body = self._envelope(detail_type, purchase.agreement_id if purchase else "", detail, self._now())
-        return self._outbox.emit("eventbridge", detail_type, body, purchase.id if purchase else "", self._now())
+        body = self._envelope(detail_type, purchase.agreement_id if purchase else "", detail, now)
+        return self._outbox.emit("eventbridge", detail_type, body, purchase.id if purchase else "", now)
 
-    def custom_sns(self, purchase: "Purchase", action: str, members: dict[str, str]) -> Notification:
+    def custom_sns(self, purchase: Purchase, action: str, members: dict[str, str], now: float) -> Notification:
         """Any SNS action at all for a legacy purchase."""
-        return self._sns(purchase, action, self._now(), **members)
+        return self._sns(purchase, action, now, **members)
 
     # -- EventBridge --------------------------------------------------------------------------------------
 
-    def _detail(self, agreement_facts: dict[str, Any], agreement: "Agreement") -> dict[str, Any]:
+    def _detail(self, agreement_facts: dict[str, Any], agreement: Agreement) -> dict[str, Any]:
         return {
             "requestId": self._ids.uuid(),
             "catalog": "AWSMarketplace",
@@ -147,13 +145,13 @@ class Announcer:
         }
 
     def _agreement_event(
-        self, purchase: "Purchase", agreement: "Agreement", what: str, detail: dict[str, Any], now: float
+        self, purchase: Purchase, agreement: Agreement, what: str, detail: dict[str, Any], now: float
     ) -> None:
         """Direct sales arrive only as "- Proposer", resold ones only as "- Manufacturer"."""
         role = "Manufacturer" if agreement.resale_authorization else "Proposer"
         self._event(purchase, f"Purchase Agreement {what} - {role}", detail, now, agreement.id)
 
-    def _license_event(self, purchase: "Purchase", detail_type: str, now: float) -> None:
+    def _license_event(self, purchase: Purchase, detail_type: str, now: float) -> None:
         agreement = purchase.agreement
         detail = {
             "requestId": self._ids.uuid(),
@@ -167,13 +165,13 @@ class Announcer:
         }
         self._event(purchase, detail_type, detail, now)
 
-    def _license_arn(self, purchase: "Purchase") -> str:
+    def _license_arn(self, purchase: Purchase) -> str:
         if self._settings.event_license_form == "arn":
             return purchase.license_arn
         return f"aws:license-manager:us-east-1:123456789012:{purchase.license_id}"
 
     def _event(
-        self, purchase: "Purchase", detail_type: str, detail: dict[str, Any], now: float, agreement_id: str = ""
+        self, purchase: Purchase, detail_type: str, detail: dict[str, Any], now: float, agreement_id: str = ""
     ) -> None:
         if purchase.is_legacy and not self._settings.eventbridge_for_legacy:
             return
@@ -196,10 +194,10 @@ class Announcer:
 
     # -- SNS ----------------------------------------------------------------------------------------------
 
-    def _sns_subscribed(self, purchase: "Purchase", now: float) -> None:
+    def _sns_subscribed(self, purchase: Purchase, now: float) -> None:
         self._sns(purchase, "subscribe-success", now, **{"offer-identifier": purchase.agreement.offer_id})
 
-    def _sns(self, purchase: "Purchase", action: str, now: float, **members: str) -> Notification:
+    def _sns(self, purchase: Purchase, action: str, now: float, **members: str) -> Notification:
         """The documented bodies; `isFreeTrialTermPresent` is text, and no body names account or agreement."""
         message: dict[str, str] = {
             "action": action,

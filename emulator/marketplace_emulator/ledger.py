@@ -99,6 +99,10 @@ class Ledger:
         total = (record.purchase_id, record.dimension, record.hour)
         self.totals[total] = self.totals.get(total, 0) + record.quantity
 
+    def bill(self, purchase_id: str | None = None) -> list["Line"]:
+        """The bill by purchase, hour and dimension, of one purchase or of all."""
+        return lines(self.records if purchase_id is None else self.of_purchase(purchase_id))
+
     def of_purchase(self, purchase_id: str) -> list[MeteringRecord]:
         """The records of one purchase, however they were sent."""
         return self._by_license.get(purchase_id, [])

@@ -19,7 +19,8 @@ from marketplace_emulator.clock import DAY, HOUR, iso_millis
 from marketplace_emulator.errors import ServiceError, serialization, validation
 from marketplace_emulator.ids import license_id
 from marketplace_emulator.ledger import Key, Ledger, MeteringRecord, Quantity, TagSet
-from marketplace_emulator.purchases import Purchase, Registry, unit_price
+from marketplace_emulator.model import Purchase
+from marketplace_emulator.registry import Registry
 from marketplace_emulator.settings import Settings
 
 MAX_RECORDS = 25
@@ -111,7 +112,7 @@ class Meter:
             hour=hour,
             quantity=record.quantity,
             allocations=record.tag_sets,
-            unit_price=unit_price(purchase, record.dimension, record.timestamp),
+            unit_price=purchase.unit_price(record.dimension, record.timestamp),
             received_at=now,
         )
         self._ledger.add(accepted)
@@ -247,7 +248,7 @@ class Meter:
                 text = f"UsageRecords[{index}]: Timestamp {record.timestamp} is before {begin} ({iso_millis(begin)})"
                 if record.license_arn:
                     raise _invalid_license(f"{text}, when the licence was activated")
-                if not self._registry.had_earlier_purchase(purchase):
+                if purchase.id not in self._registry.resubscribed:
                     raise _out_of_bounds(f"{text}, the start of the subscription")
             ended = purchase.ended_at
             strict = self._settings.usage_after_end == "invalid_license"

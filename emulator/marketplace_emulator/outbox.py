@@ -8,7 +8,6 @@ and in no promised order, so every rule is something a real seller sees.
 import random
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from threading import Condition
 from typing import Any
 
 from marketplace_emulator.agenda import Agenda
@@ -82,7 +81,7 @@ class Rule:
         return shown | {name: getattr(self, name) for name in names} | {"waiting": len(self.waiting)}
 
 
-def parse_rule(data: Any) -> Rule:
+def _parse_rule(data: Any) -> Rule:
     """A rule from its JSON form."""
     hint = f"do is one of {', '.join(ACTIONS)}; match is a pattern such as 'License Updated*'"
     if not isinstance(data, dict) or data.get("do") not in ACTIONS:
@@ -100,14 +99,23 @@ def parse_rule(data: Any) -> Rule:
 class Outbox:
     """The log and the deliveries; woken waiters take new deliveries to the targets."""
 
-    def __init__(self, agenda: Agenda, changed: Condition) -> None:
+    def __init__(self, agenda: Agenda) -> None:
         self._agenda = agenda
-        self._changed = changed
         self.log: list[Notification] = []
-        self.deliveries: list[Delivery] = []
+        self._delivered: list[Delivery] = []
         self.rules: list[Rule] = []
         self._registered: set[str] = set()
         self._sent_to_register: set[str] = set()
+
+    def notifications(self, after: int = 0) -> list[Notification]:
+        """What was announced, in order, without the first `after`."""
+        with self._agenda.acting():
+            return self.log[after:]
+
+    def deliveries(self, after: int = 0) -> list[Delivery]:
+        """What the targets get, in order, without the first `after`."""
+        with self._agenda.acting():
+            return self._delivered[after:]
 
     def emit(self, kind: str, name: str, body: dict[str, Any], purchase_id: str, at: float) -> Notification:
         """Announce a message and pass it through the delivery rules."""
@@ -126,27 +134,34 @@ class Outbox:
         self._sent_to_register.add(purchase_id)
         self._release_for("before_registration", purchase_id)
 
-    def add_rules(self, rules: list[Rule]) -> None:
-        """Put rules at the end of the chain; every notification passes them in order."""
-        self.rules.extend(rules)
+    def add_rules(self, rules: list[dict[str, Any]]) -> None:
+        """Add rules to the end of the chain, for example `[{"do": "repeat", "match": "License*", "times": 1}]`.
+
+        Every notification passes the rules in order. Raises AdminError if a rule does not parse.
+        """
+        parsed = [_parse_rule(item) for item in rules]
+        with self._agenda.acting():
+            self.rules.extend(parsed)
 
     def clear_rules(self) -> None:
-        """Drop all rules and deliver what they kept, in the order it was announced."""
-        kept = sorted((item for rule in self.rules for item in rule.waiting), key=lambda item: item.seq)
-        self.rules = []
-        for notification in kept:
-            self._deliver(notification)
+        """Remove all rules and deliver what they kept, in the order it was announced."""
+        with self._agenda.acting():
+            kept = sorted((item for rule in self.rules for item in rule.waiting), key=lambda item: item.seq)
+            self.rules = []
+            for notification in kept:
+                self._deliver(notification)
 
     def release(self) -> int:
         """Deliver everything that rules keep (reordered ones shuffled); the rules stay."""
         released = 0
-        for index, rule in enumerate(self.rules):
-            waiting, rule.waiting = rule.waiting, []
-            if rule.do == "reorder":
-                self._shuffle(rule, waiting)
-            for notification in waiting:
-                self._pass_on(notification, index + 1)
-            released += len(waiting)
+        with self._agenda.acting():
+            for index, rule in enumerate(self.rules):
+                waiting, rule.waiting = rule.waiting, []
+                if rule.do == "reorder":
+                    self._shuffle(rule, waiting)
+                for notification in waiting:
+                    self._pass_on(notification, index + 1)
+                released += len(waiting)
         return released
 
     def _release_for(self, action: str, purchase_id: str) -> None:
@@ -200,5 +215,6 @@ class Outbox:
         random.Random(rule.seed).shuffle(waiting)  # noqa: S311  a repeatable order, not a secret
 
     def _deliver(self, notification: Notification) -> None:
-        self.deliveries.append(Delivery(len(self.deliveries) + 1, notification))
-        self._changed.notify_all()
+        with self._agenda.lock:
+            self._delivered.append(Delivery(len(self._delivered) + 1, notification))
+            self._agenda.changed.notify_all()

@@ -1,40 +1,54 @@
-"""The HTTP server: AWS calls on /, the admin API under /admin, the buyer's pages beside them."""
+"""The HTTP server, on Werkzeug: AWS calls by X-Amz-Target, the admin API under /admin, pages everywhere else."""
 
 import json
 import re
 import socket
-import sys
+import traceback
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Lock, Thread
+from pathlib import Path
+from threading import Event, Thread
 from typing import Any, cast
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
+
+from werkzeug.datastructures import MultiDict
+from werkzeug.exceptions import HTTPException
+from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.utils import send_from_directory
+from werkzeug.wrappers import Request, Response
 
 from marketplace_emulator.admin import Admin
 from marketplace_emulator.delivery import Target
 from marketplace_emulator.errors import ServiceError
 from marketplace_emulator.marketplace import Marketplace
-from marketplace_emulator.pages import Page, Pages
-from marketplace_emulator.wire import Answer, Drop, Reply, failure
+from marketplace_emulator.pages import Pages
+from marketplace_emulator.wire import Answer, Drop, failure
 
 VERSION = "0.1.0"
 MAX_BODY = 16 * 1024 * 1024
+BACKLOG = 256
+STATIC = Path(__file__).parent / "static"
 
 _SCOPE = re.compile(r"^AWS4-HMAC-SHA256 Credential=[^/]+/\d{8}/([^/]+)/([^/]+)/aws4_request\b")
-_REASONS = {200: "OK", 303: "See Other", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 409: "Conflict"}
 
 
 class Server:
-    """A running emulator: `url`, and `close()` to stop it at once. Also a context manager."""
+    """A running emulator: `url`, and `close()` to stop it. Also a context manager."""
 
     def __init__(self, marketplace: Marketplace, host: str, port: int, targets: tuple[Target, ...] = ()) -> None:
         self.marketplace = marketplace
         self.admin = Admin(marketplace, VERSION)
-        self._http = _Http((host, port), self)
-        self.host, self.port = host, int(self._http.server_address[1])
+        self.pages = Pages(marketplace)
+        self.connections: set[socket.socket] = set()
+        self._stopping = Event()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        # Werkzeug ends the process if it cannot bind an address; a socket of our own raises OSError.
+        with socket.create_server((host, port), family=family, backlog=BACKLOG) as listening:
+            self._http = make_server(
+                host, port, cast(Any, self), threaded=True, request_handler=_Handler, fd=listening.fileno()
+            )
+        self.host, self.port = host, self._http.port
         shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host  # noqa: S104  the address to show, not to bind
         self.url = f"http://{shown}:{self.port}"
-        self.pages = Pages(marketplace)
         for target in targets:
             self.admin.add_target(target)
         self._thread = Thread(
@@ -43,10 +57,12 @@ class Server:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop: no new connections, open ones closed, deliveries ended."""
-        self._http.stopping.set()
+        """Stop accepting connections, close open ones, end deliveries."""
+        self._stopping.set()
         self._http.shutdown()
         self._http.server_close()
+        for connection in list(self.connections):
+            _hang_up(connection)
         self.admin.clear_targets()
         self._thread.join(timeout=5)
 
@@ -56,115 +72,38 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def answer(self, request: Request) -> Response:
+        """Return the response to one request. An unexpected exception is logged with its traceback and answered 500."""
+        try:
+            return self._dispatch(request)
+        except HTTPException as error:
+            return _last_response(Response.force_type(error.get_response(request.environ)))
+        except Exception:
+            traceback.print_exc()
+            return _json(500, {"error": "an error of the emulator itself; its traceback is in the log"})
 
-def serve(
-    marketplace: Marketplace | None = None,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    targets: tuple[Target, ...] = (),
-) -> Server:
-    """Start an emulator in the background; port 0 takes any free port."""
-    return Server(marketplace or Marketplace(), host, port, targets)
-
-
-class _Http(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 256
-
-    def __init__(self, address: tuple[str, int], app: Server) -> None:
-        self.app = app
-        self.stopping = Event()
-        self._open: set[socket.socket] = set()
-        self._open_lock = Lock()
-        super().__init__(address, _Handler)
-
-    def server_bind(self) -> None:
-        """Bind without the reverse name look-up of the base class."""
-        self.allow_reuse_address = True
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Remember the connection, so that closing the server closes it too."""
-        with self._open_lock:
-            self._open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        """Forget and close the connection."""
-        with self._open_lock:
-            self._open.discard(request)
-        super().shutdown_request(request)
-
-    def server_close(self) -> None:
-        """Close the listening socket and every open connection."""
-        super().server_close()
-        with self._open_lock:
-            connections = list(self._open)
-        for connection in connections:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no error worth a trace; anything else is one of ours."""
-        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
-            super().handle_error(request, client_address)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server_version = f"marketplace-emulator/{VERSION}"
-    disable_nagle_algorithm = True
-    rbufsize = 65536
-
-    @property
-    def _app(self) -> Server:
-        return cast(_Http, self.server).app
-
-    def do_GET(self) -> None:
-        """Pages and the reading half of the admin API."""
-        self._dispatch(b"")
-
-    def do_DELETE(self) -> None:
-        """The admin API."""
-        self._dispatch(b"")
-
-    def do_POST(self) -> None:
-        """AWS calls, admin requests and the pages' forms."""
-        length = self.headers.get("Content-Length")
-        if length is None or not length.isdigit() or int(length) > MAX_BODY:
-            self.close_connection = True
-            self._send_json(413 if length else 411, {"error": f"a body needs a Content-Length up to {MAX_BODY}"})
-            return
-        body = self.rfile.read(int(length))
-        target = self.headers.get("X-Amz-Target")
-        if target is not None:
-            self._answer(self._aws(target, body))
-            return
-        self._dispatch(body)
-
-    def _dispatch(self, body: bytes) -> None:
-        url = urlsplit(self.path)
+    def _dispatch(self, request: Request) -> Response:
+        length = request.content_length
+        if (length is None and request.method == "POST") or (length or 0) > MAX_BODY:
+            refused = {"error": f"a body needs a Content-Length up to {MAX_BODY}"}
+            return _last_response(_json(413 if length else 411, refused))
+        body = request.get_data()  # always read, because the next request follows it on the same connection
+        target = request.headers.get("X-Amz-Target")
+        if target is not None and request.method == "POST":
+            return self._respond(self._aws(target, body, request.headers.get("Authorization")), request)
+        url = urlsplit(request.environ["REQUEST_URI"])
         path = [unquote(part) for part in url.path.split("/") if part]
-        query = {name: values[-1] for name, values in parse_qs(url.query).items()}
-        if self.command != "GET" and not self._same_origin():
-            self._send_json(403, {"error": "the request comes from another site", "hint": "use this server's pages"})
-        elif path[:1] == ["admin"]:
-            status, answer = self._app.admin.handle(self.command, path[1:], query, body)
-            self._send_json(status, answer)
-        else:
-            form = {name: values[-1] for name, values in parse_qs(body.decode(errors="replace")).items()}
-            self._send_page(self._app.pages.handle(self.command, path, query, form))
+        if request.method != "GET" and not _same_origin(request):
+            return _json(403, {"error": "the request comes from another site", "hint": "use this server's pages"})
+        if path[:1] == ["admin"]:
+            status, data = self.admin.handle(request.method, path[1:], _last(request.args), body)
+            return _json(status, data)
+        if path[:1] == ["static"]:
+            return send_from_directory(STATIC, "/".join(path[1:]), request.environ)
+        return self.pages.handle(request.method, path, _last(request.args), _last(request.form))
 
-    def _same_origin(self) -> bool:
-        origin = self.headers.get("Origin")
-        return origin is None or urlsplit(origin).netloc == self.headers.get("Host")
-
-    def _aws(self, target: str, body: bytes) -> Answer:
-        """The region is the one the call was signed for; signatures are not verified."""
-        authorization = self.headers.get("Authorization")
+    def _aws(self, target: str, body: bytes, authorization: str | None) -> Answer:
+        """Answer an AWS call in the region that it was signed for. Signatures are not verified."""
         if authorization is None:
             error = ServiceError("MissingAuthenticationToken", "Request is missing Authentication Token", 403)
             return failure(target, "", error)
@@ -175,39 +114,98 @@ class _Handler(BaseHTTPRequestHandler):
         if scope[2] != "aws-marketplace":
             message = "Credential should be scoped to correct service: 'aws-marketplace'."
             return failure(target, "", ServiceError("InvalidSignatureException", message, 403))
-        return self._app.marketplace.handle(target, body, scope[1])
+        return self.marketplace.handle(target, body, scope[1])
 
-    def _answer(self, answer: Answer) -> None:
-        stopping = cast(_Http, self.server).stopping
+    def _respond(self, answer: Answer, request: Request) -> Response:
         if isinstance(answer, Drop):
             if answer.kind == "timeout":
-                stopping.wait(answer.seconds)
-            self.close_connection = True
-            return
+                self._stopping.wait(answer.seconds)
+            _hang_up(request.environ["werkzeug.socket"])
+            return _last_response(Response())
         if answer.delay_seconds:
-            stopping.wait(answer.delay_seconds)
-        self._send(answer)
+            self._stopping.wait(answer.delay_seconds)
+        response = Response(answer.body, answer.status, answer.headers)
+        if answer.truncated:
+            response.data = answer.body[: len(answer.body) // 2]
+            response.content_length = len(answer.body)
+            return _last_response(response)
+        return response
 
-    def _send_json(self, status: int, data: Any) -> None:
-        body = json.dumps(data, indent=2).encode()
-        self._send(Reply(status, {"Content-Type": "application/json"}, body))
 
-    def _send_page(self, page: Page) -> None:
-        headers = {"Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store", **page.headers}
-        self._send(Reply(page.status, headers, page.html.encode()))
+def serve(
+    marketplace: Marketplace | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    targets: tuple[Target, ...] = (),
+) -> Server:
+    """Start an emulator in the background. Port 0 takes any free port. Raises OSError if the address is not free."""
+    return Server(marketplace or Marketplace(), host, port, targets)
 
-    def _send(self, reply: Reply) -> None:
-        """Head and body in one write, so that they travel in one packet."""
-        lines = [f"HTTP/1.1 {reply.status} {_REASONS.get(reply.status, 'Status')}"]
-        lines += [f"{name}: {value}" for name, value in reply.headers.items()]
-        lines.append(f"Content-Length: {len(reply.body)}")
-        if self.close_connection or reply.truncated:
-            self.close_connection = True
-            lines.append("Connection: close")
-        head = "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n"
-        body = reply.body[: len(reply.body) // 2] if reply.truncated else reply.body
+
+class _Handler(WSGIRequestHandler):
+    """Keeps connections open between requests, as AWS does; Werkzeug's own handler closes them after each one."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    rbufsize = wbufsize = 65536
+
+    @property
+    def _app(self) -> Server:
+        return cast(Server, self.server.app)
+
+    def setup(self) -> None:
+        """Register the connection, so that `Server.close` can close it."""
+        super().setup()
+        self._app.connections.add(self.connection)
+
+    def finish(self) -> None:
+        """Close the connection, which the client or a fault may have done already."""
+        self._app.connections.discard(self.connection)
         with suppress(OSError):
-            self.wfile.write(head + body)
+            super().finish()
+        self.rfile.close()
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the base class names it so
-        """Quiet: the call log is in the admin API."""
+    def run_wsgi(self) -> None:
+        """Answer one request, headers and body in one write."""
+        request = Request(self.make_environ())
+        response = self._app.answer(request)
+        if "Transfer-Encoding" in self.headers or response.headers.get("Connection") == "close":
+            self.close_connection = True
+        if self.close_connection:
+            response.headers["Connection"] = "close"
+        body, status, headers = response.get_wsgi_response(request.environ)
+        self.send_response_only(int(status[:3]), status[4:])
+        for name, value in headers:
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.writelines(body)
+        self.wfile.flush()
+        response.close()
+
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002  the base class names it so
+        """Log nothing per request: the calls are in the admin API."""
+
+
+def _same_origin(request: Request) -> bool:
+    origin = request.headers.get("Origin")
+    return origin is None or urlsplit(origin).netloc == request.headers.get("Host")
+
+
+def _last(values: MultiDict[str, str]) -> dict[str, str]:
+    """The last value of each name, without empty values."""
+    return {name: found[-1] for name, found in values.lists() if found[-1]}
+
+
+def _json(status: int, data: Any) -> Response:
+    return Response(json.dumps(data, indent=2), status, content_type="application/json")
+
+
+def _last_response(response: Response) -> Response:
+    """The last response of its connection: what the client sends after it is not read."""
+    response.headers["Connection"] = "close"
+    return response
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)

@@ -29,8 +29,8 @@ class Session:
 
     def buy(self, product: str = PAYG, account: str = "111122223333", **terms: Any) -> Purchase:
         """A purchase whose licence has been issued."""
-        purchase = self.m.subscribe(product, account, **terms)
-        self.m.provision(purchase.id)
+        purchase = self.m.purchases.subscribe(product, account, **terms)
+        self.m.purchases.provision(purchase.id)
         return purchase
 
     def record(self, purchase: Purchase, quantity: int = 1, dimension: str | None = None, **other: Any) -> Any:
@@ -62,7 +62,7 @@ class Session:
 
     def names(self, after: int = 0) -> list[str]:
         """What was announced."""
-        return [item["name"] for item in self.m.notifications(after)]
+        return [item.name for item in self.m.outbox.notifications(after)]
 
 
 @pytest.fixture

@@ -198,7 +198,7 @@ def test_the_ledger_and_the_bill(admin, emulator):
         "records"
     ]
     assert record == {
-        "id": emulator.m.ledger()[0].id,
+        "id": emulator.m.ledger.records[0].id,
         "seq": 1,
         "region": "us-east-1",
         "integration": "license",
@@ -257,7 +257,7 @@ def test_targets_are_added_and_removed(admin):
 
 def test_a_reset_forgets_what_happened_and_keeps_clock_settings_and_products(admin, emulator):
     emulator.m.settings.update({"token_single_use": True})
-    emulator.m.add_product({"code": "kept", "dimensions": [{"key": "a"}]})
+    emulator.m.registry.add_product({"code": "kept", "dimensions": [{"key": "a"}]})
     emulator.send(emulator.record(emulator.buy()))
     emulator.m.faults.plan([{"fault": "throttle"}])
     admin("POST", "/reset")

@@ -26,7 +26,7 @@ def test_a_search_filters(emulator, agreement):
     one = emulator.buy(PAYG, "111111111111")
     emulator.clock.advance("PT1H")
     two = emulator.buy(CONTRACT, "222222222222", auto_renew=True)
-    emulator.m.cancel(one.id)
+    emulator.m.purchases.cancel(one.id)
     first, second = {one.agreement_id}, {two.agreement_id}
     assert ids(search(agreement, ResourceIdentifier=one.product.id)) == first
     assert ids(search(agreement, AcceptorAccountId="222222222222")) == second
@@ -47,7 +47,7 @@ def test_a_search_filters(emulator, agreement):
 def test_a_search_by_last_update_finds_what_changed(emulator, agreement):
     one, two = emulator.buy(PAYG), emulator.buy(PAYG)
     emulator.clock.advance("PT1H")
-    emulator.m.cancel(two.id)
+    emulator.m.purchases.cancel(two.id)
     assert ids(search(agreement, AfterLastUpdateTime="2026-11-22T12:30:00Z")) == {two.agreement_id}
     assert ids(search(agreement, BeforeLastUpdateTime="2026-11-22T12:30:00Z")) == {one.agreement_id}
 
@@ -145,28 +145,28 @@ def status(agreement, agreement_id):
 
 
 def test_the_status_of_a_licence_follows_its_life(emulator, agreement):
-    later = emulator.m.subscribe(CONTRACT, start="2026-11-23T00:00:00Z")
+    later = emulator.m.purchases.subscribe(CONTRACT, start="2026-11-23T00:00:00Z")
     assert status(agreement, later.agreement_id) == ("SCHEDULED", "FUTURE_START_DATE")
-    purchase = emulator.m.subscribe(CONTRACT)
+    purchase = emulator.m.purchases.subscribe(CONTRACT)
     assert status(agreement, purchase.agreement_id) == ("PENDING", "PROVISIONING_IN_PROGRESS")
     emulator.clock.advance(61)
     assert status(agreement, purchase.agreement_id) == ("PROVISIONED", "AGREEMENT_ACTIVE")
-    emulator.m.suspend(purchase.account_id)
+    emulator.m.purchases.suspend(purchase.account_id)
     assert status(agreement, purchase.agreement_id) == ("FAILED", "ACCOUNT_SUSPENDED")
-    emulator.m.unsuspend(purchase.account_id)
+    emulator.m.purchases.unsuspend(purchase.account_id)
     old = purchase.agreement_id
-    emulator.m.renew(purchase.id)
+    emulator.m.purchases.renew(purchase.id)
     assert status(agreement, old) == ("DEPROVISIONED", "AGREEMENT_INACTIVE")
-    emulator.m.cancel(purchase.id)
+    emulator.m.purchases.cancel(purchase.id)
     emulator.clock.advance(31)
     assert status(agreement, purchase.agreement_id) == ("DEPROVISIONED", "AGREEMENT_INACTIVE")
 
 
 def test_a_failed_payment_shows_as_a_failed_entitlement(emulator, agreement):
-    purchase = emulator.m.subscribe(CONTRACT)
-    emulator.m.fail(purchase.id)
+    purchase = emulator.m.purchases.subscribe(CONTRACT)
+    emulator.m.purchases.fail(purchase.id)
     assert status(agreement, purchase.agreement_id) == ("FAILED", "INVALID_PAYMENT_INSTRUMENT")
-    assert emulator.m.state(purchase.id) == "failed"
+    assert emulator.m.purchases.state(purchase.id) == "failed"
 
 
 @pytest.mark.parametrize("operation", ["describe_agreement", "get_agreement_terms", "get_agreement_entitlements"])

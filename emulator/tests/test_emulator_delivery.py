@@ -15,26 +15,28 @@ WAIT = 20
 
 
 def delivered(emulator):
-    return [item["name"].split(" - ")[0] for item in emulator.m.deliveries()]
+    return [item.notification.name.split(" - ")[0] for item in emulator.m.outbox.deliveries()]
 
 
 def test_without_rules_every_notification_is_delivered_once_in_order(emulator):
     purchase = emulator.buy()
-    emulator.m.cancel(purchase.id)
+    emulator.m.purchases.cancel(purchase.id)
     emulator.clock.advance(31)
-    assert [item["body"] for item in emulator.m.deliveries()] == [item["body"] for item in emulator.m.notifications()]
+    assert [item.notification.body for item in emulator.m.outbox.deliveries()] == [
+        item.body for item in emulator.m.outbox.notifications()
+    ]
 
 
 def test_a_repeated_delivery_is_the_same_message(emulator):
-    emulator.m.delivery_rules([{"do": "repeat", "match": "License Updated*", "times": 2}])
+    emulator.m.outbox.add_rules([{"do": "repeat", "match": "License Updated*", "times": 2}])
     emulator.buy()
     assert delivered(emulator) == ["Purchase Agreement Created"] + ["License Updated"] * 3
-    assert len({item["body"]["id"] for item in emulator.m.deliveries()}) == 2
-    assert len(emulator.m.notifications()) == 2
+    assert len({item.notification.body["id"] for item in emulator.m.outbox.deliveries()}) == 2
+    assert len(emulator.m.outbox.notifications()) == 2
 
 
 def test_a_delayed_delivery_comes_by_the_clock(emulator):
-    emulator.m.delivery_rules([{"do": "delay", "match": "Purchase Agreement Created*", "seconds": 90}])
+    emulator.m.outbox.add_rules([{"do": "delay", "match": "Purchase Agreement Created*", "seconds": 90}])
     emulator.buy()
     assert delivered(emulator) == ["License Updated"]
     emulator.clock.advance(90)
@@ -42,35 +44,35 @@ def test_a_delayed_delivery_comes_by_the_clock(emulator):
 
 
 def test_a_dropped_delivery_never_comes(emulator):
-    emulator.m.delivery_rules([{"do": "drop", "match": "License*", "limit": 1}])
+    emulator.m.outbox.add_rules([{"do": "drop", "match": "License*", "limit": 1}])
     purchase = emulator.buy()
-    emulator.m.cancel(purchase.id)
+    emulator.m.purchases.cancel(purchase.id)
     emulator.clock.advance(31)
     assert delivered(emulator) == ["Purchase Agreement Created", "Purchase Agreement Ended", "License Deprovisioned"]
 
 
 def test_held_deliveries_come_when_released(emulator):
-    emulator.m.delivery_rules([{"do": "hold"}, {"do": "repeat", "times": 1}])
+    emulator.m.outbox.add_rules([{"do": "hold"}, {"do": "repeat", "times": 1}])
     emulator.buy()
     assert delivered(emulator) == []
-    assert emulator.m.release() == 2
+    assert emulator.m.outbox.release() == 2
     assert delivered(emulator) == ["Purchase Agreement Created"] * 2 + ["License Updated"] * 2
 
 
 def test_held_deliveries_come_when_the_rules_are_dropped(emulator):
-    emulator.m.delivery_rules([{"do": "hold"}])
+    emulator.m.outbox.add_rules([{"do": "hold"}])
     emulator.buy()
-    emulator.m.clear_delivery_rules()
+    emulator.m.outbox.clear_rules()
     assert delivered(emulator) == ["Purchase Agreement Created", "License Updated"]
 
 
 def test_a_reordered_window_is_the_same_for_the_same_seed(emulator):
     def order(seed):
         emulator.m.reset()
-        emulator.m.delivery_rules([{"do": "reorder", "window": 6, "seed": seed}])
+        emulator.m.outbox.add_rules([{"do": "reorder", "window": 6, "seed": seed}])
         for _ in range(3):
             emulator.buy()
-        seqs = [item["notification_seq"] for item in emulator.m.deliveries()]
+        seqs = [item.notification.seq for item in emulator.m.outbox.deliveries()]
         assert sorted(seqs) == [1, 2, 3, 4, 5, 6]
         return seqs
 
@@ -79,31 +81,31 @@ def test_a_reordered_window_is_the_same_for_the_same_seed(emulator):
 
 
 def test_what_a_reorder_window_keeps_is_released_shuffled(emulator):
-    emulator.m.delivery_rules([{"do": "reorder", "window": 100, "seed": 3}])
+    emulator.m.outbox.add_rules([{"do": "reorder", "window": 100, "seed": 3}])
     emulator.buy()
     assert delivered(emulator) == []
-    assert emulator.m.release() == 2
+    assert emulator.m.outbox.release() == 2
     assert sorted(delivered(emulator)) == ["License Updated", "Purchase Agreement Created"]
 
 
 def test_deliveries_can_wait_for_the_registration(emulator):
-    emulator.m.delivery_rules([{"do": "after_registration"}])
+    emulator.m.outbox.add_rules([{"do": "after_registration"}])
     purchase = emulator.buy()
     token = emulator.m.registration_token(purchase.id)
     assert delivered(emulator) == []
     emulator.call("AWSMPMeteringService.ResolveCustomer", RegistrationToken=token)
     assert delivered(emulator) == ["Purchase Agreement Created", "License Updated"]
-    emulator.m.cancel(purchase.id)
+    emulator.m.purchases.cancel(purchase.id)
     assert delivered(emulator)[2:] == ["Purchase Agreement Ended"]
 
 
 def test_deliveries_can_come_just_before_the_registration(emulator):
-    emulator.m.delivery_rules([{"do": "before_registration"}])
+    emulator.m.outbox.add_rules([{"do": "before_registration"}])
     purchase = emulator.buy()
     assert delivered(emulator) == []
     emulator.m.registration_token(purchase.id)
     assert delivered(emulator) == ["Purchase Agreement Created", "License Updated"]
-    emulator.m.cancel(purchase.id)
+    emulator.m.purchases.cancel(purchase.id)
     assert delivered(emulator)[2:] == ["Purchase Agreement Ended"]
 
 
@@ -112,7 +114,7 @@ def test_deliveries_can_come_just_before_the_registration(emulator):
 )
 def test_a_rule_that_makes_no_sense_is_refused(emulator, rule):
     with pytest.raises(AdminError):
-        emulator.m.delivery_rules([rule])
+        emulator.m.outbox.add_rules([rule])
 
 
 # -- queues -------------------------------------------------------------------------------------------------
@@ -177,20 +179,20 @@ def courier(emulator, queue):
 
 def test_events_reach_the_queue_as_sqs_messages(emulator, queue, courier):
     courier()
-    emulator.m.subscribe(PAYG)
+    emulator.m.purchases.subscribe(PAYG)
     headers, body = queue.next()
     assert headers["X-Amz-Target"] == "AmazonSQS.SendMessage"
     assert "/us-east-1/sqs/aws4_request" in headers["Authorization"]
     assert body["QueueUrl"].endswith("/123456789012/events")
-    assert json.loads(body["MessageBody"]) == emulator.m.notifications()[0]["body"]
+    assert json.loads(body["MessageBody"]) == emulator.m.outbox.notifications()[0].body
 
 
 def test_moving_the_clock_delivers_what_became_due(emulator, queue, courier):
     courier()
-    emulator.m.subscribe(PAYG)
+    emulator.m.purchases.subscribe(PAYG)
     queue.next()
     emulator.clock.advance(61)
-    emulator.m.settle()
+    emulator.m.agenda.settle()
     assert json.loads(queue.next()[1]["MessageBody"])["detail-type"] == "License Updated - Manufacturer"
 
 
@@ -203,7 +205,7 @@ def test_a_queue_that_is_not_there_yet_is_tried_again(emulator, queue, courier):
     names = [json.loads(queue.next()[1]["MessageBody"])["detail-type"] for _ in range(2)]
     assert names == emulator.names()
     while running.target.delivered < 2:
-        emulator.m.settle()
+        emulator.m.agenda.settle()
     assert running.target.last_error == ""
 
 
@@ -211,7 +213,7 @@ def test_a_host_that_is_not_there_holds_nobody_up(emulator):
     courier = Courier(emulator.m, parse_target({"queue_url": "http://127.0.0.1:9/q"}))
     emulator.buy()
     while not courier.target.last_error:
-        emulator.m.settle()
+        emulator.m.agenda.settle()
     courier.stop()
     assert courier.target.delivered == 0
 
@@ -227,17 +229,17 @@ def test_a_target_added_over_the_admin_api_can_skip_the_past(emulator, queue):
     emulator.buy()
     with serve(emulator.m) as server:
         server.admin.add_target(parse_target({"queue_url": f"{queue.url}/q", "after": 2}))
-        emulator.m.subscribe(PAYG)
-        assert json.loads(queue.next()[1]["MessageBody"]) == emulator.m.notifications()[2]["body"]
+        emulator.m.purchases.subscribe(PAYG)
+        assert json.loads(queue.next()[1]["MessageBody"]) == emulator.m.outbox.notifications()[2].body
 
 
 def test_after_a_reset_the_targets_get_the_new_messages(emulator, queue, courier):
     courier()
-    emulator.m.subscribe(PAYG)
+    emulator.m.purchases.subscribe(PAYG)
     queue.next()
     emulator.m.reset()
-    emulator.m.subscribe(PAYG)
-    assert json.loads(queue.next()[1]["MessageBody"]) == emulator.m.notifications()[0]["body"]
+    emulator.m.purchases.subscribe(PAYG)
+    assert json.loads(queue.next()[1]["MessageBody"]) == emulator.m.outbox.notifications()[0].body
 
 
 @pytest.mark.parametrize("target", [{}, {"queue_url": "nowhere"}, {"queue_url": "http://h/q", "kinds": ["fax"]}, 5])

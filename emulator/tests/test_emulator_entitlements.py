@@ -11,7 +11,7 @@ GET = "AWSMPEntitlementService.GetEntitlements"
 
 
 def legacy_contract(emulator):
-    return emulator.m.add_product(
+    return emulator.m.registry.add_product(
         {
             "code": LEGACY,
             "integration": "legacy",
@@ -52,7 +52,7 @@ def test_a_legacy_entitlement_names_the_customer_identifier(emulator):
 
 def test_exactly_one_value_of_the_right_type_is_set(emulator, entitlement):
     kinds = {"integer": 5, "double": 2.5, "boolean": True, "string": "gold"}
-    emulator.m.add_product(
+    emulator.m.registry.add_product(
         parse_product(
             {
                 "code": "everykind",
@@ -152,7 +152,7 @@ def test_a_token_belongs_to_its_request(emulator):
 
 def test_right_after_the_purchase_there_is_nothing(emulator):
     emulator.m.settings.update({"entitlement_delay_seconds": 30})
-    emulator.m.subscribe(CONTRACT)
+    emulator.m.purchases.subscribe(CONTRACT)
     assert found(emulator) == []
     emulator.clock.advance(61)
     assert found(emulator) == []
@@ -162,7 +162,7 @@ def test_right_after_the_purchase_there_is_nothing(emulator):
 
 def test_an_upgrade_shows_once_the_licence_is_updated(emulator):
     purchase = emulator.buy(CONTRACT, entitlements={"seats": 5})
-    emulator.m.amend(purchase.id, entitlements={"seats": 9})
+    emulator.m.purchases.amend(purchase.id, entitlements={"seats": 9})
     assert found(emulator)[0]["Value"] == {"IntegerValue": 5}
     emulator.clock.advance(61)
     assert found(emulator)[0]["Value"] == {"IntegerValue": 9}
@@ -170,7 +170,7 @@ def test_an_upgrade_shows_once_the_licence_is_updated(emulator):
 
 def test_an_ended_contract_has_no_entitlements(emulator):
     purchase = emulator.buy(CONTRACT)
-    emulator.m.cancel(purchase.id)
+    emulator.m.purchases.cancel(purchase.id)
     emulator.clock.advance(31)
     assert found(emulator) == []
 
@@ -178,7 +178,7 @@ def test_an_ended_contract_has_no_entitlements(emulator):
 def test_late_entitlements_do_not_outlive_the_licence(emulator):
     emulator.m.settings.update({"entitlement_delay_seconds": 7200})
     purchase = emulator.buy(CONTRACT)
-    emulator.m.cancel(purchase.id)
+    emulator.m.purchases.cancel(purchase.id)
     emulator.clock.advance("PT3H")
     assert found(emulator) == []
 

@@ -33,7 +33,7 @@ def test_errors_before_acceptance(emulator, metering, fault, code, status):
         metering.batch_meter_usage(UsageRecords=[record])
     assert caught.value.response["Error"]["Code"] == code
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == status
-    assert emulator.m.ledger() == []
+    assert emulator.m.ledger.records == []
     assert metering.batch_meter_usage(UsageRecords=[record])["Results"][0]["Status"] == "Success"
 
 
@@ -42,7 +42,7 @@ def test_a_500_after_acceptance(emulator, metering):
     plan(emulator, fault="internal_error_after")
     with pytest.raises(metering.exceptions.InternalServiceErrorException):
         metering.batch_meter_usage(UsageRecords=[record])
-    assert len(emulator.m.ledger()) == 1
+    assert len(emulator.m.ledger.records) == 1
 
 
 def test_a_load_balancer_answers_503_in_html(emulator, metering):
@@ -64,9 +64,9 @@ def test_lost_answers_in_process(emulator, fault, accepted):
     assert answer.accepted == bool(accepted)
     assert answer.kind == ("timeout" if fault.startswith("timeout") else "closed")
     assert answer.seconds == (7 if fault.startswith("timeout") else 0)
-    assert len(emulator.m.ledger()) == accepted
+    assert len(emulator.m.ledger.records) == accepted
     assert emulator.statuses(record) == ["Success"]
-    assert len(emulator.m.ledger()) == 1
+    assert len(emulator.m.ledger.records) == 1
 
 
 @pytest.mark.parametrize(("fault", "accepted"), [("drop_before", 0), ("drop_after", 1)])
@@ -75,7 +75,7 @@ def test_a_closed_connection_over_http(emulator, metering, fault, accepted):
     plan(emulator, fault=fault)
     with pytest.raises(ConnectionClosedError):
         metering.batch_meter_usage(UsageRecords=[record])
-    assert len(emulator.m.ledger()) == accepted
+    assert len(emulator.m.ledger.records) == accepted
 
 
 @pytest.mark.parametrize(("fault", "accepted"), [("timeout_before", 0), ("timeout_after", 1)])
@@ -85,9 +85,9 @@ def test_a_timeout_over_http(emulator, client, fault, accepted):
     plan(emulator, fault=fault)
     with pytest.raises(ReadTimeoutError):
         metering.batch_meter_usage(UsageRecords=[record])
-    while not emulator.m.calls():
+    while not emulator.m.calls:
         pass
-    assert len(emulator.m.ledger()) == accepted
+    assert len(emulator.m.ledger.records) == accepted
 
 
 @pytest.mark.parametrize("fault", ["truncate", "malformed"])
@@ -95,7 +95,7 @@ def test_an_answer_that_is_cut_or_not_json_reaches_a_boto3_caller_without_result
     record = emulator.record(emulator.buy()) | {"Timestamp": emulator.clock.now()}
     plan(emulator, fault=fault)
     assert set(metering.batch_meter_usage(UsageRecords=[record])) == {"ResponseMetadata"}
-    assert len(emulator.m.ledger()) == 1
+    assert len(emulator.m.ledger.records) == 1
 
 
 def test_a_slow_answer(emulator, metering):
@@ -119,9 +119,9 @@ def test_unprocessed_records(emulator, three, fault, billed):
     answer = emulator.send(*three)
     assert answer["UnprocessedRecords"] == [three[0], three[2]]
     assert [item["UsageRecord"] for item in answer["Results"]] == [three[1]]
-    assert len(emulator.m.ledger()) == billed
+    assert len(emulator.m.ledger.records) == billed
     assert emulator.send(*answer["UnprocessedRecords"])["UnprocessedRecords"] == []
-    assert len(emulator.m.ledger()) == 3
+    assert len(emulator.m.ledger.records) == 3
 
 
 @pytest.mark.parametrize(("fault", "billed"), [("omit", 2), ("omit_after", 3)])
@@ -130,7 +130,7 @@ def test_records_in_neither_list(emulator, three, fault, billed):
     answer = emulator.send(*three)
     assert len(answer["Results"]) == 2
     assert answer["UnprocessedRecords"] == []
-    assert len(emulator.m.ledger()) == billed
+    assert len(emulator.m.ledger.records) == billed
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_records_in_neither_list(emulator, three, fault, billed):
 def test_forced_statuses(emulator, three, fault, status):
     plan(emulator, fault=fault, indexes=[1])
     assert emulator.statuses(*three) == ["Success", status, "Success"]
-    assert len(emulator.m.ledger()) == 2
+    assert len(emulator.m.ledger.records) == 2
 
 
 def test_without_indexes_every_record_is_struck(emulator, three):
@@ -238,7 +238,7 @@ def test_every_fault_can_be_planned_for_every_operation(emulator):
         emulator.m.faults.plan([{"fault": fault, "seconds": 0}])
         emulator.m.handle(TARGET, json.dumps({"UsageRecords": [emulator.record(purchase)]}).encode())
         emulator.m.faults.clear()
-    assert {call.fault for call in emulator.m.calls()} == set(FAULTS)
+    assert {call.fault for call in emulator.m.calls} == set(FAULTS)
 
 
 def test_nothing_listens_after_close(emulator, server, metering):

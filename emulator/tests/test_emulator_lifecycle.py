@@ -16,7 +16,7 @@ UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a
 
 
 def bodies(emulator):
-    return [item["body"] for item in emulator.m.notifications()]
+    return [item.body for item in emulator.m.outbox.notifications()]
 
 
 def times(emulator):
@@ -28,19 +28,19 @@ def actions(emulator):
 
 
 def test_a_purchase_is_created_then_its_licence_updated_61_seconds_later(emulator):
-    purchase = emulator.m.subscribe(PAYG)
+    purchase = emulator.m.purchases.subscribe(PAYG)
     assert emulator.names() == ["Purchase Agreement Created - Proposer"]
     emulator.clock.advance(3600)
     assert times(emulator) == [
         ("Purchase Agreement Created", "2026-11-22T12:00:00Z"),
         ("License Updated", "2026-11-22T12:01:01Z"),
     ]
-    assert emulator.m.state(purchase.id) == "active"
+    assert emulator.m.purchases.state(purchase.id) == "active"
 
 
 def test_a_cancellation_ends_the_agreement_then_the_licence_31_seconds_later(emulator):
     purchase = emulator.buy()
-    emulator.m.cancel(purchase.id)
+    emulator.m.purchases.cancel(purchase.id)
     emulator.clock.advance(3600)
     assert times(emulator)[2:] == [
         ("Purchase Agreement Ended", "2026-11-22T12:00:00Z"),
@@ -81,7 +81,7 @@ def test_created_has_the_captured_shape(emulator):
 
 def test_licence_events_have_the_captured_shape(emulator):
     purchase = emulator.buy(PAYG)
-    emulator.m.cancel(purchase.id)
+    emulator.m.purchases.cancel(purchase.id)
     emulator.clock.advance(31)
     updated, gone = bodies(emulator)[1], bodies(emulator)[3]
     assert updated["detail-type"] == "License Updated - Manufacturer"
@@ -103,7 +103,7 @@ def test_licence_events_have_the_captured_shape(emulator):
 
 def test_ended_has_the_captured_shape_without_an_offer(emulator):
     purchase = emulator.buy(PAYG)
-    emulator.m.cancel(purchase.id)
+    emulator.m.purchases.cancel(purchase.id)
     detail = bodies(emulator)[2]["detail"]
     del detail["requestId"]
     assert detail == {
@@ -117,8 +117,8 @@ def test_ended_has_the_captured_shape_without_an_offer(emulator):
 
 def test_agreement_events_name_no_licence_and_no_product_code(emulator):
     purchase = emulator.buy(CONTRACT)
-    emulator.m.renew(purchase.id)
-    emulator.m.cancel(purchase.id)
+    emulator.m.purchases.renew(purchase.id)
+    emulator.m.purchases.cancel(purchase.id)
     for event in bodies(emulator):
         if event["detail-type"].startswith("Purchase Agreement"):
             assert purchase.license_id not in json.dumps(event)
@@ -149,7 +149,7 @@ def test_resold_agreements_arrive_as_manufacturer_with_a_resale_authorization(em
 def test_an_upgrade_amends_the_agreement_then_updates_the_licence(emulator):
     purchase = emulator.buy(CONTRACT, entitlements={"seats": 5}, auto_renew=True)
     agreement_id = purchase.agreement_id
-    emulator.m.amend(purchase.id, entitlements={"seats": 9})
+    emulator.m.purchases.amend(purchase.id, entitlements={"seats": 9})
     emulator.clock.advance(61)
     assert emulator.names(2) == ["Purchase Agreement Amended - Proposer", "License Updated - Manufacturer"]
     agreement = bodies(emulator)[2]["detail"]["agreement"]
@@ -158,7 +158,7 @@ def test_an_upgrade_amends_the_agreement_then_updates_the_licence(emulator):
 
 def test_changing_renewal_alone_updates_no_licence(emulator):
     purchase = emulator.buy(CONTRACT)
-    emulator.m.amend(purchase.id, auto_renew=True)
+    emulator.m.purchases.amend(purchase.id, auto_renew=True)
     emulator.clock.advance(3600)
     assert emulator.names(2) == ["Purchase Agreement Amended - Proposer"]
     assert purchase.auto_renew
@@ -167,7 +167,7 @@ def test_changing_renewal_alone_updates_no_licence(emulator):
 def test_a_renewal_makes_a_new_agreement_for_the_same_licence(emulator):
     purchase = emulator.buy(CONTRACT)
     old = purchase.agreement_id
-    emulator.m.renew(purchase.id)
+    emulator.m.purchases.renew(purchase.id)
     emulator.clock.advance(61)
     created, ended, updated = bodies(emulator)[2:]
     assert emulator.names(2) == [
@@ -184,14 +184,14 @@ def test_a_renewal_makes_a_new_agreement_for_the_same_licence(emulator):
     assert ended["detail"]["agreement"] == {"id": old, "status": "RENEWED"}
     assert updated["detail"]["license"]["arn"] == purchase.license_arn
     assert updated["detail"]["agreement"]["id"] == purchase.agreement_id
-    assert emulator.m.state(purchase.id) == "active"
+    assert emulator.m.purchases.state(purchase.id) == "active"
     assert [item.status for item in purchase.agreements] == ["RENEWED", "ACTIVE"]
 
 
 def test_a_renewal_can_be_told_by_the_licence_alone(emulator):
     emulator.m.settings.update({"renewal_events": "license_only"})
     purchase = emulator.buy(CONTRACT)
-    emulator.m.renew(purchase.id)
+    emulator.m.purchases.renew(purchase.id)
     emulator.clock.advance(61)
     assert emulator.names(2) == ["License Updated - Manufacturer"]
 
@@ -200,25 +200,25 @@ def test_a_contract_renews_itself_or_expires(emulator):
     renewing = emulator.buy(CONTRACT, auto_renew=True, end="2026-12-22T12:00:00Z")
     expiring = emulator.buy(CONTRACT, end="2026-12-22T12:00:00Z")
     emulator.clock.set("2027-01-01T00:00:00Z")
-    assert emulator.m.state(renewing.id) == "active"
+    assert emulator.m.purchases.state(renewing.id) == "active"
     assert [item.status for item in renewing.agreements] == ["RENEWED", "ACTIVE"]
-    assert emulator.m.state(expiring.id) == "ended"
+    assert emulator.m.purchases.state(expiring.id) == "ended"
     assert expiring.agreement.status == "EXPIRED"
     emulator.clock.set("2027-02-01T00:00:00Z")
-    emulator.m.settle()
+    emulator.m.agenda.settle()
     assert len(renewing.agreements) == 3
 
 
 def test_a_replacement_keeps_the_licence_or_brings_a_new_one(emulator):
     purchase = emulator.buy(CONTRACT)
-    assert emulator.m.replace(purchase.id) is purchase
+    assert emulator.m.purchases.replace(purchase.id) is purchase
     assert [item.status for item in purchase.agreements] == ["REPLACED", "ACTIVE"]
-    successor = emulator.m.replace(purchase.id, new_license=True)
+    successor = emulator.m.purchases.replace(purchase.id, new_license=True)
     emulator.clock.advance(61)
     assert successor.license_arn != purchase.license_arn
     assert (successor.agreement.intent, successor.agreement.previous_id) == ("REPLACE", purchase.agreement_id)
-    assert emulator.m.state(successor.id) == "active"
-    assert emulator.m.state(purchase.id) == "closing"
+    assert emulator.m.purchases.state(successor.id) == "active"
+    assert emulator.m.purchases.state(purchase.id) == "closing"
     created = [item for item in bodies(emulator) if "Created" in item["detail-type"]]
     assert [item["detail"]["agreement"]["intent"] for item in created] == ["NEW", "REPLACE", "REPLACE"]
 
@@ -226,70 +226,70 @@ def test_a_replacement_keeps_the_licence_or_brings_a_new_one(emulator):
 @pytest.mark.parametrize(("action", "status"), [("expire", "EXPIRED"), ("terminate", "TERMINATED")])
 def test_expiry_and_termination_end_the_agreement(emulator, action, status):
     purchase = emulator.buy(CONTRACT)
-    getattr(emulator.m, action)(purchase.id)
+    getattr(emulator.m.purchases, action)(purchase.id)
     assert bodies(emulator)[2]["detail"]["agreement"]["status"] == status
 
 
 def test_a_future_dated_agreement_gets_its_licence_at_the_start(emulator):
-    purchase = emulator.m.subscribe(CONTRACT, start="2026-12-01T00:00:00Z")
-    assert emulator.m.state(purchase.id) == "scheduled"
+    purchase = emulator.m.purchases.subscribe(CONTRACT, start="2026-12-01T00:00:00Z")
+    assert emulator.m.purchases.state(purchase.id) == "scheduled"
     emulator.clock.set("2026-12-01T00:00:30Z")
-    assert emulator.m.state(purchase.id) == "pending"
+    assert emulator.m.purchases.state(purchase.id) == "pending"
     emulator.clock.set("2026-12-01T00:01:01Z")
-    assert emulator.m.state(purchase.id) == "active"
+    assert emulator.m.purchases.state(purchase.id) == "active"
 
 
 def test_changing_a_future_dated_agreement_does_not_bring_it_forward(emulator):
-    purchase = emulator.m.subscribe(CONTRACT, start="2026-12-01T00:00:00Z")
-    emulator.m.amend(purchase.id, entitlements={"seats": 9})
+    purchase = emulator.m.purchases.subscribe(CONTRACT, start="2026-12-01T00:00:00Z")
+    emulator.m.purchases.amend(purchase.id, entitlements={"seats": 9})
     emulator.clock.set("2026-12-01T00:01:00Z")
-    assert emulator.m.state(purchase.id) == "pending"
+    assert emulator.m.purchases.state(purchase.id) == "pending"
     emulator.clock.advance(1)
-    assert (emulator.m.state(purchase.id), purchase.entitlements) == ("active", {"seats": 9})
+    assert (emulator.m.purchases.state(purchase.id), purchase.entitlements) == ("active", {"seats": 9})
 
 
 def test_a_contract_trial_ends_unless_replaced(emulator):
     left, kept = emulator.buy(CONTRACT, free_trial_days=7), emulator.buy(CONTRACT, free_trial_days=7)
     emulator.clock.advance("P6D")
-    emulator.m.replace(kept.id)
+    emulator.m.purchases.replace(kept.id)
     emulator.clock.advance("P1DT1M")
-    assert emulator.m.state(left.id) == "closing"
-    assert emulator.m.state(kept.id) == "active"
+    assert emulator.m.purchases.state(left.id) == "closing"
+    assert emulator.m.purchases.state(kept.id) == "active"
     assert kept.free_trial_until is None
 
 
 @pytest.mark.parametrize("days", [6, 91])
 def test_a_trial_lasts_7_to_90_days(emulator, days):
     with pytest.raises(AdminError, match="7 to 90"):
-        emulator.m.subscribe(free_trial_days=days)
+        emulator.m.purchases.subscribe(free_trial_days=days)
 
 
 def test_one_account_holds_several_licences_of_one_product(emulator):
     one, other = emulator.buy(CONTRACT), emulator.buy(CONTRACT)
     assert one.license_arn != other.license_arn
-    emulator.m.cancel(one.id)
-    assert (emulator.m.state(one.id), emulator.m.state(other.id)) == ("closing", "active")
+    emulator.m.purchases.cancel(one.id)
+    assert (emulator.m.purchases.state(one.id), emulator.m.purchases.state(other.id)) == ("closing", "active")
 
 
 def test_a_failed_payment_announces_no_licence(emulator):
-    purchase = emulator.m.subscribe(PAYG)
-    emulator.m.fail(purchase.id)
+    purchase = emulator.m.purchases.subscribe(PAYG)
+    emulator.m.purchases.fail(purchase.id)
     emulator.clock.advance(3600)
     assert emulator.names() == ["Purchase Agreement Created - Proposer"]
 
 
 def test_cancelling_before_the_licence_is_issued_announces_no_update(emulator):
-    purchase = emulator.m.subscribe(PAYG)
-    emulator.m.cancel(purchase.id)
+    purchase = emulator.m.purchases.subscribe(PAYG)
+    emulator.m.purchases.cancel(purchase.id)
     emulator.clock.advance(3600)
     assert "License Updated - Manufacturer" not in emulator.names()
 
 
 def test_a_cancellation_request_is_approved_by_itself_after_seven_days(emulator):
     purchase = emulator.buy()
-    emulator.m.request_cancellation(purchase.id)
+    emulator.m.purchases.request_cancellation(purchase.id)
     emulator.clock.advance("P6DT23H")
-    assert emulator.m.state(purchase.id) == "active"
+    assert emulator.m.purchases.state(purchase.id) == "active"
     emulator.clock.advance("PT1H")
     assert emulator.names(2) == [
         "Agreement Cancellation Request Pending Approval - Proposer",
@@ -300,19 +300,20 @@ def test_a_cancellation_request_is_approved_by_itself_after_seven_days(emulator)
 
 def test_a_rejected_cancellation_request_changes_nothing(emulator):
     purchase = emulator.buy()
-    emulator.m.request_cancellation(purchase.id)
-    emulator.m.answer_cancellation(purchase.id, "Rejected")
+    emulator.m.purchases.request_cancellation(purchase.id)
+    emulator.m.purchases.answer_cancellation(purchase.id, "Rejected")
     emulator.clock.advance("P8D")
     assert emulator.names(3) == ["Agreement Cancellation Request Rejected - Proposer"]
-    assert emulator.m.state(purchase.id) == "active"
+    assert emulator.m.purchases.state(purchase.id) == "active"
 
 
 def test_advisories_and_unknown_events_can_be_sent(emulator):
     purchase = emulator.buy()
-    emulator.m.advisory(purchase.id)
-    emulator.m.advisory(purchase.id, "Resolved")
-    emulator.m.announce("Spend Threshold Reached - Proposer", purchase_id=purchase.id)
-    emulator.m.announce("Something Nobody Has Heard Of", detail={"a": 1})
+    emulator.m.purchases.advisory(purchase.id)
+    emulator.m.purchases.advisory(purchase.id, "Resolved")
+    now = emulator.clock.timestamp()
+    emulator.m.announcer.custom(purchase, "Spend Threshold Reached - Proposer", None, now)
+    emulator.m.announcer.custom(None, "Something Nobody Has Heard Of", {"a": 1}, now)
     assert emulator.names(2) == [
         "Purchase Agreement Advisory Issued - Manufacturer",
         "Purchase Agreement Advisory Resolved - Manufacturer",
@@ -328,9 +329,9 @@ def test_advisories_and_unknown_events_can_be_sent(emulator):
 
 def test_legacy_products_are_told_by_sns_in_an_envelope(emulator):
     purchase = emulator.buy(LEGACY, free_trial_days=14)
-    (notification,) = emulator.m.notifications()
-    assert notification["kind"] == "sns"
-    envelope = notification["body"]
+    (notification,) = emulator.m.outbox.notifications()
+    assert notification.kind == "sns"
+    envelope = notification.body
     assert envelope["Type"] == "Notification"
     assert UUID.fullmatch(envelope["MessageId"])
     assert envelope["TopicArn"] == f"arn:aws:sns:us-east-1:287250355862:aws-mp-subscription-notification-{LEGACY}"
@@ -346,7 +347,7 @@ def test_legacy_products_are_told_by_sns_in_an_envelope(emulator):
 
 def test_a_legacy_subscription_ends_with_pending_and_an_hour_later_success(emulator):
     purchase = emulator.buy(LEGACY)
-    emulator.m.cancel(purchase.id)
+    emulator.m.purchases.cancel(purchase.id)
     assert actions(emulator) == ["subscribe-success", "unsubscribe-pending"]
     emulator.clock.advance(3600)
     assert actions(emulator)[2:] == ["unsubscribe-success"]
@@ -357,7 +358,7 @@ def test_a_legacy_subscription_ends_with_pending_and_an_hour_later_success(emula
 
 def test_subscribing_again_replaces_unsubscribe_success(emulator):
     purchase = emulator.buy(LEGACY)
-    emulator.m.cancel(purchase.id)
+    emulator.m.purchases.cancel(purchase.id)
     emulator.clock.advance(600)
     again = emulator.buy(LEGACY)
     emulator.clock.advance("P1D")
@@ -372,15 +373,15 @@ def test_a_legacy_account_has_one_subscription_per_product(emulator):
 
 
 def test_a_legacy_payment_that_fails_is_told(emulator):
-    purchase = emulator.m.subscribe(LEGACY)
-    emulator.m.fail(purchase.id)
+    purchase = emulator.m.purchases.subscribe(LEGACY)
+    emulator.m.purchases.fail(purchase.id)
     assert actions(emulator) == ["subscribe-fail"]
     assert "offer-identifier" in json.loads(bodies(emulator)[0]["Message"])
     assert emulator.buy(LEGACY).customer_identifier == purchase.customer_identifier
 
 
 def test_a_legacy_contract_is_told_to_read_its_entitlements(emulator):
-    emulator.m.add_product(
+    emulator.m.registry.add_product(
         {
             "code": "legacycontract",
             "integration": "legacy",
@@ -389,7 +390,7 @@ def test_a_legacy_contract_is_told_to_read_its_entitlements(emulator):
         }
     )
     purchase = emulator.buy("legacycontract")
-    emulator.m.amend(purchase.id, entitlements={"seats": 3})
+    emulator.m.purchases.amend(purchase.id, entitlements={"seats": 3})
     emulator.clock.advance(61)
     assert actions(emulator) == ["subscribe-success", "entitlement-updated", "entitlement-updated"]
     topic = bodies(emulator)[1]["TopicArn"]
@@ -399,7 +400,7 @@ def test_a_legacy_contract_is_told_to_read_its_entitlements(emulator):
 
 def test_an_accepted_new_offer_is_told_as_subscribe_success_again(emulator):
     purchase = emulator.buy(LEGACY)
-    emulator.m.replace(purchase.id)
+    emulator.m.purchases.replace(purchase.id)
     first, second = (json.loads(item["Message"]) for item in bodies(emulator))
     assert first["action"] == second["action"] == "subscribe-success"
     assert first["offer-identifier"] != second["offer-identifier"]
@@ -408,13 +409,13 @@ def test_an_accepted_new_offer_is_told_as_subscribe_success_again(emulator):
 def test_legacy_products_can_have_eventbridge_events_too(emulator):
     emulator.m.settings.update({"eventbridge_for_legacy": True})
     emulator.buy(LEGACY)
-    kinds = [item["kind"] for item in emulator.m.notifications()]
+    kinds = [item.kind for item in emulator.m.outbox.notifications()]
     assert kinds == ["eventbridge", "eventbridge", "sns"]
 
 
 def test_sns_names_no_account_licence_or_agreement(emulator):
     purchase = emulator.buy(LEGACY)
-    emulator.m.cancel(purchase.id)
+    emulator.m.purchases.cancel(purchase.id)
     text = json.dumps(bodies(emulator))
     for hidden in (purchase.account_id, purchase.license_id, purchase.agreement_id):
         assert hidden not in text
@@ -425,10 +426,10 @@ def test_sns_names_no_account_licence_or_agreement(emulator):
 
 def test_an_ended_purchase_cannot_be_changed(emulator):
     purchase = emulator.buy(CONTRACT)
-    emulator.m.cancel(purchase.id)
+    emulator.m.purchases.cancel(purchase.id)
     for action in ("cancel", "renew", "amend", "replace", "expire", "terminate", "request_cancellation"):
         with pytest.raises(AdminError, match="closing"):
-            getattr(emulator.m, action)(purchase.id)
+            getattr(emulator.m.purchases, action)(purchase.id)
 
 
 @pytest.mark.parametrize(
@@ -445,31 +446,31 @@ def test_an_ended_purchase_cannot_be_changed(emulator):
 )
 def test_a_purchase_that_makes_no_sense_is_refused(emulator, arguments, text):
     with pytest.raises(AdminError, match=text):
-        emulator.m.subscribe(**arguments)
-    assert emulator.m.purchases() == []
+        emulator.m.purchases.subscribe(**arguments)
+    assert emulator.m.purchases.all() == []
 
 
 def test_purchases_are_found_by_every_id(emulator):
     purchase = emulator.buy()
     for name in (purchase.id, purchase.license_arn, purchase.license_id, purchase.agreement_id):
-        assert emulator.m.purchase(name) is purchase
+        assert emulator.m.purchases.get(name) is purchase
     with pytest.raises(AdminError, match="no purchase"):
-        emulator.m.purchase("purchase-99")
+        emulator.m.purchases.get("purchase-99")
 
 
 def test_what_waits_for_nothing_cannot_be_provisioned_or_answered(emulator):
     purchase = emulator.buy()
     with pytest.raises(AdminError, match="waits for no licence"):
-        emulator.m.provision(purchase.id)
+        emulator.m.purchases.provision(purchase.id)
     with pytest.raises(AdminError, match="already provisioned"):
-        emulator.m.fail(purchase.id)
+        emulator.m.purchases.fail(purchase.id)
     with pytest.raises(AdminError, match="no cancellation request"):
-        emulator.m.answer_cancellation(purchase.id, "Approved")
-    emulator.m.request_cancellation(purchase.id)
+        emulator.m.purchases.answer_cancellation(purchase.id, "Approved")
+    emulator.m.purchases.request_cancellation(purchase.id)
     with pytest.raises(AdminError, match="already pending"):
-        emulator.m.request_cancellation(purchase.id)
+        emulator.m.purchases.request_cancellation(purchase.id)
     with pytest.raises(AdminError, match="in the past"):
-        emulator.m.amend(purchase.id, end="2026-11-22T11:00:00Z")
+        emulator.m.purchases.amend(purchase.id, end="2026-11-22T11:00:00Z")
 
 
 def test_the_same_seed_makes_the_same_identifiers():
@@ -477,7 +478,7 @@ def test_the_same_seed_makes_the_same_identifiers():
 
     def arns():
         marketplace = Marketplace(Clock.frozen("2026-11-22T12:00:00Z"), Settings(seed=7))
-        return [marketplace.subscribe().license_arn for _ in range(2)]
+        return [marketplace.purchases.subscribe().license_arn for _ in range(2)]
 
     assert arns() == arns()
     assert len(set(arns())) == 2

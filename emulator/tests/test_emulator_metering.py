@@ -19,7 +19,7 @@ def test_an_accepted_record_is_answered_success_with_a_metering_record_id(emulat
     (result,) = answer["Results"]
     assert result["Status"] == "Success"
     assert result["UsageRecord"]["LicenseArn"] == purchase.license_arn
-    (billed,) = emulator.m.ledger()
+    (billed,) = emulator.m.ledger.records
     assert result["MeteringRecordId"] == billed.id
     assert (billed.quantity, billed.hour_start, billed.account_id) == (10, "2026-11-22T12:00:00Z", "111122223333")
 
@@ -40,9 +40,9 @@ def test_a_call_without_records_does_nothing(emulator):
 
 def refused(emulator, good, bad, **request):
     """The error of a call with a good and a bad record, which must not have metered the good one."""
-    before = len(emulator.m.ledger())
+    before = len(emulator.m.ledger.records)
     answer = emulator.send(good, bad, **request)
-    assert len(emulator.m.ledger()) == before
+    assert len(emulator.m.ledger.records) == before
     return answer
 
 
@@ -51,7 +51,7 @@ def test_at_most_25_records(emulator, metering):
     record = emulator.record(purchase) | {"Timestamp": emulator.clock.now()}
     with pytest.raises(ClientError, match="ValidationException"):
         metering.batch_meter_usage(UsageRecords=[record] * 26)
-    assert emulator.m.ledger() == []
+    assert emulator.m.ledger.records == []
 
 
 def test_less_than_one_megabyte(emulator):
@@ -242,7 +242,7 @@ def test_a_quantity_left_out_is_zero(emulator):
     record = emulator.record(emulator.buy())
     del record["Quantity"]
     assert emulator.statuses(record) == ["Success"]
-    assert emulator.m.ledger()[0].quantity == 0
+    assert emulator.m.ledger.records[0].quantity == 0
 
 
 def test_the_largest_quantity_is_taken(emulator):
@@ -277,7 +277,7 @@ def allocation(quantity, **tags):
 def test_allocations_are_billed_with_their_tags(emulator):
     record = emulator.record(emulator.buy(), 10, UsageAllocations=[allocation(7, user="john", team="a"), allocation(3)])
     assert emulator.statuses(record) == ["Success"]
-    assert emulator.m.ledger()[0].allocations == (((), 3), ((("team", "a"), ("user", "john")), 7))
+    assert emulator.m.ledger.records[0].allocations == (((), 3), ((("team", "a"), ("user", "john")), 7))
 
 
 def test_allocations_add_up_to_the_quantity(emulator, metering):
@@ -353,7 +353,7 @@ def test_fractions_are_sent_as_decimals(emulator):
     split = [{"AllocatedUsageQuantityAsDecimal": "17.02", "Tags": [{"Key": "a", "Value": "b"}]}]
     split += [{"AllocatedUsageQuantityAsDecimal": "0.40"}]
     assert emulator.statuses(record | {"UsageAllocations": split}) == ["Success"]
-    assert str(emulator.m.ledger()[0].quantity) == "17.42"
+    assert str(emulator.m.ledger.records[0].quantity) == "17.42"
     mixed = record | {"UsageAllocations": [{"AllocatedUsageQuantity": 17}]}
     assert emulator.send(mixed) == "InvalidUsageAllocationsException"
 
@@ -362,7 +362,7 @@ def test_fractions_are_sent_as_decimals(emulator):
 
 
 def test_usage_before_the_licence_is_issued_is_not_subscribed_and_can_succeed_later(emulator):
-    pending = emulator.m.subscribe(PAYG)
+    pending = emulator.m.purchases.subscribe(PAYG)
     active = emulator.buy(PAYG)
     records = [emulator.record(pending), emulator.record(active)]
     assert emulator.statuses(*records) == ["CustomerNotSubscribed", "Success"]
@@ -372,7 +372,7 @@ def test_usage_before_the_licence_is_issued_is_not_subscribed_and_can_succeed_la
 
 def test_usage_of_a_pending_licence_can_refuse_the_call_instead(emulator):
     emulator.m.settings.update({"pending_license": "invalid_license"})
-    assert emulator.send(emulator.record(emulator.m.subscribe(PAYG))) == "InvalidLicenseException"
+    assert emulator.send(emulator.record(emulator.m.purchases.subscribe(PAYG))) == "InvalidLicenseException"
 
 
 def test_a_dimension_that_is_published_later_is_metered_from_then_on(emulator):
@@ -381,28 +381,30 @@ def test_a_dimension_that_is_published_later_is_metered_from_then_on(emulator):
     assert emulator.send(record) == "InvalidUsageDimensionException"
     product = purchase.product.as_dict()
     dimensions = [*product["dimensions"], {"key": "published_later", "type": "usage"}]
-    emulator.m.add_product(product | {"dimensions": dimensions})
+    emulator.m.registry.add_product(product | {"dimensions": dimensions})
     assert emulator.statuses(record) == ["Success"]
 
 
 def test_a_product_that_moves_to_licences_keeps_its_legacy_customers(emulator):
     purchase = emulator.buy(LEGACY)
-    emulator.m.add_product(purchase.product.as_dict() | {"integration": "license"})
+    emulator.m.registry.add_product(purchase.product.as_dict() | {"integration": "license"})
     assert purchase.is_legacy
-    assert not emulator.m.subscribe(LEGACY).is_legacy
+    assert not emulator.m.purchases.subscribe(LEGACY).is_legacy
 
 
 def test_a_suspended_account_is_not_subscribed(emulator):
     purchase = emulator.buy()
-    emulator.m.suspend(purchase.account_id)
+    emulator.m.purchases.suspend(purchase.account_id)
     assert emulator.statuses(emulator.record(purchase)) == ["CustomerNotSubscribed"]
-    emulator.m.unsuspend(purchase.account_id)
+    emulator.m.purchases.unsuspend(purchase.account_id)
     assert emulator.statuses(emulator.record(purchase)) == ["Success"]
 
 
 def test_a_known_buyer_of_another_product_is_not_subscribed(emulator):
     purchase = emulator.buy(LEGACY)
-    emulator.m.add_product(emulator.m.products()[2].as_dict() | {"code": "anotherlegacyproduct"})
+    emulator.m.registry.add_product(
+        emulator.m.registry.product("legacysubscriptionproduct").as_dict() | {"code": "anotherlegacyproduct"}
+    )
     record = emulator.record(purchase)
     assert emulator.statuses(record, ProductCode="anotherlegacyproduct") == ["CustomerNotSubscribed"]
 
@@ -416,18 +418,18 @@ def test_final_usage_is_taken_in_the_closing_window(emulator, reading, open_for)
     emulator.m.settings.update({"closing_window": reading})
     purchase = emulator.buy(CONTRACT)
     record = emulator.record(purchase, 5, "users")
-    emulator.m.cancel(purchase.id)
+    emulator.m.purchases.cancel(purchase.id)
     emulator.clock.advance(open_for - 1)
     assert emulator.statuses(record) == ["Success"]
     emulator.clock.advance(1)
     assert emulator.statuses(record | {"Dimension": "api_calls"}) == ["CustomerNotSubscribed"]
-    assert emulator.m.state(purchase.id) == "ended"
+    assert emulator.m.purchases.state(purchase.id) == "ended"
 
 
 def test_legacy_usage_is_taken_until_unsubscribe_success(emulator):
     purchase = emulator.buy(LEGACY)
     record = emulator.record(purchase)
-    emulator.m.cancel(purchase.id)
+    emulator.m.purchases.cancel(purchase.id)
     emulator.clock.advance(3599)
     assert emulator.statuses(record, ProductCode=LEGACY) == ["Success"]
     emulator.clock.advance(1)
@@ -436,7 +438,7 @@ def test_legacy_usage_is_taken_until_unsubscribe_success(emulator):
 
 def test_usage_after_the_end_can_count_as_outside_the_licence(emulator):
     purchase = emulator.buy()
-    emulator.m.cancel(purchase.id)
+    emulator.m.purchases.cancel(purchase.id)
     emulator.clock.advance(60)
     record = emulator.record(purchase)
     emulator.m.settings.update({"usage_after_end": "invalid_license"})
@@ -449,7 +451,7 @@ def test_a_free_trial_is_metered_and_priced_at_zero(emulator):
     """Seller Guide "saas-free-trials"."""
     purchase = emulator.buy(PAYG, free_trial_days=7)
     emulator.send(emulator.record(purchase, 100))
-    assert emulator.m.bill()[0].amount == 0
+    assert emulator.m.ledger.bill()[0].amount == 0
     emulator.clock.advance("P7D")
     emulator.send(emulator.record(purchase, 100))
-    assert emulator.m.bill()[1].amount == 100 * purchase.product.dimensions["api_calls"].price > 0
+    assert emulator.m.ledger.bill()[1].amount == 100 * purchase.product.dimensions["api_calls"].price > 0

@@ -84,7 +84,7 @@ def test_a_buyer_subscribes_and_is_shown_the_purchase(browse, emulator):
     form = {"product": CONTRACT, "account": "111122223333", "entitlement.seats": "25", "auto_renew": "on"}
     location = browse("/ui/subscribe", form)
     assert location.endswith("#purchase-1")
-    (purchase,) = emulator.m.purchases()
+    (purchase,) = emulator.m.purchases.all()
     assert (purchase.agreement.entitlements, purchase.auto_renew) == ({"seats": 25}, True)
     shown = text(browse(location))
     assert "Bought: Acme Analytics" in shown
@@ -94,7 +94,7 @@ def test_a_buyer_subscribes_and_is_shown_the_purchase(browse, emulator):
 
 def test_a_trial_can_be_chosen(browse, emulator):
     browse("/ui/subscribe", {"product": PAYG, "account": "111122223333", "free_trial_days": "14"})
-    assert emulator.m.purchases()[0].free_trial_until is not None
+    assert emulator.m.purchases.all()[0].free_trial_until is not None
 
 
 def test_what_cannot_be_bought_is_explained(browse, emulator):
@@ -103,7 +103,7 @@ def test_what_cannot_be_bought_is_explained(browse, emulator):
     location = browse("/ui/subscribe", {"product": CONTRACT, "account": "111122223333", "entitlement.seats": "x"})
     assert "problem" in notice(location)
     assert 'role="alert"' in browse(location)
-    assert emulator.m.purchases() == []
+    assert emulator.m.purchases.all() == []
 
 
 def test_setting_up_the_account_posts_the_token_to_the_seller(browse, emulator):
@@ -143,12 +143,12 @@ def test_every_button_of_a_purchase_works(browse, emulator):
     for state in ("pending", "active"):
         emulator.m.reset()
         emulator.m.settings.update({"fulfilment_url": "http://127.0.0.1:3000/register"})
-        purchase = emulator.m.subscribe(CONTRACT) if state == "pending" else emulator.buy(CONTRACT)
+        purchase = emulator.m.purchases.subscribe(CONTRACT) if state == "pending" else emulator.buy(CONTRACT)
         actions = [item for item in check(browse()).actions if purchase.id in item]
         assert len(actions) == len(set(actions)) >= 8
         for action in actions:
             emulator.m.reset()
-            purchase = emulator.m.subscribe(CONTRACT) if state == "pending" else emulator.buy(CONTRACT)
+            purchase = emulator.m.purchases.subscribe(CONTRACT) if state == "pending" else emulator.buy(CONTRACT)
             if action.endswith("/register"):
                 browse(action, {}, 200)
             else:
@@ -158,15 +158,15 @@ def test_every_button_of_a_purchase_works(browse, emulator):
 
 
 def test_purchases_in_every_state_are_shown(browse, emulator):
-    emulator.m.subscribe(CONTRACT, start="2027-01-01T00:00:00Z")
-    emulator.m.fail(emulator.m.subscribe(PAYG).id)
+    emulator.m.purchases.subscribe(CONTRACT, start="2027-01-01T00:00:00Z")
+    emulator.m.purchases.fail(emulator.m.purchases.subscribe(PAYG).id)
     ended = emulator.buy(PAYG)
-    emulator.m.cancel(ended.id)
+    emulator.m.purchases.cancel(ended.id)
     emulator.clock.advance("PT2H")
     closing = emulator.buy(LEGACY)
-    emulator.m.cancel(closing.id)
+    emulator.m.purchases.cancel(closing.id)
     trial = emulator.buy(PAYG, "444455556666", free_trial_days=7)
-    emulator.m.suspend(trial.account_id)
+    emulator.m.purchases.suspend(trial.account_id)
     shown = text(browse())
     for part in ("Starts later", "Payment failed", "Ended, final usage", "Free trial", "Account suspended"):
         assert part in shown
@@ -214,7 +214,7 @@ def test_the_page_shows_recent_calls_and_messages(browse, emulator):
 
 def test_everything_that_is_shown_is_escaped(browse, emulator):
     bad = '<script>alert("1")</script>'
-    emulator.m.add_product(
+    emulator.m.registry.add_product(
         {
             "code": "evil",
             "title": bad,
@@ -229,11 +229,11 @@ def test_everything_that_is_shown_is_escaped(browse, emulator):
     )
     form = {"product": "evil", "account": "111122223333", 'entitlement.e"><b>': bad}
     browse("/ui/subscribe", form | {"entitlement.flag": "false", "entitlement.ratio": "1.5"})
-    (purchase,) = emulator.m.purchases()
-    emulator.m.provision(purchase.id)
+    (purchase,) = emulator.m.purchases.all()
+    emulator.m.purchases.provision(purchase.id)
     assert purchase.entitlements == {'e"><b>': bad, "flag": False, "ratio": 1.5}
     emulator.send(emulator.record(purchase, dimension=bad))
-    emulator.m.announce(bad, purchase_id=purchase.id)
+    emulator.m.announcer.custom(purchase, bad, None, emulator.clock.timestamp())
     html = browse(f"/?{urlencode({'notice': bad, 'problem': bad})}")
     assert "<script" not in html
     assert "<b>" not in re.sub(r"<b>[\d,]+</b>", "", html)
@@ -242,7 +242,7 @@ def test_everything_that_is_shown_is_escaped(browse, emulator):
 def test_another_site_cannot_use_the_forms(browse, emulator):
     answer = browse("/ui/subscribe", {"product": PAYG}, 403, origin="https://elsewhere.example")
     assert "another site" in answer
-    assert emulator.m.purchases() == []
+    assert emulator.m.purchases.all() == []
 
 
 def test_pages_allow_no_scripts_and_no_framing(server):

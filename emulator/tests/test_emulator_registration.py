@@ -74,10 +74,10 @@ def test_a_token_of_the_agreement_api_lives_thirty_minutes(emulator, agreement):
 
 
 def test_a_token_resolves_before_the_licence_is_active(emulator):
-    purchase = emulator.m.subscribe()
+    purchase = emulator.m.purchases.subscribe()
     token = emulator.m.registration_token(purchase.id)
     assert emulator.call(RESOLVE, RegistrationToken=token).json()["LicenseArn"] == purchase.license_arn
-    assert emulator.m.state(purchase.id) == "pending"
+    assert emulator.m.purchases.state(purchase.id) == "pending"
 
 
 def test_a_token_needs_form_encoding(emulator):

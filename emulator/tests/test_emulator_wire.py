@@ -9,7 +9,8 @@ from botocore.exceptions import ClientError, ConnectionClosedError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketplace_emulator import Clock, Drop, Marketplace, Reply
+from marketplace_emulator import Clock, Drop, Marketplace, Reply, serve
+from marketplace_emulator.server import MAX_BODY
 from marketplace_emulator.wire import TARGETS
 
 METER = "AWSMPMeteringService.BatchMeterUsage"
@@ -103,7 +104,7 @@ record_names = st.sampled_from(
 )
 def test_whatever_is_sent_is_answered(target, request, record):
     marketplace = Marketplace(Clock.frozen("2026-11-22T12:00:00Z"))
-    purchase = marketplace.subscribe(PAYG, provision=True)
+    purchase = marketplace.purchases.subscribe(PAYG, provision=True)
     known = {"Dimension": "api_calls", "LicenseArn": purchase.license_arn, "CustomerAWSAccountId": purchase.account_id}
     for body in (request, {"UsageRecords": [known | record]}):
         answer = marketplace.handle(target, json.dumps(body).encode())
@@ -118,7 +119,7 @@ def test_whatever_is_sent_is_answered(target, request, record):
 def test_entitlements_and_agreements_exist_in_one_region_only(emulator, target):
     answer = emulator.m.handle(target, b"{}", "eu-west-1")
     assert answer == Drop(accepted=False)
-    assert emulator.m.calls()[-1].outcome == "no endpoint in this region"
+    assert emulator.m.calls[-1].outcome == "no endpoint in this region"
 
 
 def test_boto3_gets_no_answer_from_a_region_without_an_endpoint(client):
@@ -129,7 +130,7 @@ def test_boto3_gets_no_answer_from_a_region_without_an_endpoint(client):
 def test_the_region_is_the_one_the_call_was_signed_for(emulator, client):
     record = emulator.record(emulator.buy()) | {"Timestamp": emulator.clock.now()}
     client("meteringmarketplace", region="ap-southeast-2").batch_meter_usage(UsageRecords=[record])
-    assert emulator.m.ledger()[0].region == "ap-southeast-2"
+    assert emulator.m.ledger.records[0].region == "ap-southeast-2"
 
 
 def test_metering_can_be_off_in_a_region(emulator, client):
@@ -219,10 +220,55 @@ def test_a_body_needs_a_length(server):
     connection.close()
 
 
+def test_a_body_is_limited(server):
+    response, text = raw(server, Content_Length=str(MAX_BODY + 1))
+    assert (response.status, response.getheader("Connection")) == (413, "close")
+    assert str(MAX_BODY) in json.loads(text)["error"]
+
+
+def test_a_chunked_body_is_refused(server):
+    response, _ = raw(server, iter([b"{}"]), path="/admin/reset")
+    assert (response.status, response.getheader("Connection")) == (411, "close")
+
+
+def test_the_body_of_one_request_is_not_taken_for_the_next(server):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    for method, path, body in (
+        ("GET", "/", b"GET /"),
+        ("PUT", "/ui/clock", b"a=1"),
+        ("POST", "/static/style.css", b"x"),
+    ):
+        connection.request(method, path, b"GET /")
+        connection.getresponse().read()
+        connection.request("GET", "/admin/health")
+        assert json.loads(connection.getresponse().read())["status"] == "ok"
+    connection.close()
+
+
+def test_a_truncated_answer_announces_its_whole_length(emulator, server):
+    emulator.m.faults.plan([{"fault": "truncate"}])
+    with pytest.raises(http.client.IncompleteRead) as caught:
+        raw(server, b'{"UsageRecords": []}', X_Amz_Target=METER, Authorization=SIGNED)
+    assert len(caught.value.partial) in (caught.value.expected, caught.value.expected - 1)
+
+
+def test_only_the_static_files_are_served(server):
+    response, text = raw(server, None, "GET", "/static/style.css")
+    assert (response.status, response.getheader("Content-Type")) == (200, "text/css; charset=utf-8")
+    assert b":root" in text
+    for path in ("/static/../server.py", "/static/%2e%2e%2fserver.py", "/static/none.css", "/static"):
+        assert raw(server, None, "GET", path)[0].status == 404
+
+
+def test_an_address_that_is_taken_is_an_error(server):
+    with pytest.raises(OSError, match="Address already in use"):
+        serve(port=server.port)
+
+
 def test_the_call_log_keeps_operation_region_and_outcome(emulator):
     emulator.send(emulator.record(emulator.buy()))
     emulator.send(emulator.record(emulator.buy(), dimension="nope"), region="eu-west-1")
-    first, second = emulator.m.calls()
+    first, second = emulator.m.calls
     assert (first.operation, first.region, first.outcome, first.records) == ("BatchMeterUsage", "us-east-1", "ok", 1)
     assert (second.region, second.outcome) == ("eu-west-1", "InvalidUsageDimensionException")
     assert b"LicenseArn" in first.body
@@ -231,12 +277,25 @@ def test_the_call_log_keeps_operation_region_and_outcome(emulator):
 def test_the_call_log_is_bounded(emulator):
     for _ in range(1100):
         emulator.send()
-    assert len(emulator.m.calls()) == 1000
-    assert emulator.m.calls()[-1].seq == 1100
+    assert len(emulator.m.calls) == 1000
+    assert emulator.m.calls[-1].seq == 1100
 
 
-def test_an_error_of_the_server_itself_is_not_hidden(emulator, metering, capsys):
+def test_an_error_of_the_server_itself_is_logged_and_answered(emulator, metering, capsys):
     del emulator.m._operations["BatchMeterUsage"]
-    with pytest.raises((ClientError, ConnectionClosedError)):
+    with pytest.raises(ClientError) as caught:
         metering.batch_meter_usage(UsageRecords=[])
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 500
     assert "KeyError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", ["/", "/admin/bill"])
+def test_an_error_of_a_page_or_the_admin_api_is_logged_and_answered(emulator, server, monkeypatch, capsys, path):
+    def broken(_=None):
+        raise RuntimeError("broken on purpose")
+
+    emulator.buy()
+    monkeypatch.setattr(emulator.m.ledger, "bill", broken)
+    response, text = raw(server, None, "GET", path)
+    assert (response.status, list(json.loads(text))) == (500, ["error"])
+    assert "broken on purpose" in capsys.readouterr().err

@@ -201,7 +201,7 @@ class Console(Server):
         return pages.see_other(back if back.startswith("/") and not back.startswith("//") else "/")
 
     def _titles(self) -> dict[str, str]:
-        return {product.code: product.title for product in self._stack.marketplace.products()}
+        return {product.code: product.title for product in self._stack.marketplace.registry.products.values()}
 
     @staticmethod
     def _event(event: Any) -> dict[str, Any]:

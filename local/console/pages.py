@@ -8,9 +8,11 @@ from html import escape
 from typing import Any
 from urllib.parse import quote
 
-from marketplace_emulator.style import CSS
+from marketplace_emulator.server import STATIC
 
 type Values = Mapping[str, Any]
+
+CSS = (STATIC / "style.css").read_text(encoding="utf-8")
 
 _STATUS = {
     "active": ("good", "Active"),

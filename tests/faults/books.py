@@ -65,7 +65,7 @@ class Books:
         self.outcome = Outcome()
 
     def buyer(self, number: int, product: str) -> Buyer:
-        purchase = self.world.marketplace.subscribe(product, f"{100000000000 + number}", provision=True)
+        purchase = self.world.marketplace.purchases.subscribe(product, f"{100000000000 + number}", provision=True)
         return Buyer(purchase, self.world.store_subscription(purchase, activated_at=self.world.time.seconds()))
 
     def acknowledge(self, key: tuple[str, str], record: dict[str, Any], result: dict[str, Any]) -> None:
@@ -156,7 +156,7 @@ class Books:
     def _check_bill(self, hours: dict[Any, Any], allocations: dict[Any, Counter[Any]]) -> None:
         ours = {(h["pk"].removeprefix("SUB#"), h["dimension"], h["hour"]): (place, h) for place, h in hours.items()}
         seen: set[Any] = set()
-        for entry in self.world.marketplace.ledger():
+        for entry in self.world.marketplace.ledger.records:
             key = (self.world.subscription_id_of(entry), entry.dimension, entry.hour * HOUR)
             must(key not in seen, f"{key} is billed twice")
             seen.add(key)

@@ -156,7 +156,7 @@ class Schedule(Books):
             overage_dimensions={MAPPED: "seats"},
         )
         super().__init__(world)
-        products = [product.code for product in self.world.marketplace.products()]
+        products = [product.code for product in self.world.marketplace.registry.products.values()]
         self.buyers = [self.buyer(n, products[n % len(products)]) for n in range(dice.randint(1, 4))]
         for buyer in self.buyers:
             if buyer.subscription.product_code == MAPPED[0]:
@@ -371,11 +371,11 @@ class Schedule(Books):
             self.world.dynamodb.index_lag = False
 
     def _suspend(self, dice: random.Random) -> None:
-        self.world.marketplace.suspend(dice.choice(self.buyers).purchase.account_id)
+        self.world.marketplace.purchases.suspend(dice.choice(self.buyers).purchase.account_id)
 
     def _unsuspend(self, dice: random.Random) -> None:
         buyer = dice.choice(self.buyers)
-        self.world.marketplace.unsuspend(buyer.purchase.account_id)
+        self.world.marketplace.purchases.unsuspend(buyer.purchase.account_id)
         self._notify(dice, buyer)
 
     def _close(self, dice: random.Random) -> None:
@@ -421,7 +421,7 @@ class Schedule(Books):
         buyer = dice.choice(self.buyers)
         if buyer.purchase.id not in self._cancelled:
             self._cancelled = {*self._cancelled, buyer.purchase.id}
-            self.world.marketplace.cancel(buyer.purchase.id)
+            self.world.marketplace.purchases.cancel(buyer.purchase.id)
             self._close_buyer(dice, buyer)
 
     def _poison(self, dice: random.Random) -> None:
@@ -439,11 +439,11 @@ class Schedule(Books):
     def _mend(self, dice: random.Random) -> None:
         """The seller mends what AWS refused, and has it sent again; twice at once, as people do."""
         self.refusals.clear()
-        for product in self.world.marketplace.products():
+        for product in self.world.marketplace.registry.products.values():
             if UNPUBLISHED not in product.dimensions and dice.random() < 0.5:
                 listed = product.as_dict()
                 dimensions = [*listed["dimensions"], {"key": UNPUBLISHED, "type": "usage"}]
-                self.world.marketplace.add_product(listed | {"dimensions": dimensions})
+                self.world.marketplace.registry.add_product(listed | {"dimensions": dimensions})
         retries = [lambda buyer=buyer: self._retry(buyer) for buyer in self.buyers]
         self._act(dice, *retries, *retries, self._meter_once)
 

@@ -126,7 +126,7 @@ class Race(Books):
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
-        products = [product.code for product in world.marketplace.products()]
+        products = [product.code for product in world.marketplace.registry.products.values()]
         self.buyers = [self.buyer(n, products[n % len(products)]) for n in range(3)]
         self._turn = threading.Lock()
 

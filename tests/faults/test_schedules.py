@@ -67,7 +67,7 @@ def test_the_suite_finds_a_unit_that_is_billed_twice() -> None:
     schedule.drain()
     from tests.support.in_process import client
 
-    entry = next(one for one in schedule.world.marketplace.ledger() if one.integration == "license")
+    entry = next(one for one in schedule.world.marketplace.ledger.records if one.integration == "license")
     again = {
         "Timestamp": int(entry.timestamp),
         "Dimension": entry.dimension,

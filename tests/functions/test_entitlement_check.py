@@ -202,7 +202,7 @@ def test_messages_that_there_is_no_time_for_are_given_back_untouched(deployment:
 
 
 def test_a_throttled_get_entitlements_gives_the_message_back(deployment: Deployment) -> None:
-    purchase = deployment.marketplace.subscribe(provision=True)
+    purchase = deployment.marketplace.purchases.subscribe(provision=True)
     record = _delivered(deployment.marketplace)[-1]
     deployment.marketplace.faults.plan([{"fault": "throttle", "operation": "GetEntitlements"}])
     assert deployment.invoke([record]) == [record["messageId"]]
@@ -213,12 +213,12 @@ def test_a_throttled_get_entitlements_gives_the_message_back(deployment: Deploym
 
 def test_a_buyers_life_as_the_emulator_tells_it(deployment: Deployment) -> None:
     market = deployment.marketplace
-    purchase = market.subscribe(provision=True, entitlements={"seats": 5})
-    market.amend(purchase.id, entitlements={"seats": 9})
+    purchase = market.purchases.subscribe(provision=True, entitlements={"seats": 5})
+    market.purchases.amend(purchase.id, entitlements={"seats": 9})
     market.clock.advance(100)
-    market.renew(purchase.id)
+    market.purchases.renew(purchase.id)
     market.clock.advance(100)
-    market.cancel(purchase.id)
+    market.purchases.cancel(purchase.id)
     market.clock.advance(100)
     records = _delivered(market)
     deployment.time.seconds = int(market.clock.timestamp())
@@ -254,5 +254,5 @@ def _delivered(marketplace: Marketplace) -> list[dict[str, Any]]:
     shape = sample("eventbridge_license_updated")[0]
     return [
         {**shape, "messageId": f"message-{delivery.seq}", "body": json.dumps(delivery.notification.body)}
-        for delivery in marketplace.outbox.deliveries
+        for delivery in marketplace.outbox.deliveries()
     ]

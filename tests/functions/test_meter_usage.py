@@ -174,7 +174,7 @@ def test_the_seller_hears_of_usage_that_cannot_be_billed(deployment: Deployment)
 
 def test_held_usage_has_its_subscription_looked_at(deployment: Deployment) -> None:
     (buyer,) = due(deployment.world, 1)
-    deployment.world.marketplace.suspend(buyer.account_id or "")
+    deployment.world.marketplace.purchases.suspend(buyer.account_id or "")
     deployment.run()
     assert deployment.metrics()["UsageHeld"] == 1
     (message,) = deployment.bodies(deployment.queue_url)
@@ -185,7 +185,7 @@ def test_held_usage_has_its_subscription_looked_at(deployment: Deployment) -> No
 
 def test_what_is_not_metered_is_logged_by_its_place_and_reason(deployment: Deployment) -> None:
     (buyer,) = due(deployment.world, 1)
-    deployment.world.marketplace.suspend(buyer.account_id or "")
+    deployment.world.marketplace.purchases.suspend(buyer.account_id or "")
     deployment.run()
     (line,) = [line for line in deployment.lines() if line["message"] == "usage not metered"]
     assert line["level"] == "WARNING"
@@ -307,7 +307,7 @@ def test_one_container_serves_many_runs(deployment: Deployment) -> None:
 def test_logs_and_metrics_name_no_buyer(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEARTBEAT_DIMENSION", "api_calls")
     buyers = sorted(due(deployment.world, 4), key=lambda buyer: buyer.id)  # as they stand in the call
-    deployment.world.marketplace.suspend(buyers[0].account_id or "")
+    deployment.world.marketplace.purchases.suspend(buyers[0].account_id or "")
     deployment.world.marketplace.faults.plan([{"fault": "duplicate", "indexes": [1]}])
     deployment.run()
     deployment.calls.fail("get_item")

@@ -55,7 +55,7 @@ def test_a_buyer_is_sent_on_to_the_landing_page(deployment: Deployed, name: str)
 def test_a_token_whose_plus_signs_became_spaces_is_read(deployment: Deployed) -> None:
     event = sample("registration_form")
     token = deployment.token()
-    deployment.marketplace.tokens.add("to+ken+/==", next(iter(deployment.marketplace.purchases())).id, 2**40)
+    deployment.marketplace.tokens.add("to+ken+/==", next(iter(deployment.marketplace.purchases.all())).id, 2**40)
 
     event["body"] = "x-amzn-marketplace-token=to+ken+/=="
 
@@ -131,7 +131,7 @@ def test_details_can_be_changed_while_the_code_lives(deployment: Deployed) -> No
 
 
 def test_another_code_of_the_same_subscription_does_not_show_what_was_typed(deployment: Deployed) -> None:
-    purchase = deployment.marketplace.subscribe(provision=True)
+    purchase = deployment.marketplace.purchases.subscribe(provision=True)
     first, second = deployment.code(purchase), deployment.code(purchase)
     submit(deployment, first, email="jo@buyer.example")
 

@@ -109,7 +109,7 @@ def test_a_claim_answers_with_the_subscription_and_its_contact(deployment: Deplo
 
 def test_claims_that_are_refused_say_why(deployment: Deployed) -> None:
     code = deployment.code()
-    other = deployment.code(deployment.marketplace.subscribe("ca2payasyougoproduct00000"))
+    other = deployment.code(deployment.marketplace.purchases.subscribe("ca2payasyougoproduct00000"))
     assert claim(deployment, code)[0] == 200
 
     assert error(claim(deployment, "unknown-code-abcdefghijkl")) == (404, "registration_unknown")
@@ -155,7 +155,7 @@ def test_subscriptions_are_found_by_tenant_account_and_status(deployment: Deploy
 
 
 def test_a_listing_goes_on_where_it_stopped(deployment: Deployed) -> None:
-    ids = {activated(deployment, deployment.marketplace.subscribe(provision=True)) for _ in range(3)}
+    ids = {activated(deployment, deployment.marketplace.purchases.subscribe(provision=True)) for _ in range(3)}
     seen: list[str] = []
     query: dict[str, Any] = {"tenant_id": "acme", "limit": 2}
     while True:
@@ -184,7 +184,7 @@ def test_a_question_that_is_not_clear_is_refused(deployment: Deployed) -> None:
 
 
 def test_a_subscription_is_shown_with_entitlements(deployment: Deployed) -> None:
-    purchase = deployment.marketplace.subscribe(entitlements={"seats": 25}, provision=True)
+    purchase = deployment.marketplace.purchases.subscribe(entitlements={"seats": 25}, provision=True)
     subscription_id = activated(deployment, purchase)
     path = {"subscription_id": subscription_id}
     call(deployment, "GET /subscriptions/{subscription_id}/entitlements", path=path)
@@ -214,7 +214,7 @@ def test_what_is_not_there_is_not_found(deployment: Deployed) -> None:
 
 def test_access_to_a_dimension_is_decided(deployment: Deployed) -> None:
     subscription_id = activated(
-        deployment, deployment.marketplace.subscribe(entitlements={"seats": 25}, provision=True)
+        deployment, deployment.marketplace.purchases.subscribe(entitlements={"seats": 25}, provision=True)
     )
 
     def check(**query: Any) -> tuple[bool, str]:
@@ -231,7 +231,7 @@ def test_access_to_a_dimension_is_decided(deployment: Deployed) -> None:
 
 def test_entitlements_are_listed_with_how_old_they_are(deployment: Deployed) -> None:
     subscription_id = activated(
-        deployment, deployment.marketplace.subscribe(entitlements={"seats": 25}, provision=True)
+        deployment, deployment.marketplace.purchases.subscribe(entitlements={"seats": 25}, provision=True)
     )
     path = {"subscription_id": subscription_id}
 

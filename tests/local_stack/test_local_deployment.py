@@ -63,7 +63,7 @@ def test_the_stack_follows_a_changed_template(tmp_path: Path) -> None:
         # The function knows its routes itself; that it is asked at all is the template's doing.
         assert call("GET", f"{stack.api_url}/hello").headers["content-type"].startswith("text/html")
         assert stack.marketplace.settings.fulfilment_url == f"{stack.api_url}/buyers"
-        stack.marketplace.subscribe("ca2payasyougoproduct00000")
+        stack.marketplace.purchases.subscribe("ca2payasyougoproduct00000")
         stack.advance(HOUR)
         assert [line[:8] for line in lines(log, "metering run")] == ["12:40:00", "13:10:00"]
         assert lines(log, "EntitlementCheck") == []

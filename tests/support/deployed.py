@@ -66,7 +66,7 @@ class Deployed:
         return answer
 
     def token(self, purchase: Purchase | None = None, **given: Any) -> str:
-        bought = purchase or self.marketplace.subscribe(provision=True)
+        bought = purchase or self.marketplace.purchases.subscribe(provision=True)
         return self.marketplace.registration_token(bought.id, **given)
 
     def register(self, token: str, **given: Any) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class Storefront:
         return f"code-{next(self._codes):04d}-abcdefghijklmnop"
 
     def subscribe(self, account_id: str = "111122223333", product: str | None = None) -> Purchase:
-        return self.marketplace.subscribe(product, account_id)
+        return self.marketplace.purchases.subscribe(product, account_id)
 
     def token(self, purchase: Purchase) -> str:
         return self.marketplace.registration_token(purchase.id)

@@ -122,7 +122,7 @@ class World:
         self, account_id: str = "111122223333", product: str | None = None, *, active: bool = True
     ) -> Subscription:
         """A subscription that AWS and the tables know alike, activated now unless told otherwise."""
-        purchase = self.marketplace.subscribe(product, account_id, provision=active)
+        purchase = self.marketplace.purchases.subscribe(product, account_id, provision=active)
         return self.store_subscription(purchase, activated_at=self.time.seconds() if active else None)
 
     def store_subscription(self, purchase: Purchase, **given: Any) -> Subscription:
@@ -254,7 +254,7 @@ class World:
     def billed(self) -> Counter[tuple[str, str]]:
         """AWS's ledger: units by subscription and dimension."""
         units: Counter[tuple[str, str]] = Counter()
-        for record in self.marketplace.ledger():
+        for record in self.marketplace.ledger.records:
             units[self.subscription_id_of(record), record.dimension] += int(record.quantity)
         return units
 

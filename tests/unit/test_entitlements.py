@@ -286,15 +286,15 @@ class TestAwsAnswers:
         market = Marketplace()
         market.settings.empty_pages = 2
         dimensions = [{"key": f"d{n}", "type": "entitlement"} for n in range(60)]
-        market.add_product({"code": "wide", "pricing": "contract", "dimensions": dimensions})
-        purchase = market.subscribe("wide", entitlements={f"d{n}": n + 1 for n in range(60)}, provision=True)
+        market.registry.add_product({"code": "wide", "pricing": "contract", "dimensions": dimensions})
+        purchase = market.purchases.subscribe("wide", entitlements={f"d{n}": n + 1 for n in range(60)}, provision=True)
         source = MarketplaceEntitlements(in_process_client("marketplace-entitlement", market))
         found = source.entitlements(_licensed(purchase.license_arn, "wide"))
         assert {entitlement.dimension: entitlement.value for entitlement in found} == purchase.entitlements
 
     def test_only_the_licences_own_are_read(self, aws_environment: None) -> None:
         market = Marketplace()
-        first, second = (market.subscribe(entitlements={"seats": n}, provision=True) for n in (3, 5))
+        first, second = (market.purchases.subscribe(entitlements={"seats": n}, provision=True) for n in (3, 5))
         source = MarketplaceEntitlements(in_process_client("marketplace-entitlement", market))
         for purchase, count in ((first, 3), (second, 5)):
             (found,) = source.entitlements(_licensed(purchase.license_arn, purchase.product.code))
@@ -305,7 +305,7 @@ class TestAwsAnswers:
         market.faults.plan([{"fault": "throttle", "operation": "GetEntitlements"}])
         source = MarketplaceEntitlements(in_process_client("marketplace-entitlement", market))
         with pytest.raises(ThrottledError):
-            source.entitlements(_licensed(LICENSE_ARN, market.products()[0].code))
+            source.entitlements(_licensed(LICENSE_ARN, next(iter(market.registry.products))))
 
     def test_the_stronger_of_two_rows_counts_and_strangers_rows_do_not(self) -> None:
         def row(count: int, **named: str) -> dict[str, Any]:

@@ -189,7 +189,7 @@ class Seller:
         time: Any = Clock(self.world.time)
         self.side = LifecycleWorld(self.world.dynamodb, self.world.tables, usage=self.usage, time=time)
         self.world.requests = self.side.queue  # type: ignore[assignment]
-        self.purchase = self.world.marketplace.subscribe(provision=True)
+        self.purchase = self.world.marketplace.purchases.subscribe(provision=True)
         self.buyer = Subscription(
             id="", integration="license", product_code=self.purchase.product.code, license_arn=self.purchase.license_arn
         ).identity.subscription_id

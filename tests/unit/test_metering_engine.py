@@ -108,7 +108,7 @@ def test_success_is_metered_with_its_metering_record_id(world: World) -> None:
     (buyer,) = due(world, 1, quantity=7)
     report = world.meter()
     (record,) = world.stored()
-    (billed,) = world.marketplace.ledger()
+    (billed,) = world.marketplace.ledger.records
     assert record["state"] == "metered"
     assert record["metering_record_id"] == billed.id
     assert record["settled_at"] == world.time.seconds()
@@ -263,7 +263,7 @@ def taken_by_another_sender(world: World, buyer: Subscription) -> None:
 
 def test_the_outcomes_of_one_call_are_told_apart(world: World) -> None:
     found = due(world, 6)
-    world.marketplace.suspend(found[0].account_id or "")
+    world.marketplace.purchases.suspend(found[0].account_id or "")
     taken_by_another_sender(world, found[3])
     report = world.meter()
     assert report.calls == 1
@@ -629,7 +629,7 @@ def test_a_queue_without_an_answer_costs_no_other_record_its_outcome(
     found = due(world, 5)
     for buyer in found:
         if buyer.id == min(one.id for one in found):
-            world.marketplace.suspend(buyer.account_id or "")
+            world.marketplace.purchases.suspend(buyer.account_id or "")
         else:
             taken_by_another_sender(world, buyer)
     monkeypatch.setattr(world.requests, "look_again", _raising(ThrottledError("Throttling")))
@@ -919,20 +919,20 @@ def test_a_bus_that_fails_is_tried_again_by_the_next_run_with_the_same_event(
 
 def test_held_usage_is_tried_again_six_hours_before_its_deadline(world: World, calls: Calls) -> None:
     (buyer,) = due(world, 1)
-    world.marketplace.suspend(buyer.account_id or "")
+    world.marketplace.purchases.suspend(buyer.account_id or "")
     assert world.meter().units_at_risk == 0
     calls.forget()
     world.time.to(NOON + 18 * HOUR - 1)
     assert world.meter().calls == 0
     world.time.to(NOON + 18 * HOUR)
-    world.marketplace.unsuspend(buyer.account_id or "")
+    world.marketplace.purchases.unsuspend(buyer.account_id or "")
     assert world.meter().records == {"metered": 1}
     assert "reason" not in world.stored()[0]
 
 
 def test_held_usage_is_tried_and_counted_ever_more_often_until_it_is_written_off(world: World) -> None:
     (buyer,) = due(world, 1)
-    world.marketplace.suspend(buyer.account_id or "")
+    world.marketplace.purchases.suspend(buyer.account_id or "")
     world.meter()
     tried = []
     while world.time.seconds() < NOON + 24 * HOUR:
@@ -949,7 +949,7 @@ def test_held_usage_is_tried_and_counted_ever_more_often_until_it_is_written_off
 
 def test_held_usage_of_a_closing_subscription_is_tried_until_its_deadline(world: World) -> None:
     (buyer,) = due(world, 1)
-    world.marketplace.suspend(buyer.account_id or "")
+    world.marketplace.purchases.suspend(buyer.account_id or "")
     world.meter()
     now = world.time.seconds()
     world.deadlines().close(buyer.id, deadline=now + HOUR, now=now)
@@ -957,15 +957,15 @@ def test_held_usage_of_a_closing_subscription_is_tried_until_its_deadline(world:
     assert world.meter().records == {"held": 1}
     world.time.advance(900)
     world.deadlines().close(buyer.id, deadline=now + HOUR, now=now + 2700)
-    world.marketplace.unsuspend(buyer.account_id or "")
+    world.marketplace.purchases.unsuspend(buyer.account_id or "")
     assert world.meter().records == {"metered": 1}
 
 
 def test_held_usage_is_sent_when_the_subscription_comes_to_life(world: World) -> None:
     (buyer,) = due(world, 1)
-    world.marketplace.suspend(buyer.account_id or "")
+    world.marketplace.purchases.suspend(buyer.account_id or "")
     world.meter()
-    world.marketplace.unsuspend(buyer.account_id or "")
+    world.marketplace.purchases.unsuspend(buyer.account_id or "")
     assert world.deadlines().release(buyer.id, now=world.time.seconds()) == 1
     assert world.meter().records == {"metered": 1}
 
@@ -1051,7 +1051,7 @@ def test_records_of_2500_allocations_go_in_requests_under_one_megabyte(world: Wo
     sizes = [len(json.dumps(sent)) for sent in calls.sent()]
     assert max(sizes) < MAX_REQUEST_BYTES
     assert 2 <= len(sizes) <= 4
-    assert sorted(len(billed.allocations) for billed in world.marketplace.ledger()) == [0, 2500, 2500, 2500]
+    assert sorted(len(billed.allocations) for billed in world.marketplace.ledger.records) == [0, 2500, 2500, 2500]
     assert sum(world.billed().values()) == 12_000
 
 
@@ -1232,7 +1232,7 @@ def test_a_stale_index_never_makes_a_conflict(world: World, store: MemoryDynamoD
     world.meter()
     assert states(world)["conflict"] == (1 if fault == "duplicate" else 0)
     assert states(world)["metered"] >= before["metered"]
-    assert len(world.marketplace.ledger()) == states(world)["metered"]
+    assert len(world.marketplace.ledger.records) == states(world)["metered"]
 
 
 def test_a_stale_index_publishes_an_event_again_with_the_same_id(world: World, store: MemoryDynamoDB) -> None:
@@ -1376,8 +1376,8 @@ def test_the_allocations_of_a_batch_are_read_side_by_side(world: World) -> None:
     run = world.metering()
     run.workers = 4
     assert run.run().records == {"metered": 20}
-    assert sorted(int(billed.quantity) for billed in world.marketplace.ledger()) == list(range(20))
-    assert {len(billed.allocations) for billed in world.marketplace.ledger()} == {1}
+    assert sorted(int(billed.quantity) for billed in world.marketplace.ledger.records) == list(range(20))
+    assert {len(billed.allocations) for billed in world.marketplace.ledger.records} == {1}
 
 
 def test_every_page_of_the_index_and_of_the_allocations_is_read(world: World, store: MemoryDynamoDB) -> None:
@@ -1392,7 +1392,7 @@ def test_every_page_of_the_index_and_of_the_allocations_is_read(world: World, st
     world.to_due()
     store.page_limit = 1
     assert world.meter().records == {"metered": 2}
-    assert [len(billed.allocations) for billed in world.marketplace.ledger()] == [5, 5]
+    assert [len(billed.allocations) for billed in world.marketplace.ledger.records] == [5, 5]
 
 
 def test_of_a_long_backlog_a_run_takes_what_is_refused_soonest_and_counts_the_rest(

@@ -32,7 +32,7 @@ def test_tags_reach_the_bill_and_the_rest_stays_untagged(world: World) -> None:
     world.report(buyer, 5)
     world.to_due()
     world.meter()
-    (record,) = world.marketplace.ledger()
+    (record,) = world.marketplace.ledger.records
     assert dict(record.allocations) == {(("feature", "x"), ("user", "john")): 7, (): 5}
 
 
@@ -48,7 +48,7 @@ def test_late_usage_goes_to_the_next_open_hour(world: World) -> None:
     world.to_due()
     world.meter()
     assert world.billed() == {(buyer.id, "api_calls"): 7}
-    assert [record.hour for record in world.marketplace.ledger()] == [hour // HOUR, hour // HOUR + 1]
+    assert [record.hour for record in world.marketplace.ledger.records] == [hour // HOUR, hour // HOUR + 1]
 
 
 def test_a_repeated_id_counts_once_and_other_content_is_a_conflict(world: World) -> None:
@@ -62,9 +62,9 @@ def test_a_repeated_id_counts_once_and_other_content_is_a_conflict(world: World)
 
 
 def test_the_legacy_integration_is_billed_by_customer_and_product(world: World) -> None:
-    code = next(p.code for p in world.marketplace.products() if p.integration == "legacy")
+    code = next(p.code for p in world.marketplace.registry.products.values() if p.integration == "legacy")
     buyer = world.subscribe(product=code)
-    dimension = next(d for p in world.marketplace.products() if p.code == code for d in p.dimensions)
+    dimension = next(d for p in world.marketplace.registry.products.values() if p.code == code for d in p.dimensions)
     world.report(buyer, 3, dimension=dimension)
     world.to_due()
     world.meter()

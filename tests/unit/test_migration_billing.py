@@ -20,8 +20,8 @@ def world() -> World:
 @pytest.fixture
 def moving(world: World) -> tuple[Subscription, Subscription]:
     """A legacy customer and their licence, with the cut-over two hours from now."""
-    product = next(one for one in world.marketplace.products() if one.integration == "legacy")
-    purchase = world.marketplace.subscribe(product.code, provision=True)
+    product = next(one for one in world.marketplace.registry.products.values() if one.integration == "legacy")
+    purchase = world.marketplace.purchases.subscribe(product.code, provision=True)
     activated = world.time.seconds()
     world.time.advance(3 * HOUR)
     cutover = hour_of(world.time.seconds()) + 2 * HOUR
@@ -39,7 +39,7 @@ def drained(world: World) -> dict[tuple[int, str], int]:
     for _ in range(30):
         world.meter()
         world.time.advance(HOUR)
-    return {(one.hour * HOUR, one.integration): int(one.quantity) for one in world.marketplace.ledger()}
+    return {(one.hour * HOUR, one.integration): int(one.quantity) for one in world.marketplace.ledger.records}
 
 
 def test_each_side_of_the_cutover_is_billed_by_its_own_integration(

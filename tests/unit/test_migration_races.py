@@ -48,8 +48,8 @@ class Customer:
     @classmethod
     def of_a_product(cls, **given: Any) -> "Customer":
         world = World.on(MemoryDynamoDB(), **given)
-        product = next(one for one in world.marketplace.products() if one.integration == "legacy")
-        purchase = world.marketplace.subscribe(product.code, provision=True)
+        product = next(one for one in world.marketplace.registry.products.values() if one.integration == "legacy")
+        purchase = world.marketplace.purchases.subscribe(product.code, provision=True)
         legacy = world.store_subscription(purchase, activated_at=world.time.seconds())
         values = replace(legacy, integration="license", license_arn=purchase.license_arn, customer_identifier=None)
         licensed = replace(values, id=values.identity.subscription_id)

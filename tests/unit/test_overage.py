@@ -113,7 +113,7 @@ def test_what_is_billed_is_the_overage(world: World) -> None:
     world.to_due()
     assert world.meter().records == {"metered": 1}
     assert world.billed() == {(buyer.id, "api_calls"): 8}
-    (billed,) = world.marketplace.ledger()
+    (billed,) = world.marketplace.ledger.records
     assert dict(billed.allocations) == {(("user", "u9"),): 3, (("user", "u5"),): 5}
 
 
@@ -371,9 +371,9 @@ def test_a_closing_contract_without_a_term_of_late_includes_nothing(world: World
 
 
 def test_both_sides_of_a_migration_share_the_terms_of_the_contract(world: World) -> None:
-    product = next(one for one in world.marketplace.products() if one.integration == "legacy")
+    product = next(one for one in world.marketplace.registry.products.values() if one.integration == "legacy")
     world.overage_dimensions = {(product.code, "emails"): "seats"}
-    purchase = world.marketplace.subscribe(product.code, provision=True)
+    purchase = world.marketplace.purchases.subscribe(product.code, provision=True)
     activated = world.time.seconds()
     world.time.advance(3 * HOUR)
     cutover = hour_of(world.time.seconds()) + 2 * HOUR

@@ -118,7 +118,7 @@ class Reconciled(LifecycleWorld):
 
     def bought(self, *, told: bool = False, **given: Any) -> tuple[Purchase, str]:
         """A purchase that is registered, and told by its notifications or not."""
-        purchase = self.market.subscribe(provision=True, **given)
+        purchase = self.market.purchases.subscribe(provision=True, **given)
         subscription_id = LicenseIdentity(purchase.license_arn).subscription_id
         self.register(
             subscription_id,
@@ -132,7 +132,7 @@ class Reconciled(LifecycleWorld):
         return purchase, subscription_id
 
     def tell(self) -> None:
-        for delivery in self.market.outbox.deliveries:
+        for delivery in self.market.outbox.deliveries():
             body = json.dumps(delivery.notification.body)
             found = parsed(QueueMessage(message_id="m", body=body, sent_at_ms=NOW * 1000))
             assert isinstance(found, Notification)
@@ -140,7 +140,7 @@ class Reconciled(LifecycleWorld):
 
     def later(self, seconds: int) -> None:
         self.market.clock.advance(seconds)
-        self.market.settle()
+        self.market.agenda.settle()
         self.time.seconds += seconds
 
     def reconcile(self, subscription_id: str) -> str:
@@ -173,7 +173,7 @@ def test_a_notification_that_comes_after_all_corrects_the_time(world: Reconciled
 
 def test_an_end_nobody_told_of_is_found(world: Reconciled) -> None:
     purchase, subscription_id = world.bought(told=True)
-    world.market.cancel(purchase.id)
+    world.market.purchases.cancel(purchase.id)
     world.later(2 * HOUR)
     assert world.reconcile(subscription_id) == "corrected"
     found = world.subscription(subscription_id)
@@ -183,15 +183,15 @@ def test_an_end_nobody_told_of_is_found(world: Reconciled) -> None:
 def test_a_licence_left_behind_by_a_replacement_is_closed(world: Reconciled) -> None:
     purchase, subscription_id = world.bought(told=True)
     world.later(HOUR)
-    world.market.replace(purchase.id, new_license=True)
+    world.market.purchases.replace(purchase.id, new_license=True)
     world.later(2 * HOUR)
     assert world.reconcile(subscription_id) == "corrected"
     assert world.subscription(subscription_id).status == "closing"
 
 
 def test_a_failed_payment_is_found_where_eventbridge_has_no_event(world: Reconciled) -> None:
-    purchase = world.market.subscribe()
-    world.market.fail(purchase.id)
+    purchase = world.market.purchases.subscribe()
+    world.market.purchases.fail(purchase.id)
     subscription_id = LicenseIdentity(purchase.license_arn).subscription_id
     world.register(subscription_id, purchase.agreement_id, license_arn=purchase.license_arn)
     world.later(HOUR)
@@ -202,7 +202,7 @@ def test_a_failed_payment_is_found_where_eventbridge_has_no_event(world: Reconci
 def test_a_renewed_licence_agrees(world: Reconciled) -> None:
     purchase, subscription_id = world.bought(told=True)
     world.later(HOUR)
-    world.market.renew(purchase.id)
+    world.market.purchases.renew(purchase.id)
     world.later(HOUR)
     assert world.reconcile(subscription_id) == "agrees"
     assert world.subscription(subscription_id).status == "active"
@@ -213,9 +213,9 @@ def test_a_free_trial_is_noted_until_it_is_over(world: Reconciled) -> None:
     world.later(HOUR)
     world.reconcile(subscription_id)
     assert world.subscription(subscription_id).free_trial is True
-    calls = len(world.market.calls())
+    calls = len(world.market.calls)
     world.reconcile(subscription_id)
-    assert [call.operation for call in world.market.calls()[calls:]] == ["SearchAgreements"]
+    assert [call.operation for call in list(world.market.calls)[calls:]] == ["SearchAgreements"]
     world.later(13 * DAY)
     assert world.reconcile(subscription_id) == "agrees"
     assert world.subscription(subscription_id).free_trial is True
@@ -225,7 +225,7 @@ def test_a_converted_trial_is_none(world: Reconciled) -> None:
     purchase, subscription_id = world.bought(told=True, free_trial_days=14)
     world.later(HOUR)
     world.reconcile(subscription_id)
-    world.market.replace(purchase.id)
+    world.market.purchases.replace(purchase.id)
     world.later(HOUR)
     world.reconcile(subscription_id)
     assert world.subscription(subscription_id).free_trial is False
@@ -293,11 +293,11 @@ def test_an_end_without_a_join_is_joined_by_asking(moto_dynamodb: Any, moto_tabl
             TableName=world.tables.subscriptions, Key={"pk": {"S": item["pk"]}, "sk": {"S": item["sk"]}}
         )
     world.lifecycle._find_licenses = license_finder(world.agreements)
-    world.market.cancel(purchase.id)
+    world.market.purchases.cancel(purchase.id)
     ended = parsed(
         QueueMessage(
             message_id="m",
-            body=json.dumps(world.market.outbox.deliveries[-1].notification.body),
+            body=json.dumps(world.market.outbox.deliveries()[-1].notification.body),
             sent_at_ms=NOW * 1000,
         )
     )

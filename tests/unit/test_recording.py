@@ -392,7 +392,7 @@ def test_an_hour_holds_2499_tag_sets_beside_the_untagged_rest(world: World) -> N
     assert world.report(buyer, 3, tags={"user": "u1"}).get("untagged") is None
     world.to_due()
     assert world.meter().records == {"metered": 1}
-    (billed,) = world.marketplace.ledger()
+    (billed,) = world.marketplace.ledger.records
     assert len(billed.allocations) == MAX_TAG_SETS
     rest = sum(record["quantity"] for record in records if record["id"] in untagged)
     assert dict(billed.allocations)[()] == rest
@@ -410,7 +410,7 @@ def test_an_hour_holds_five_different_tag_keys(either_world: World) -> None:
     assert (hour["quantity"], hour["tag_keys"], hour["untagged_records"]) == (15, ["a", "b", "c", "d", "e"], 1)
     world.to_due()
     assert world.meter().records == {"metered": 1}
-    assert dict(world.marketplace.ledger()[0].allocations)[()] == 4
+    assert dict(world.marketplace.ledger.records[0].allocations)[()] == 4
 
 
 def test_the_allocations_of_an_hour_fit_one_request(world: World) -> None:

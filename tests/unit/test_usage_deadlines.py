@@ -104,7 +104,7 @@ def test_a_later_closing_event_gives_all_usage_the_later_deadline(either_world: 
 def test_reopening_gives_held_usage_its_times_back_and_leaves_it_held(either_world: World) -> None:
     world = either_world
     buyer = three_hours(world)
-    world.marketplace.suspend(buyer.account_id or "")
+    world.marketplace.purchases.suspend(buyer.account_id or "")
     world.to_due()
     world.meter()
     held, now = times(world), world.time.seconds()
@@ -137,7 +137,7 @@ def test_a_subscription_that_comes_back_has_its_regular_times_again(either_world
 def test_held_usage_waits_when_its_subscription_closes_and_is_due_when_it_returns(either_world: World) -> None:
     world = either_world
     buyer = three_hours(world)
-    world.marketplace.suspend(buyer.account_id or "")
+    world.marketplace.purchases.suspend(buyer.account_id or "")
     world.to_due()
     assert world.meter().records == {"held": 3}
     now = world.time.seconds()
@@ -146,7 +146,7 @@ def test_held_usage_waits_when_its_subscription_closes_and_is_due_when_it_return
     assert world.deadlines().close(buyer.id, deadline=now + HOUR, now=now + 60) == 0
     assert {record["state"] for record in world.stored()} == {"held"}
     assert world.meter().due == 0
-    world.marketplace.unsuspend(buyer.account_id or "")
+    world.marketplace.purchases.unsuspend(buyer.account_id or "")
     assert world.deadlines().release(buyer.id, now=now) == 3
     assert {record["state"] for record in world.stored()} == {"open"}
     assert world.meter().records == {"metered": 3}

@@ -92,7 +92,7 @@ def test_a_metered_hour_shows_its_metering_record_id(world: World) -> None:
     world.to_due()
     world.meter()
     ((shown, _),) = pages(world, buyer, NOON, NOON + HOUR, 10)
-    ledger = {record.dimension: record.id for record in world.marketplace.ledger()}
+    ledger = {record.dimension: record.id for record in world.marketplace.ledger.records}
     assert shown["metering_record_id"] == ledger["api_calls"]
     assert (shown["state"], shown["sealed"], shown["tag_sets"]) == ("metered", True, 1)
     assert shown["settled_at"] == iso(world.time.seconds())
@@ -166,7 +166,7 @@ def test_the_proof_of_a_record_leads_from_report_to_metering_record_id(either_wo
             "state": "metered",
             "sealed": True,
             "timestamp": iso(NOON),
-            "metering_record_id": world.marketplace.ledger()[0].id,
+            "metering_record_id": world.marketplace.ledger.records[0].id,
             "tag_sets": 1,
             "settled_at": iso(world.time.seconds()),
         },

@@ -62,9 +62,13 @@ def rejected(world: World, *hours: int, dimension: str = UNPUBLISHED) -> Subscri
 
 def publish(world: World, buyer: Subscription, dimension: str = UNPUBLISHED) -> None:
     """The seller mends the listing."""
-    (product,) = [product for product in world.marketplace.products() if product.code == buyer.product_code]
+    (product,) = [
+        product for product in world.marketplace.registry.products.values() if product.code == buyer.product_code
+    ]
     listed = product.as_dict()
-    world.marketplace.add_product(listed | {"dimensions": [*listed["dimensions"], {"key": dimension, "type": "usage"}]})
+    world.marketplace.registry.add_product(
+        listed | {"dimensions": [*listed["dimensions"], {"key": dimension, "type": "usage"}]}
+    )
 
 
 def test_rejected_usage_is_billed_once_its_cause_is_mended(either_world: World) -> None:
@@ -117,10 +121,10 @@ def test_usage_that_is_billed_or_open_is_left_alone(world: World) -> None:
 def test_held_usage_is_made_due_too(world: World) -> None:
     buyer = world.subscribe()
     world.report(buyer, 3)
-    world.marketplace.suspend(buyer.account_id or "")
+    world.marketplace.purchases.suspend(buyer.account_id or "")
     world.to_due()
     assert world.meter().records == {"held": 1}
-    world.marketplace.unsuspend(buyer.account_id or "")
+    world.marketplace.purchases.unsuspend(buyer.account_id or "")
     assert world.meter().due == 0
     assert retried(world, buyer.id) == 1
     assert world.meter().records == {"metered": 1}
@@ -227,11 +231,11 @@ def test_an_attempt_that_was_in_doubt_stays_so(world: World, resend: str) -> Non
     world.marketplace.faults.plan([{"operation": "BatchMeterUsage", "fault": "drop_after", "times": 1}])
     world.marketplace.faults.plan([{"operation": "BatchMeterUsage", "fault": "throttle", "times": 4}])
     world.meter()
-    world.marketplace.suspend(buyer.account_id or "")
+    world.marketplace.purchases.suspend(buyer.account_id or "")
     world.meter()
     (record,) = world.stored("held")
     assert in_doubt(record["seal"])
-    world.marketplace.unsuspend(buyer.account_id or "")
+    world.marketplace.purchases.unsuspend(buyer.account_id or "")
     assert retried(world, buyer.id) == 1
     outcome = "metered" if resend == "success" else "metered_earlier"
     assert world.meter().records == {outcome: 1}
