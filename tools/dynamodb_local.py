@@ -81,11 +81,11 @@ def free_port() -> int:
 
 QUICK_TO_START = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 """Java's options for tests: little memory, no late compilation."""
-ENDS_WITH_ITS_PARENT = '''
+ENDS_WITH_ITS_PARENT = """
 exec 3<&0
 { read -r ended <&3 || kill -KILL $$; } &
 exec "$@" 3<&- </dev/null
-'''
+"""
 """A shell script that becomes the command it is given, and leaves a process behind that kills the command when standard
 input ends. Standard input is a pipe whose other end only the parent holds, so it ends when the parent does, SIGKILL
 included. A line on standard input says that the command has ended, so that no other process of its id is killed."""
