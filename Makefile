@@ -51,7 +51,7 @@ dynamodb: $(VENV)/.installed ## AWS's DynamoDB Local on port 8000 (needs Java an
 	@$(BIN)/python -m tools.dynamodb_local $(ARGS)
 
 env-json: $(VENV)/.installed ## events/env.json, which sam local gives the functions
-	@$(BIN)/python -m tools.sam_local --only-env-json $(ARGS)
+	@$(IMPORTS) $(BIN)/python -m tools.sam_local --only-env-json $(ARGS)
 
 # Checking -------------------------------------------------------------------------------------------------------------
 .PHONY: check check-code check-template check-locks test faults mutants bench fmt

@@ -6,10 +6,10 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
-from local import stack
-from local.errors import StackError
+from local.options import TEMPLATE, Options, StackError
+from local.stack import Stack, running
+from local.template import TemplateError
 
 API_PORT, CONSOLE_PORT, EMULATOR_PORT, MOTO_PORT = 8080, 8081, 4599, 4566
 
@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--clock", default="real", help="real, or frozen:2026-11-22T10:00:00Z")
     options.add_argument("--sign-up", choices=("page", "console"), default="page", help="where a registered buyer goes")
     options.add_argument("--license-delay", type=float, default=5, help="seconds from a purchase to its licence (5)")
-    options.add_argument("--template", type=Path, default=stack.TEMPLATE, help="another template.yaml")
+    options.add_argument("--template", type=Path, default=TEMPLATE, help="another template.yaml")
     options.add_argument(
         "--parameter", action="append", default=[], metavar="KEY=VALUE", help="a template parameter; repeatable"
     )
@@ -48,14 +48,12 @@ def main(arguments: list[str] | None = None) -> int:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _end(ended))
-    runtime = stack.begin()
     try:
         log = sys.stderr if given.log is None else given.log.open("a", encoding="utf-8")
     except OSError as error:
-        runtime.stop()
         print(f"local: {error}", file=sys.stderr)
         return 2
-    options = stack.Options(
+    options = Options(
         template=given.template,
         parameters=parameters,
         host=given.host,
@@ -68,13 +66,11 @@ def main(arguments: list[str] | None = None) -> int:
         license_delay=given.license_delay,
         log=log,
     )
-    from local.template import TemplateError  # noqa: PLC0415 - slow: the functions' processes come first
-
     try:
-        with stack.running(options, runtime) as local:
-            print(welcome(local), flush=True)
+        with running(options) as stack:
+            print(welcome(stack), flush=True)
             ended.wait()
-            local.stop()
+            stack.stop()
     except (StackError, TemplateError, RuntimeError) as error:
         print(f"local: {error}", file=sys.stderr)
         return 1
@@ -88,16 +84,15 @@ def _end(ended: threading.Event) -> None:
     ended.set()
 
 
-def welcome(local: Any) -> str:
+def welcome(stack: Stack) -> str:
     """What to open, and what to do first."""
-    aws, key = local.aws_url, "--endpoint-url"
     return f"""
-  AWS Marketplace    {local.marketplace_url:<28} buy, change, cancel; move the clock; read the bill
-  Your application   {local.console_url:<28} sign buyers up, report usage, see it metered
-  The API            {local.api_url:<28} /register for buyers, the seller API beside it
-  DynamoDB and SQS   {aws:<28} for example: aws dynamodb list-tables {key} {aws}
+  AWS Marketplace    {stack.marketplace_url:<28} buy, change, cancel; move the clock; read the bill
+  Your application   {stack.console_url:<28} sign buyers up, report usage, see it metered
+  The API            {stack.api_url:<28} /register for buyers, the seller API beside it
+  DynamoDB and SQS   {stack.aws_url:<28} for example: aws dynamodb list-tables --endpoint-url {stack.aws_url}
 
-  First: buy a product on {local.marketplace_url} and choose "Set up your account".
+  First: buy a product on {stack.marketplace_url} and choose "Set up your account".
   Routes that ask for AWS_IAM take unsigned calls here. The functions' log follows; Ctrl-C ends everything.
 """
 

@@ -10,7 +10,6 @@ a bus goes nowhere: here it is kept, to be watched.
 import copy
 import io
 import json
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,7 +17,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from unittest import mock
-from urllib.parse import unquote
 
 import boto3
 import moto.core.utils
@@ -28,10 +26,11 @@ from moto.dynamodb.exceptions import MockValidationException, TransactionCancele
 from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.table import Table
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug import Request, Response
 
-from local.errors import StackError
-from local.template import ACCOUNT, REGION, Deployment
-from local.web import RequestHandler, Server
+from local.deployment import ACCOUNT, REGION, Deployment
+from local.options import StackError
+from local.server import Server
 
 _JUST_AFTER = 0.001
 """moto shows a message again after the moment, not at it; it counts milliseconds."""
@@ -68,7 +67,7 @@ class LocalAws:
             raise StackError("a process runs one stack at a time: moto keeps its state in modules")
         with ExitStack() as undo:
             undo.callback(self._one.release)
-            self._server = Server(host, port, _AwsHandler, self)
+            self._server = Server(host, port, self._respond)
             self._cleanup = undo.pop_all()
         self.port, self.url = self._server.port, self._server.url
         _reset()
@@ -97,9 +96,10 @@ class LocalAws:
     def _naive_now(self) -> datetime:
         return self._now().replace(tzinfo=None)
 
-    def furnish(self, deployment: Deployment) -> None:
-        """Make the tables, the queues and the buses that the template declares."""
-        dynamodb, sqs, events = (self.client(name) for name in ("dynamodb", "sqs", "events"))
+    def furnish(self, deployment: Deployment, dynamodb: Any = None) -> None:
+        """Make the tables, the queues and the buses that the template declares; the tables through the DynamoDB client
+        that is given, otherwise here."""
+        dynamodb, sqs, events = dynamodb or self.client("dynamodb"), self.client("sqs"), self.client("events")
         for table in deployment.tables:
             dynamodb.create_table(**table)
         # Dead-letter queues first: CreateQueue wants them to exist.
@@ -119,23 +119,20 @@ class LocalAws:
             moments = (max(message.visible_at, message.delayed_until) / 1000 for message in _queue(queue)._messages)
             return min((moment + _JUST_AFTER for moment in moments if moment + _JUST_AFTER > now), default=None)
 
-    def answer(self, environ: dict[str, Any], body: bytes) -> tuple[str, list[tuple[str, str]], bytes]:
-        """Status line, headers and body of one request; `environ` is WSGI's without the body."""
-        target = environ.get("HTTP_X_AMZ_TARGET", "")
+    def _respond(self, request: Request) -> Response:
+        target, body = request.headers.get("X-Amz-Target", ""), request.get_data()
         if target == "AmazonSQS.ReceiveMessage" and b'"WaitTimeSeconds"' in body:
-            # A long poll may not hold everyone else up; and by a clock that stands still it would never end.
+            # A long poll would hold up all other requests, and would never end by a clock that stands still.
             body = json.dumps({**json.loads(body), "WaitTimeSeconds": 0}).encode()
-        environ |= {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
-        started: list[tuple[str, list[tuple[str, str]]]] = []
+        environ = request.environ | {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
         with self._lock:
-            application = self._application(target, environ)
-            content = b"".join(application(environ, lambda status, headers, _=None: started.append((status, headers))))
+            response = Response.from_app(self._application(target, environ), environ, buffered=True)
         if target == "AWSEvents.PutEvents":
-            self._keep(body, content)
+            self._keep(body, response.get_data())
         elif target.startswith("AmazonSQS."):
             with self.sent:
                 self.sent.notify_all()
-        return *started[0], content
+        return response
 
     def _application(self, target: str, environ: dict[str, Any]) -> Application:
         """The part of moto that answers a service. moto looks for it on disk at every request, so it is remembered."""
@@ -161,38 +158,6 @@ class LocalAws:
                     )
                     self.events.append(event)
                     self.on_event(event)
-
-
-class _AwsHandler(RequestHandler):
-    def _serve(self) -> None:
-        body = self.read_body()
-        if body is None:
-            return
-        path, _, query = self.path.partition("?")
-        host, _, port = self.headers.get("Host", "localhost").partition(":")
-        environ: dict[str, Any] = {
-            "REQUEST_METHOD": self.command,
-            "SCRIPT_NAME": "",
-            "PATH_INFO": unquote(path),
-            "RAW_URI": self.path,
-            "QUERY_STRING": query,
-            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
-            "SERVER_NAME": host,
-            "SERVER_PORT": port or "80",
-            "SERVER_PROTOCOL": "HTTP/1.1",
-            "REMOTE_ADDR": self.client_address[0],
-            "wsgi.version": (1, 0),
-            "wsgi.url_scheme": "http",
-            "wsgi.errors": sys.stderr,
-            "wsgi.multithread": True,
-            "wsgi.multiprocess": False,
-            "wsgi.run_once": False,
-            **{f"HTTP_{name.upper().replace('-', '_')}": value for name, value in self.headers.items()},
-        }
-        status, headers, content = self.application.answer(environ, body)
-        self.send(int(status.split()[0]), [(name.lower(), value) for name, value in headers], content)
-
-    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = _serve  # noqa: N815 - http.server's names
 
 
 def _queue(name: str) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from local.environment import SharedClock
+from local.options import StackError
 from marketplace_emulator import Clock
 from marketplace_emulator.clock import HOUR, parse_duration, parse_time
 
@@ -25,6 +26,21 @@ class StackClock(Clock):
         self.stopping = threading.Event()
         self._shared: SharedClock | None = None
         self._walking = threading.RLock()
+
+    @classmethod
+    def parse(cls, text: str) -> "StackClock":
+        """The clock that a text asks for: `real`, or `frozen:2026-11-22T10:00:00Z`. Raises StackError."""
+        kind, _, moment = text.partition(":")
+        if kind not in ("real", "frozen") or (kind == "frozen") != bool(moment):
+            raise StackError(f"the clock {text!r} is not known; it is real, or frozen:2026-11-22T10:00:00Z")
+        clock = cls()
+        if moment:
+            clock.freeze()
+            try:
+                clock.set(moment, force=True)
+            except ValueError as error:
+                raise StackError(f"{moment!r} is not a time; for example 2026-11-22T10:00:00Z") from error
+        return clock
 
     def share(self, shared: SharedClock) -> None:
         """Keep another process's view of the clock up to date."""

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from local.template import Deployment
+from local.deployment import Deployment
 from marketplace_emulator import Marketplace
 
 IDLE_SECONDS = 0.25

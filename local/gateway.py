@@ -16,8 +16,10 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from local.template import ACCOUNT, Route
-from local.web import RequestHandler, Server
+from werkzeug import Request, Response
+
+from local.deployment import ACCOUNT, Route
+from local.server import Server
 
 INTEGRATION_SECONDS = 30
 """API Gateway's quota: the integration timeout of HTTP APIs."""
@@ -199,44 +201,43 @@ class Gateway(Server):
     def __init__(
         self, host: str, port: int, routes: Sequence[Route], invoke: Invoke, now: Callable[[], datetime]
     ) -> None:
-        self.routes = Routes(routes)
-        self.invoke = invoke
-        self.now = now
-        super().__init__(host, port, _GatewayHandler, self)
+        self._routes = Routes(routes)
+        self._invoke = invoke
+        self._now = now
+        super().__init__(host, port, self._answer)
 
-
-class _GatewayHandler(RequestHandler):
-    def _serve(self) -> None:
-        gateway: Gateway = self.application
-        body = self.read_body()
-        if body is None:
-            return
-        found = gateway.routes.find(self.command, unquote(urlsplit(self.path).path))
+    def _answer(self, request: Request) -> Response:
+        target = request.environ["REQUEST_URI"]
+        body = request.get_data()
+        found = self._routes.find(request.method, unquote(urlsplit(target).path))
         if found is None:
-            self._fail(404, "Not Found")
-            return
+            return _failure(404, "Not Found")
         route, parameters = found
         event = http_event(
             route,
-            method=self.command,
-            target=self.path,
+            method=request.method,
+            target=target,
             parameters=parameters,
-            headers=list(self.headers.items()),
+            headers=list(request.headers.items()),
             body=body,
-            source_ip=str(self.client_address[0]),
-            now=gateway.now(),
-            host=self.headers.get("Host", "localhost"),
+            source_ip=request.remote_addr or "",
+            now=self._now(),
+            host=request.headers.get("Host", "localhost"),
         )
         try:
-            status, headers, content = http_response(gateway.invoke(route.function, event))
+            status, headers, content = http_response(self._invoke(route.function, event))
         except IntegrationError:
-            self._fail(500, "Internal Server Error")
+            return _failure(500, "Internal Server Error")
         except UnavailableError:
-            self._fail(503, "Service Unavailable")
-        else:
-            self.send(status, [*headers, ("apigw-requestid", event["requestContext"]["requestId"])], content)
+            return _failure(503, "Service Unavailable")
+        headers.append(("apigw-requestid", event["requestContext"]["requestId"]))
+        return Response(content, status, [(name, _one_line(value)) for name, value in headers])
 
-    def _fail(self, status: int, message: str) -> None:
-        self.send(status, [("content-type", "application/json")], json.dumps({"message": message}).encode())
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _serve  # noqa: N815 - http.server's names
+def _failure(status: int, message: str) -> Response:
+    return Response(json.dumps({"message": message}), status, content_type="application/json")
+
+
+def _one_line(value: str) -> str:
+    """A header's value without line ends, which would let it add headers of its own."""
+    return re.sub(r"[\r\n]", " ", value).encode("latin-1", "replace").decode("latin-1")

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from local.aws import LocalAws
+from local.deployment import REGION, QueueMapping, queue_arn
 from local.runtime import BusyError, FunctionError, StoppedError
-from local.template import REGION, QueueMapping, queue_arn
 
 CONCURRENCY = 5
 IDLE_SECONDS = 0.2

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -22,8 +22,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from local.deployment import ACCOUNT, REGION, Function
 from local.environment import CLOCK, END_OF_OUTPUT, READY, SharedClock
-from local.template import ACCOUNT, REGION, Function
 
 CONCURRENCY = 8
 """Environments of one function at a time, when none are reserved; more requests wait."""
@@ -72,7 +72,7 @@ class Runtime:
     """Where the functions run. It starts by itself, so that it warms up while the rest of the stack is made; `deploy`
     says which functions there are, and `wait_until_ready` waits for the rest."""
 
-    def __init__(self, import_path: list[Path]) -> None:
+    def __init__(self, import_path: Sequence[Path]) -> None:
         self._functions: dict[str, Function] = {}
         self._variables: dict[str, str] = {}
         self._printed: Printer = lambda _function, _line: None
@@ -237,7 +237,7 @@ class Runtime:
                     self._printed(name, line.rstrip("\n"))
 
 
-def _process_environment(import_path: list[Path]) -> dict[str, str]:
+def _process_environment(import_path: Sequence[Path]) -> dict[str, str]:
     """Only what Python needs: nothing of the person's AWS configuration reaches a function."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG", "SYSTEMROOT") if name in os.environ}
     path = [str(Path(__file__).resolve().parent.parent), *map(str, import_path)]

@@ -6,9 +6,12 @@ and steps; `L`, `W` and `#` are refused by name.
 
 import calendar
 import re
+import uuid
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
+
+from local.deployment import ACCOUNT, REGION
 
 _MONTHS = {name.upper(): number for number, name in enumerate(calendar.month_abbr) if name}
 _DAYS = {name.upper(): (number + 1) % 7 + 1 for number, name in enumerate(calendar.day_abbr)}
@@ -40,6 +43,22 @@ def parse(expression: str, start: float) -> Ticks:
     if match is None:
         raise ScheduleError(f"{expression!r} is neither cron(...) nor rate(...)")
     return _cron(match[2]) if match[1] == "cron" else _rate(match[2], start)
+
+
+def scheduled_event(rule: str, tick: float) -> dict[str, Any]:
+    """What EventBridge hands the target of a scheduled rule at a moment, in seconds since the epoch (EventBridge User
+    Guide: scheduled rules)."""
+    return {
+        "version": "0",
+        "id": str(uuid.uuid4()),
+        "detail-type": "Scheduled Event",
+        "source": "aws.events",
+        "account": ACCOUNT,
+        "time": f"{datetime.fromtimestamp(tick, UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "region": REGION,
+        "resources": [f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{rule}"],
+        "detail": {},
+    }
 
 
 @dataclass(frozen=True)

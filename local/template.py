@@ -8,17 +8,26 @@ that names it, never a silent difference.
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from samtranslator.yaml_helper import yaml_parse
 
-REGION = "us-east-1"
-ACCOUNT = "123456789012"
-
-type Values = dict[str, Any]
+from local.deployment import (
+    ACCOUNT,
+    REGION,
+    Deployment,
+    Function,
+    Queue,
+    QueueMapping,
+    Route,
+    Rule,
+    Schedule,
+    Subscription,
+    Values,
+    queue_arn,
+)
 
 _NO_VALUE = object()
 _SUB = re.compile(r"\$\{(!?)([^}]+)\}")
@@ -26,111 +35,6 @@ _SUB = re.compile(r"\$\{(!?)([^}]+)\}")
 
 class TemplateError(Exception):
     """The template, or a parameter for it, says something that this stack can't do."""
-
-
-@dataclass(frozen=True)
-class Function:
-    """One Lambda function. `timeout` is in seconds; `concurrency` None means that none is reserved."""
-
-    name: str
-    folder: Path
-    handler: str
-    timeout: int
-    memory: int
-    concurrency: int | None
-    environment: dict[str, str]
-
-    @property
-    def arn(self) -> str:
-        return f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{self.name}"
-
-
-@dataclass(frozen=True)
-class Route:
-    """One route of the HTTP API."""
-
-    method: str
-    path: str
-    function: str
-    needs_iam: bool
-
-    @property
-    def key(self) -> str:
-        """API Gateway's route key, such as `GET /register/{code}`."""
-        return self.path if self.path == "$default" else f"{self.method} {self.path}"
-
-
-@dataclass(frozen=True)
-class QueueMapping:
-    """A queue that Lambda polls for a function."""
-
-    queue: str
-    function: str
-    batch_size: int
-    partial_responses: bool
-    concurrency: int | None
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """When a function is run by itself, or a queue gets a message; `event` is what it is handed."""
-
-    name: str
-    expression: str
-    function: str | None
-    event: str | None
-    queue: str | None = None
-
-
-@dataclass(frozen=True)
-class Queue:
-    """An SQS queue with its attributes as CreateQueue takes them."""
-
-    name: str
-    attributes: dict[str, str]
-
-    @property
-    def arn(self) -> str:
-        return queue_arn(self.name)
-
-
-@dataclass(frozen=True)
-class Rule:
-    """An EventBridge rule of the default bus, and the queues that get what it matches."""
-
-    name: str
-    pattern: Values
-    queues: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Subscription:
-    """An SNS topic that a queue is subscribed to."""
-
-    topic_arn: str
-    queue: str
-    raw: bool
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """Everything that the template declares and this machine plays. Tables are what CreateTable takes."""
-
-    functions: dict[str, Function]
-    routes: list[Route]
-    queue_mappings: list[QueueMapping]
-    schedules: list[Schedule]
-    tables: list[Values]
-    queues: list[Queue]
-    buses: list[str]
-    rules: list[Rule]
-    subscriptions: list[Subscription]
-    fulfilment_path: str
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-
-
-def queue_arn(name: str) -> str:
-    return f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"
 
 
 def parameters_of(path: Path) -> frozenset[str]:

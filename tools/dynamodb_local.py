@@ -15,10 +15,13 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+from rich.console import Console
 
 PACKAGE = "amplify-dynamodb-simulator@2.9.30"
 ARCHIVE_SHA256 = "3503ffac19f183407909fecdacf4db51ab1fdad1da7b2f177016670b2d80e4b9"
@@ -78,19 +81,31 @@ def free_port() -> int:
 
 QUICK_TO_START = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 """Java's options for tests: little memory, no late compilation."""
+ENDS_WITH_ITS_PARENT = """
+exec 3<&0
+{ read -r ended <&3 || kill -KILL $$; } &
+exec "$@" 3<&- </dev/null
+"""
+"""A shell script that becomes the command it is given, and leaves a process behind that kills the command when standard
+input ends. Standard input is a pipe whose other end only the parent holds, so it ends when the parent does, SIGKILL
+included. A line on standard input says that the command has ended, so that no other process of its id is killed."""
 
 
 def start(port: int, java_options: Sequence[str] = QUICK_TO_START) -> subprocess.Popen[bytes]:
-    """Start DynamoDB Local on `port` (every interface) and answer its process once it takes connections."""
+    """Start DynamoDB Local on `port` (every interface) and answer its process once it takes connections.
+
+    The process ends when this one does, whatever ended it. Raises DynamoDBLocalError.
+    """
     home = fetch()
     process = subprocess.Popen(
         [
+            *("sh", "-c", ENDS_WITH_ITS_PARENT, "dynamodb-local"),
             *("java", *java_options),
             *("-Djava.library.path=DynamoDBLocal_lib", "-jar", "DynamoDBLocal.jar"),
             *("-inMemory", "-sharedDb", "-disableTelemetry", "-port", str(port)),
         ],
         cwd=home,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -102,9 +117,17 @@ def start(port: int, java_options: Sequence[str] = QUICK_TO_START) -> subprocess
             time.sleep(0.05)
         else:
             return process
+    stop(process)
+    raise DynamoDBLocalError(f"DynamoDB Local did not start on port {port}")
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process that `start` answered."""
     process.kill()
     process.wait()
-    raise DynamoDBLocalError(f"DynamoDB Local did not start on port {port}")
+    assert process.stdin is not None
+    with suppress(BrokenPipeError), process.stdin:
+        process.stdin.write(b"ended\n")
 
 
 @contextmanager
@@ -115,8 +138,7 @@ def running(port: int | None = None) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{chosen}"
     finally:
-        process.terminate()
-        process.wait()
+        stop(process)
 
 
 def main() -> None:
@@ -127,10 +149,11 @@ def main() -> None:
     if lacking := missing():
         sys.exit(f"dynamodb-local: {lacking}")
     try:
-        with running(port) as endpoint:
+        with ExitStack() as cleanup:
+            with Console(stderr=True).status("Starting DynamoDB Local"):
+                endpoint = cleanup.enter_context(running(port))
             print(f"DynamoDB Local: {endpoint}", flush=True)
-            while True:
-                time.sleep(3600)
+            threading.Event().wait()
     except KeyboardInterrupt:
         print()
     except DynamoDBLocalError as error:

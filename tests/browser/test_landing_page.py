@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from local.gateway import Gateway
+from marketplace.platform.clock import utc_now
 from tests.support.chromium import Page, page
-from tests.support.deployed import Deployed, deployed
-from tests.support.http_adapter import serving
+from tests.support.deployed import Deployed, deployed, route
 from tests.support.machine import chromium
 from tests.support.tables import Tables
 
@@ -26,8 +27,10 @@ def deployment(monkeypatch: pytest.MonkeyPatch, moto_dynamodb: Any, moto_tables:
 
 @pytest.fixture
 def site(deployment: Deployed) -> Iterator[str]:
-    with serving(deployment.buyer, ROUTES) as address:
-        yield address
+    routes = [route(key) for key in ROUTES]
+    gateway = Gateway("127.0.0.1", 0, routes, lambda _function, event: deployment.buyer(event), utc_now)
+    yield gateway.url
+    gateway.stop()
 
 
 @pytest.fixture(scope="module")

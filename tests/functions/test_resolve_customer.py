@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from marketplace.dynamodb import keys
 from marketplace.platform import clients
 from marketplace.registration import routes
-from tests.support.deployed import FORM, Deployed, deployed, sample
-from tests.support.http_adapter import http_event
+from tests.support.deployed import FORM, Deployed, deployed, http_event, sample
 from tests.support.storefront import counted
 from tests.support.tables import Tables
 

@@ -20,8 +20,7 @@ from marketplace.platform.clock import epoch, utc_now
 from marketplace.platform.errors import NoAnswerError
 from marketplace.seller_api.routes import ROUTES, SellerRoutes
 from marketplace_emulator import Purchase
-from tests.support.deployed import Deployed, deployed, sample
-from tests.support.http_adapter import http_event
+from tests.support.deployed import Deployed, deployed, http_event, sample
 from tests.support.tables import Tables
 from tools import openapi
 

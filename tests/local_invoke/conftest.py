@@ -7,14 +7,23 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
+from local.deployment import Deployment
 from tools import dynamodb_local, sam_local
 from tools.template import ROOT
 
 SAM = ROOT / ".tools" / "sam" / "bin" / "sam"
+
+
+class Servers(NamedTuple):
+    """What the functions talk to: where it is, and what it holds."""
+
+    ports: sam_local.Ports
+    deployment: Deployment
+
 
 Invoke = Callable[[str, Path | dict[str, Any]], Any]
 
@@ -43,18 +52,18 @@ def built() -> Path:
 
 
 @pytest.fixture(scope="session")
-def servers() -> Iterator[sam_local.Servers]:
+def servers() -> Iterator[Servers]:
     """Answer DynamoDB Local, SQS, EventBridge and AWS Marketplace, furnished, on ports of their own."""
-    dynamodb, aws, marketplace = (dynamodb_local.free_port() for _ in range(3))
-    with sam_local.running(sam_local.Servers(dynamodb, aws, marketplace)) as started:
-        yield started
+    ports = sam_local.Ports(*(dynamodb_local.free_port() for _ in range(3)))
+    with sam_local.running(ports) as deployment:
+        yield Servers(ports, deployment)
 
 
 @pytest.fixture(scope="session")
-def invoke(built: Path, servers: sam_local.Servers, tmp_path_factory: pytest.TempPathFactory) -> Invoke:
+def invoke(built: Path, servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Invoke:
     """Answer how to run a function: its name and an event, in the Lambda image, to its answer."""
     env_json = tmp_path_factory.mktemp("sam-local") / "env.json"
-    sam_local.write_env_json(servers, env_json)
+    sam_local.write_env_json(servers.ports, env_json)
 
     def invoke(function: str, event: Path | dict[str, Any]) -> Any:
         given = event.read_text() if isinstance(event, Path) else json.dumps(event)
@@ -67,12 +76,12 @@ def invoke(built: Path, servers: sam_local.Servers, tmp_path_factory: pytest.Tem
 
 
 @pytest.fixture(scope="session")
-def marketplace(servers: sam_local.Servers) -> Callable[..., Any]:
+def marketplace(servers: Servers) -> Callable[..., Any]:
     """Answer how to ask the emulator: a path under /admin and, to POST, a body."""
 
     def ask(path: str, body: dict[str, Any] | None = None) -> Any:
         request = urllib.request.Request(  # noqa: S310  the address is this test's own server
-            f"{servers.url(servers.marketplace)}/admin/{path}", None if body is None else json.dumps(body).encode()
+            f"{servers.ports.urls()[2]}/admin/{path}", None if body is None else json.dumps(body).encode()
         )
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  as above
             return json.load(answer)

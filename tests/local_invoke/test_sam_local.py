@@ -12,9 +12,10 @@ from urllib.parse import urlencode
 import boto3
 import pytest
 
+from local.queues import sqs_event
 from marketplace.platform.clock import utc_now
-from tests.local_invoke.conftest import Invoke, wait_until
-from tools import check_layer, sam_local
+from tests.local_invoke.conftest import Invoke, Servers, wait_until
+from tools import check_layer
 from tools.template import ROOT, resources
 
 pytestmark = [pytest.mark.docker, pytest.mark.dynamodb_local, pytest.mark.timeout(900)]
@@ -52,9 +53,7 @@ def test_a_built_function_holds_its_handler_alone(built: Path) -> None:
         assert [path.name for path in (built / name).iterdir() if path.name != "__pycache__"] == ["app.py"]
 
 
-def test_a_purchase_goes_all_the_way(
-    invoke: Invoke, servers: sam_local.Servers, marketplace: Callable[..., Any]
-) -> None:
+def test_a_purchase_goes_all_the_way(invoke: Invoke, servers: Servers, marketplace: Callable[..., Any]) -> None:
     """A licence of three hours ago, usage of two hours ago: due, so the schedule's event has it billed."""
     now = utc_now()
     marketplace("clock", {"set": (now - timedelta(hours=3)).isoformat(), "force": True})
@@ -116,26 +115,14 @@ def _complaint(invoke: Invoke, sample: str) -> str | None:
     return None if fine and failed == (1 if "poison" in sample else 0) else f"{sample}: {answer}"
 
 
-def _received(servers: sam_local.Servers) -> list[dict[str, Any]]:
+def _received(servers: Servers) -> list[dict[str, Any]]:
     """Answer what waits in the queue, as Lambda hands it to a function."""
-    url = servers.url(servers.aws)
-    with closing(boto3.client("sqs", endpoint_url=url)) as sqs:
-        found = sqs.receive_message(
-            QueueUrl=f"{url}/{sam_local.ACCOUNT}/{sam_local.QUEUE}",
+    (mapping,) = servers.deployment.queue_mappings
+    with closing(boto3.client("sqs", endpoint_url=servers.ports.urls()[1])) as sqs:
+        found: Any = sqs.receive_message(
+            QueueUrl=sqs.get_queue_url(QueueName=mapping.queue)["QueueUrl"],
             MaxNumberOfMessages=10,
             MessageSystemAttributeNames=["All"],
         )
-    return [
-        {
-            "messageId": message["MessageId"],
-            "receiptHandle": message["ReceiptHandle"],
-            "body": message["Body"],
-            "attributes": message["Attributes"],
-            "messageAttributes": {},
-            "md5OfBody": message["MD5OfBody"],
-            "eventSource": "aws:sqs",
-            "eventSourceARN": f"arn:aws:sqs:us-east-1:{sam_local.ACCOUNT}:{sam_local.QUEUE}",
-            "awsRegion": "us-east-1",
-        }
-        for message in found.get("Messages", [])
-    ]
+    records: list[dict[str, Any]] = sqs_event(found.get("Messages", []), mapping.queue)["Records"]
+    return records

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from local import stack as local_stack
+from local.options import Options
 from tests.local_stack.browser import Neighbourhood
 
 NOON = "2026-11-22T12:10:00Z"
@@ -26,7 +27,7 @@ def log() -> io.StringIO:
 @pytest.fixture(scope="module")
 def stack(log: io.StringIO) -> Iterator[local_stack.Stack]:
     """A whole system of the module's own, at ten past noon."""
-    with local_stack.running(local_stack.Options(clock=f"frozen:{NOON}", log=log, metering_rate=None)) as running:
+    with local_stack.running(Options(clock=f"frozen:{NOON}", log=log, metering_rate=None)) as running:
         yield running
 
 

@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local.aws import BusEvent, LocalAws
-from local.template import Deployment, Queue, queue_arn
+from local.deployment import Deployment, Queue, queue_arn
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 KEYS = [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}]

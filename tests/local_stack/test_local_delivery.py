@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from local.delivery import PatternError, destinations, matches
-from local.template import Deployment, Rule, Subscription
+from local.deployment import Deployment, Rule, Subscription
 
 EVENT = {
     "source": "aws.agreement-marketplace",

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from local import stack as local_stack
-from local.errors import StackError
-from local.stack import Options
+from local.options import Options, StackError
 from tests.local_stack.browser import call
 from tools.template import TEMPLATE
 

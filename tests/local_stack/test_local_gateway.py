@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from local.deployment import Route
 from local.gateway import (
     Gateway,
     IntegrationError,
@@ -19,7 +20,6 @@ from local.gateway import (
     http_event,
     http_response,
 )
-from local.template import Route
 from tests.local_stack.browser import call
 
 NOW = datetime(2026, 11, 22, 12, 10, tzinfo=UTC)

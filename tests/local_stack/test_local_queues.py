@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from local.aws import LocalAws
+from local.deployment import Deployment, Queue, QueueMapping
 from local.queues import Poller
 from local.runtime import FunctionError
-from local.template import Deployment, Queue, QueueMapping
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from local.deployment import Function
+from local.options import IMPORT_PATH
 from local.runtime import BusyError, FunctionError, FunctionTimeoutError, Runtime, StoppedError
-from local.stack import IMPORT_PATH
-from local.template import Function
 
 CODE = '''
 """A function for tests."""

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from local.template import Deployment, Route, TemplateError, parameters_of, read
+from local.deployment import Deployment, Route
+from local.template import TemplateError, parameters_of, read
 from tools.template import TEMPLATE
 
 GIVEN = {"ProductCodes": "one,two", "SupportContact": "help@seller.example", "Stage": "local"}

@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import boto3
 import pytest
 
 from functions.resolve_customer import app as resolve_customer
 from functions.seller_api import app as seller_api
+from local import gateway
+from local.deployment import Route
 from marketplace.platform import clients
+from marketplace.platform.clock import utc_now
 from marketplace_emulator import Marketplace, Purchase
-from tests.support.http_adapter import http_event
 from tests.support.in_process import client as in_process_client
 from tests.support.storefront import CODES
 from tests.support.tables import Tables
@@ -30,6 +32,40 @@ def sample(name: str) -> dict[str, Any]:
     """A sample event of the repository."""
     event: dict[str, Any] = json.loads((EVENTS / f"{name}.json").read_text())
     return event
+
+
+def route(key: str) -> Route:
+    """A route of the HTTP API by its key, such as `GET /register/{code}`."""
+    method, _, path = key.rpartition(" ")
+    return Route(method, path, "function", needs_iam=False)
+
+
+def http_event(
+    key: str,
+    *,
+    path: Mapping[str, str] | None = None,
+    query: str = "",
+    headers: Mapping[str, str] | None = None,
+    body: str | None = None,
+) -> dict[str, Any]:
+    """A request as API Gateway hands it to a function. `path` holds the path parameters, decoded; the body stands in
+    the event as it is given, so that it may be one that no client could send."""
+    called = route(key)
+    target = called.path
+    for name, value in (path or {}).items():
+        target = target.replace(f"{{{name}}}", quote(value, safe="")).replace(f"{{{name}+}}", quote(value))
+    event = gateway.http_event(
+        called,
+        method=called.method,
+        target=f"{target}?{query}" if query else target,
+        parameters=path or {},
+        headers=list({"host": "localhost", **(headers or {})}.items()),
+        body=b"",
+        source_ip="127.0.0.1",
+        now=utc_now(),
+        host="localhost",
+    )
+    return event if body is None else {**event, "body": body}
 
 
 class Context:

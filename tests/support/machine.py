@@ -35,11 +35,11 @@ def _succeeds(*command: str) -> bool:
 def docker_missing() -> str | None:
     """Answer what this machine lacks to run `sam local invoke`, or None."""
     if shutil.which("docker") is None:
-        return "needs Docker"
+        return "needs Docker and its Lambda image (tools/lambda-image, as root)"
     if not _succeeds("docker", "info"):
-        return "needs a running Docker daemon"
+        return "needs a running Docker daemon (tools/lambda-image, as root, starts one)"
     if not _succeeds("docker", "image", "inspect", LAMBDA_IMAGE):
-        return f"needs the image {LAMBDA_IMAGE} (docker pull it)"
+        return f"needs the image {LAMBDA_IMAGE} (tools/lambda-image pulls or builds it)"
     return None
 
 
