@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-from tests.faults.books import Outcome
+from tests.faults.invariant import Outcome
 from tests.faults.schedule import minimised, run, steps_of
 
 STATES = ("recorded", "metered", "included", "held", "rejected", "conflict", "unbillable", "open")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.faults import story
-from tests.faults.books import InvariantError
+from tests.faults.invariant import InvariantError
 from tests.faults.schedule import Schedule, Step, minimised, run, steps_of
 from tests.support.memory_dynamodb import MemoryDynamoDB
 
