@@ -365,8 +365,8 @@ def first_failure(seeds: int) -> str:
     for world in story.WORLDS.values():
         point = -1
         try:
-            for point in story.points(story.told(world))[::EVERY]:
-                story.told(world, crash_at=point)
+            for point in story.points(story.played(world))[::EVERY]:
+                story.played(world, crash_at=point)
         except Exception:
             return "the story" if point < 0 else f"the story, dying at call {point}"
     return ""

@@ -2,7 +2,6 @@
 
 import base64
 import json
-from collections.abc import Iterator
 from io import StringIO
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -20,18 +19,11 @@ from marketplace.platform.clock import epoch, utc_now
 from marketplace.platform.errors import NoAnswerError
 from marketplace.seller_api.routes import ROUTES, SellerRoutes
 from marketplace_emulator import Purchase
-from tests.support.deployed import Deployed, deployed, sample
+from tests.support.deployed import Deployed, sample
 from tests.support.http_adapter import http_event
-from tests.support.tables import Tables
 from tools import openapi
 
 SOMEONE = "sub-" + "a" * 26
-
-
-@pytest.fixture
-def deployment(monkeypatch: pytest.MonkeyPatch, moto_dynamodb: Any, moto_tables: Tables) -> Iterator[Deployed]:
-    with deployed(monkeypatch, moto_dynamodb, moto_tables) as running:
-        yield running
 
 
 def call(deployment: Deployed, route: str, body: Any = None, **given: Any) -> tuple[int, Any]:

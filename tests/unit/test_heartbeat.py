@@ -18,31 +18,11 @@ from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.reader import SubscriptionReader
 from tests.support.calls import Calls, CrashError, throttled
 from tests.support.memory_dynamodb import MemoryDynamoDB
-from tests.support.tables import Tables
 from tests.support.world import NOON, SEAL_DELAY, World
 
 DUE = HOUR + SEAL_DELAY
 PAGE = 2
 """Subscriptions in a page of `paged`."""
-
-
-@pytest.fixture
-def calls() -> Calls:
-    return Calls()
-
-
-@pytest.fixture
-def world(calls: Calls) -> World:
-    return World.on(MemoryDynamoDB(), wrap=calls.wrap)
-
-
-@pytest.fixture(params=["memory", "moto"])
-def either_world(request: pytest.FixtureRequest, calls: Calls) -> World:
-    """On the in-memory store and on moto."""
-    if request.param == "memory":
-        return World.on(MemoryDynamoDB(), wrap=calls.wrap)
-    tables: Tables = request.getfixturevalue("moto_tables")
-    return World(request.getfixturevalue("moto_dynamodb"), tables, wrap=calls.wrap)
 
 
 def paged(buyers: int, calls: Calls) -> World:
