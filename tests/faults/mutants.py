@@ -20,6 +20,7 @@ from pathlib import Path
 from tests.faults import story
 from tests.faults.schedule import run, steps_of
 from tests.support.memory_dynamodb import MemoryDynamoDB
+from tests.support.progress import tracked
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "layers" / "common" / "marketplace"
@@ -424,7 +425,8 @@ def main() -> int:
     print("|---|---|---|", flush=True)
     with ThreadPoolExecutor(given.workers) as pool:
         results = pool.map(lambda mutant: noticed_by(mutant, given.seeds), chosen)
-        for mutant, (by_seed, by_test) in zip(chosen, results, strict=True):
+        answered = zip(chosen, results, strict=True)
+        for mutant, (by_seed, by_test) in tracked(answered, "mutants", len(chosen)):
             survivors += not (by_seed or by_test)
             print(f"| {mutant.fault} | {by_seed or '-'} | {f'`{by_test}`' if by_test else '-'} |", flush=True)
     print(f"\n{len(chosen)} mutants, {survivors} unnoticed")
