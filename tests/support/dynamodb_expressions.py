@@ -92,7 +92,7 @@ _TOKEN = re.compile(
     r"\s*(?:(?P<name>#[A-Za-z0-9_]+)|(?P<value>:[A-Za-z0-9_]+)|(?P<word>[A-Za-z][A-Za-z0-9_]*)"
     r"|(?P<mark><=|<>|[=>(),]))"
 )
-_KEYWORDS = frozenset({"AND", "OR", "IN", "BETWEEN", "SET", "REMOVE", "ADD"})
+_KEYWORDS = frozenset({"AND", "OR", "NOT", "IN", "BETWEEN", "SET", "REMOVE", "ADD"})
 
 
 @cache
