@@ -10,6 +10,7 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -391,19 +392,23 @@ def noticed_by(mutant: Mutant, seeds: int) -> tuple[str, str]:
 EVERY = 3
 """Of the story's calls, so many stand for one: a mutant that only one of them would show is left to the unit tests."""
 _HANGS = "never ends"
-_PATIENCE = 240.0
+_CPU_SECONDS = 240
+"""Of processor time, which doesn't pass faster on a busy machine."""
+_PATIENCE = 3600.0
+"""Seconds, for what waits for itself and takes no processor time."""
 
 
 def _said(command: list[str], folder: Path) -> str:
     paths = os.pathsep.join(str(folder / part) for part in ("", "layers/common", "emulator"))
     environment = {**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
+    limited = ["sh", "-c", f'ulimit -t {_CPU_SECONDS} && exec "$@"', "sh", *command]
     try:
         done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=_PATIENCE
+            limited, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=_PATIENCE
         )
     except subprocess.TimeoutExpired:
         return _HANGS
-    return done.stdout
+    return _HANGS if done.returncode in {-signal.SIGXCPU, -signal.SIGKILL} else done.stdout
 
 
 def main() -> int:

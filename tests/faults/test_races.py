@@ -21,7 +21,7 @@ from tests.faults.schedule import TAGS
 from tests.support.tables import Tables
 from tests.support.world import NOON, Timeline, World
 
-pytestmark = pytest.mark.dynamodb_local
+pytestmark = [pytest.mark.dynamodb_local, pytest.mark.timeout(1800)]
 
 REPORTERS = 8
 RUNS = 3

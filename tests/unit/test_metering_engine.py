@@ -1354,7 +1354,7 @@ def test_the_allocations_of_a_batch_are_read_side_by_side(world: World) -> None:
 
     def together(name: str, arguments: dict[str, Any]) -> None:
         if name == "query" and "IndexName" not in arguments:
-            both.wait(timeout=30)
+            both.wait(timeout=200)
 
     calls = Calls(judge=together)
     world.wrap = calls.wrap
