@@ -4,7 +4,7 @@ Both layers are mounted read-only, as Lambda mounts them, in the Lambda image, a
 pydantic and Powertools and makes the clients. The two take turns, so that whatever else the machine does hits both,
 and the bar is on the fastest runs, which it hit least. Needs Docker with the Lambda image.
 
-    python bench/cold_start.py [--runs 15]
+    python -m bench.cold_start [--runs 15]
 """
 
 import argparse
@@ -15,6 +15,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from tests.support.progress import tracked
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE = "public.ecr.aws/lambda/python:3.13-x86_64"
@@ -106,7 +108,7 @@ def main() -> None:
         for content in layers.values():
             initialise(content)
         seconds: dict[str, list[float]] = {name: [] for name in layers}
-        for _ in range(runs):
+        for _ in tracked(range(runs), "measuring both layers", runs):
             for name, content in layers.items():
                 seconds[name].append(initialise(content))
         print(

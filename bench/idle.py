@@ -19,9 +19,7 @@ def main() -> None:
     rows = []
     with surroundings(licences=1000, memory="8g") as around:
         for history in (0, given.history):
-            around.write(
-                around.tables.usage, (around.settled_record(number) for number in range(history)), every=50_000
-            )
+            around.write(around.tables.usage, map(around.settled_record, range(history)), history)
             for _ in range(3):
                 metering_run(around, 10, 4).run()
             around.calls.clear()

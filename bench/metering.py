@@ -57,7 +57,7 @@ def measure(
     case: str, records: int, licences: int, workers: int, *, quota: float, latency: dict[str, float], tag_sets: int = 0
 ) -> None:
     with surroundings(licences=licences, rate=quota) as around:
-        around.write(around.tables.usage, around.due_records(records, tag_sets), every=5000)
+        around.write(around.tables.usage, around.due_records(records, tag_sets), records * (1 + tag_sets))
         around.calls.clear()
         around.latency = latency
         cpu, began = around.cpu(), time.monotonic()

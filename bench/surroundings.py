@@ -7,11 +7,15 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from itertools import batched
 from pathlib import Path
 from typing import Any
+
+import boto3
+from botocore.config import Config
 
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import to_item
@@ -19,6 +23,7 @@ from marketplace.ledger.record import UNSEALED
 from marketplace.platform import clients
 from marketplace.subscriptions.identity import LicenseIdentity
 from marketplace.usage.report import tag_set, tags_digest
+from tests.support.progress import tracked
 from tests.support.tables import Tables, create_tables
 from tools import dynamodb_local
 
@@ -26,6 +31,8 @@ NOW = 1_795_003_500
 """The moment every benchmark takes place: 2026-11-18T12:05:00Z by the emulator's clock and the product's."""
 HOUR = NOW - NOW % 3600 - 3600
 TICKS = os.sysconf("SC_CLK_TCK")
+WRITES_PER_CALL = 25
+"""DynamoDB API reference, BatchWriteItem."""
 
 _EMULATOR = """
 import json, sys
@@ -83,7 +90,7 @@ class Surroundings:
                 "version": 1,
             }
             items.append(to_item(values))
-        self.write(self.tables.subscriptions, items)
+        self.write(self.tables.subscriptions, items, len(items))
 
     def due_records(self, count: int, tag_sets: int = 0) -> Iterator[dict[str, Any]]:
         """Metering records of the last hour, due now, spread over the buyers and as few dimensions as that takes, each
@@ -125,20 +132,11 @@ class Surroundings:
             values |= {"refuse_at": hour + 86400}
         return to_item(values)
 
-    def write(self, table: str, items: Any, every: int = 0) -> None:
-        """Puts items, 25 a call; says how far it is each `every` items."""
-        batch: list[Any] = []
-        for number, item in enumerate(items, 1):
-            batch.append({"PutRequest": {"Item": item}})
-            if len(batch) == 25:
-                self.dynamodb.batch_write_item(RequestItems={table: batch})
-                batch = []
-            if every and number % every == 0:
-                print(f"\r  {number:,} items written", end="", file=sys.stderr, flush=True)
-        if batch:
-            self.dynamodb.batch_write_item(RequestItems={table: batch})
-        if every:
-            print(file=sys.stderr)
+    def write(self, table: str, items: Iterable[Any], total: int) -> None:
+        """Puts items, `total` of them, 25 a call."""
+        calls = -(-total // WRITES_PER_CALL)
+        for batch in tracked(batched(items, WRITES_PER_CALL, strict=False), f"writing {total:,} items", calls):
+            self.dynamodb.batch_write_item(RequestItems={table: [{"PutRequest": {"Item": item}} for item in batch]})
 
 
 def _cpu_of(pid: int) -> float:
@@ -170,7 +168,7 @@ def surroundings(*, licences: int, rate: float = 0.0, memory: str = "2g") -> Ite
             made = Surroundings(
                 dynamodb,
                 metering,
-                create_tables(dynamodb),
+                _tables(),
                 said["code"],
                 [tuple(buyer) for buyer in said["buyers"]],
                 said["url"],
@@ -187,6 +185,14 @@ def surroundings(*, licences: int, rate: float = 0.0, memory: str = "2g") -> Ite
                 emulator.stdout.close()
             if emulator.stdin is not None:
                 emulator.stdin.close()
+
+
+def _tables() -> Tables:
+    """Creates both tables. The product's client would send CreateTable again while a busy machine still works on it,
+    and be told that the table exists; this one waits, and sends it once."""
+    patient = Config(read_timeout=300, retries={"mode": "standard", "total_max_attempts": 1})
+    with closing(boto3.client("dynamodb", config=patient)) as client:
+        return create_tables(client)
 
 
 def _count(made: Surroundings, request: Any) -> None:

@@ -91,7 +91,7 @@ def running(ports: Ports) -> Iterator[Deployment]:
 
 
 def _parameters(market: Marketplace) -> dict[str, str]:
-    codes = (*(product.code for product in market.products()), *SAMPLE_PRODUCTS)
+    codes = (*(product.code for product in market.registry.products.values()), *SAMPLE_PRODUCTS)
     return {"ProductCodes": ",".join(codes), "SupportContact": "help@seller.example"}
 
 

@@ -1,12 +1,11 @@
 """What the product relies on in DynamoDB, asked of the in-memory stand-in, of moto and of AWS's own DynamoDB Local.
 
-One specification for all three, and random requests on which the stand-in must answer as DynamoDB Local does. Where an
-engine is known to differ, it is named with the reason; where DynamoDB Local differs from DynamoDB, the stand-in follows
-DynamoDB's own documentation.
+One specification holds for all three; then the stand-in must answer random requests as DynamoDB Local does. A case in
+which an engine is known to differ is named with the reason, and must fail. Where DynamoDB Local differs from DynamoDB,
+the stand-in follows DynamoDB's own documentation.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -23,7 +22,7 @@ from hypothesis import strategies as st
 
 from tests.support.memory_dynamodb import MemoryDynamoDB, aws_error
 from tests.support.observed_client import ObservedClient
-from tests.support.tables import Tables, create_tables
+from tests.support.tables import Tables, create_tables, delete_tables
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -33,17 +32,15 @@ type Item = dict[str, Attribute]
 
 MOTO_DIFFERS = {
     "test_a_condition_that_cannot_be_true_of_its_types_is_refused": "moto takes it for a condition that fails",
-    "test_names_and_values_that_are_not_used_are_refused": "moto does not look while the condition fails",
+    "test_names_and_values_that_are_not_used_are_refused[value]": "moto does not look while the condition fails",
+    "test_operators_bind_as_documented[types-have-no-order]": "moto raises TypeError",
     "test_names_and_values_that_are_not_defined_are_refused": "moto raises KeyError",
     "test_values_without_an_expression_are_refused": "moto ignores them",
-    "test_a_syntax_error_is_refused": "moto raises ValueError",
     "test_numbers_are_kept_in_one_form": "moto keeps them as they were written",
     "test_sets_are_kept_without_order_or_repetition": "moto keeps the order and takes repetitions",
-    "test_a_map_that_is_not_there_cannot_be_written_into": "moto ignores it",
     "test_a_key_of_the_wrong_type_is_refused": "moto finds nothing under it",
     "test_an_index_key_of_the_wrong_type_is_refused": "moto takes it in a put",
     "test_a_transaction_with_a_bad_member_is_refused_whole": "moto cancels it, or takes it",
-    "test_a_transaction_cannot_change_a_key": "moto refuses the request",
     "test_a_transaction_is_cancelled_by_an_update_that_does_not_fit": "moto refuses the request",
     "test_a_batch_write_has_limits": "moto has none",
     "test_a_batch_of_statements_answers_each": "moto carries out an UPDATE whose condition fails",
@@ -92,13 +89,14 @@ class Engine:
 
     def holds(self, condition: str, values: Item | None = None, /, pk: str = "a", sk: str = "1") -> bool:
         """Answers whether a condition lets a write of the item through; the item keeps what it held."""
-        check: Any = {"TableName": self.usage, "Key": key(pk, sk), "ConditionExpression": condition}
-        if values:
-            check["ExpressionAttributeValues"] = colons(values)
+        item = self.get(pk, sk)
+        given: Any = {"ExpressionAttributeValues": colons(values)} if values else {}
         try:
-            self.client.transact_write_items(TransactItems=[{"ConditionCheck": check}])
-        except self.client.exceptions.TransactionCanceledException:
+            self.client.delete_item(TableName=self.usage, Key=key(pk, sk), ConditionExpression=condition, **given)
+        except self.client.exceptions.ConditionalCheckFailedException:
             return False
+        if item is not None:
+            self.client.put_item(TableName=self.usage, Item=cast("Any", item))
         return True
 
     def query(self, condition: str, /, **request: Any) -> Any:
@@ -163,17 +161,18 @@ def client(request: pytest.FixtureRequest) -> Iterator["DynamoDBClient"]:
 
 @pytest.fixture
 def engine(request: pytest.FixtureRequest, client: "DynamoDBClient", serial: Iterator[int]) -> Iterator[Engine]:
-    """Tables of the test's own; where this kind of engine is known to differ, the test must fail."""
-    kind = request.node.callspec.params["client"]
+    """Tables of the test's own; in a case in which this kind of engine is known to differ, the test must fail."""
+    callspec = request.node.callspec
+    kind = callspec.params["client"]
+    case = "-".join(part for part in callspec.id.split("-") if part != kind)
     differs = {"moto": MOTO_DIFFERS, "local": LOCAL_DIFFERS}.get(kind, {})
-    if request.node.originalname in differs:
-        in_every_case = set(request.node.callspec.params) == {"client"}
-        request.applymarker(pytest.mark.xfail(reason=differs[request.node.originalname], strict=in_every_case))
+    name = request.node.originalname
+    if reason := differs.get(name) or differs.get(f"{name}[{case}]"):
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     tables = create_tables(client, prefix=f"e{next(serial)}-")
     yield Engine(client, tables)
-    for name in (tables.subscriptions, tables.usage):
-        with suppress(client.exceptions.ResourceNotFoundException):
-            client.delete_table(TableName=name)
+    if kind != "memory":
+        delete_tables(client, tables)
 
 
 @pytest.fixture
@@ -192,7 +191,6 @@ class TestOneItem:
             "list": {"L": [s("a"), n(1), {"M": {"x": s("y")}}]},
             "map": {"M": {"x": {"L": []}}},
             "set": {"SS": ["a", "b"]},
-            "bytes": {"B": b"\x00\xff"},
         }
         engine.put("a", "1", **attributes)
         assert engine.get("a", "1") == {**key("a", "1"), **attributes}
@@ -225,40 +223,41 @@ class TestOneItem:
 
     def test_a_failed_condition_shows_the_item_when_asked(self, engine: Engine) -> None:
         engine.put("a", "1", x=s("x"))
-        with pytest.raises(engine.client.exceptions.ConditionalCheckFailedException) as caught:
-            engine.client.delete_item(
-                TableName=engine.usage,
-                Key=key("a", "1"),
-                ConditionExpression="x = :other",
-                ExpressionAttributeValues={":other": s("y")},
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            )
-        assert cast("Any", caught.value.response)["Item"] == {**key("a", "1"), "x": s("x")}
-
-    def test_a_write_can_answer_the_item_before_and_after(self, engine: Engine) -> None:
-        engine.put("a", "1", x=n(1))
-        add: Any = {
+        asked: Any = {
             "TableName": engine.usage,
-            "Key": key("a", "1"),
-            "UpdateExpression": "ADD x :one",
-            "ExpressionAttributeValues": {":one": n(1)},
+            "ConditionExpression": "x = :other",
+            "ExpressionAttributeValues": {":other": s("y")},
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
-        assert engine.client.update_item(**add, ReturnValues="ALL_OLD")["Attributes"]["x"] == n(1)
-        assert engine.client.update_item(**add, ReturnValues="ALL_NEW")["Attributes"]["x"] == n(3)
-        deleted = engine.client.delete_item(TableName=engine.usage, Key=key("a", "1"), ReturnValues="ALL_OLD")
-        assert deleted["Attributes"]["x"] == n(3)
+        with pytest.raises(engine.client.exceptions.ConditionalCheckFailedException) as caught:
+            engine.client.update_item(**asked, Key=key("a", "1"), UpdateExpression="REMOVE x")
+        assert cast("Any", caught.value.response)["Item"] == {**key("a", "1"), "x": s("x")}
+        with pytest.raises(engine.client.exceptions.ConditionalCheckFailedException) as caught:
+            engine.client.update_item(**asked, Key=key("a", "2"), UpdateExpression="REMOVE x")
+        assert "Item" not in caught.value.response
+
+    def test_an_update_can_answer_the_item_as_it_is_then(self, engine: Engine) -> None:
+        engine.put("a", "1", x=n(1))
+        answer = engine.client.update_item(
+            TableName=engine.usage,
+            Key=key("a", "1"),
+            UpdateExpression="ADD x :one",
+            ExpressionAttributeValues={":one": n(1)},
+            ReturnValues="ALL_NEW",
+        )
+        assert answer["Attributes"]["x"] == n(2)
 
     def test_numbers_are_kept_in_one_form(self, engine: Engine) -> None:
-        written = ["007", "1.50", "1E3", "-0", "0.0000001", "1E25", "+2"]
+        written = ["007", "-0", "-05", "10000000000000000000000000"]
         engine.put("a", "1", **{f"x{place}": n(text) for place, text in enumerate(written)})
-        kept = ["7", "1.5", "1000", "0", "0.0000001", "10000000000000000000000000", "2"]
+        kept = ["7", "0", "-5", "10000000000000000000000000"]
         found = engine.get("a", "1") or {}
         assert [found[f"x{place}"] for place in range(len(kept))] == [n(text) for text in kept]
 
     def test_sets_are_kept_without_order_or_repetition(self, engine: Engine) -> None:
-        engine.put("a", "1", x={"SS": ["b", "a"]}, y={"NS": ["10", "9", "1.0"]})
+        engine.put("a", "1", x={"SS": ["b", "a"]})
         found = engine.get("a", "1") or {}
-        assert (sorted(found["x"]["SS"]), sorted(found["y"]["NS"])) == (["a", "b"], ["1", "10", "9"])
+        assert sorted(found["x"]["SS"]) == ["a", "b"]
         with refused():
             engine.put("a", "1", x={"SS": ["a", "a"]})
 
@@ -276,8 +275,6 @@ class TestOneItem:
             engine.client.get_item(TableName="nowhere", Key=key("a", "1"))
         with pytest.raises(engine.client.exceptions.ResourceNotFoundException):
             engine.client.put_item(TableName="nowhere", Item=key("a", "1"))
-        with refused("ResourceNotFoundException"):
-            engine.client.delete_table(TableName="nowhere")
 
     def test_a_table_is_made_once(self, engine: Engine) -> None:
         with refused("ResourceInUseException"):
@@ -292,7 +289,9 @@ class TestKeys:
         with refused():
             engine.client.get_item(TableName=engine.usage, Key=given)
 
-    @pytest.mark.parametrize("item", [{"pk": s("a")}, key("a", ""), {"pk": s("a"), "sk": n(1)}])
+    @pytest.mark.parametrize(
+        "item", [{"pk": s("a")}, key("a", ""), {"pk": s("a"), "sk": n(1)}], ids=["few", "empty", "type"]
+    )
     def test_an_item_has_its_key(self, engine: Engine, item: Item) -> None:
         with refused():
             engine.client.put_item(TableName=engine.usage, Item=item)
@@ -308,10 +307,6 @@ class TestKeys:
         with refused():
             engine.put("a", "1" * 1025)
 
-    def test_a_key_cannot_be_updated(self, engine: Engine) -> None:
-        with refused():
-            engine.update("SET sk = :x", {"x": s("2")})
-
     def test_an_empty_index_key_is_refused(self, engine: Engine) -> None:
         with refused():
             engine.put("a", "1", due_shard=s(""), due_at=n(1))
@@ -326,37 +321,23 @@ class TestKeys:
 CONDITIONS: dict[str, tuple[str, Item, bool]] = {
     "exists": ("attribute_exists(x)", {}, True),
     "absent": ("attribute_not_exists(nil)", {}, True),
-    "equal": ("x = :v", {"v": n("5.0")}, True),
+    "equal": ("x = :v", {"v": n("05")}, True),
     "unequal-type": ("x = :v", {"v": s("5")}, False),
     "different": ("x <> :v", {"v": s("5")}, True),
     "missing-equal": ("nil = :v", {"v": n(5)}, False),
     "missing-different": ("nil <> :v", {"v": n(5)}, True),
-    "missing-not-equal": ("NOT nil = :v", {"v": n(5)}, True),
-    "missing-not-less": ("NOT nil < :v", {"v": n(5)}, True),
-    "numbers-not-texts": ("x < :v", {"v": n(10)}, True),
-    "texts": ("t < :v", {"v": s("b")}, True),
-    "types-have-no-order": ("x < :v", {"v": s("9")}, False),
+    "numbers-not-texts": ("x <= :v", {"v": n(10)}, True),
+    "texts": ("t <= :v", {"v": s("b")}, True),
+    "types-have-no-order": ("x <= :v", {"v": s("9")}, False),
+    "missing-at-most": ("nil <= :v", {"v": n(5)}, False),
     "at-most": ("x <= :v", {"v": n(5)}, True),
-    "at-least": ("x >= :v", {"v": n(6)}, False),
     "more": ("x > :v", {"v": n(4)}, True),
-    "between": ("x BETWEEN :v AND :w", {"v": n(5), "w": n(5)}, True),
     "in": ("t IN (:v, :w)", {"v": s("b"), "w": s("abc")}, True),
-    "begins": ("begins_with(t, :v)", {"v": s("ab")}, True),
     "contains-text": ("contains(t, :v)", {"v": s("bc")}, True),
     "contains-member": ("contains(l, :v)", {"v": n(1)}, True),
     "contains-element": ("contains(ss, :v)", {"v": s("c")}, False),
-    "type-of-value": ("attribute_type(x, :v)", {"v": s("N")}, True),
-    "size": ("size(l) = :v", {"v": n(2)}, True),
-    "size-of-nothing": ("size(nil) < :v", {"v": n(2)}, False),
-    "path": ("m.leaf = :v", {"v": s("y")}, True),
-    "path-missing": ("attribute_not_exists(m.twig)", {}, True),
-    "two-attributes": ("x = y", {}, False),
     "and-before-or": ("attribute_exists(x) OR attribute_exists(x) AND attribute_exists(nil)", {}, True),
     "parentheses": ("(attribute_exists(x) OR attribute_exists(x)) AND attribute_exists(nil)", {}, False),
-    "not-before-and": ("NOT attribute_exists(nil) AND attribute_exists(x)", {}, True),
-    "not-parentheses": ("NOT (attribute_exists(nil) OR attribute_exists(x))", {}, False),
-    "comparison-before-not": ("NOT x = :v OR x = :v", {"v": n(5)}, True),
-    "small-letters": ("not x = :v or t between :w and :w", {"v": n(5), "w": s("abc")}, True),
     "as-recording-asks": (
         "(attribute_not_exists(pk) OR (seal = :unsealed AND x <= :room)) AND (attribute_not_exists(pk) OR y = :y)",
         {"unsealed": s("-"), "room": n(9), "y": n(6)},
@@ -377,31 +358,17 @@ class TestConditions:
             seal=s("-"),
             ss={"SS": ["a", "b"]},
             l={"L": [s("a"), n(1)]},
-            m={"M": {"leaf": s("y")}},
         )
         assert engine.holds(condition, values) is expected
 
     def test_nothing_exists_of_a_missing_item(self, engine: Engine) -> None:
-        assert engine.holds("attribute_not_exists(pk)")
         assert not engine.holds("attribute_exists(pk)")
         assert not engine.holds("seal = :seal", {"seal": s("-")})
+        assert engine.holds("attribute_not_exists(pk)")
 
-    @pytest.mark.parametrize(
-        ("condition", "values"),
-        [
-            ("x < :v", {"v": {"BOOL": True}}),
-            ("begins_with(x, :v)", {"v": n(1)}),
-            ("attribute_type(x, :v)", {"v": s("Q")}),
-            ("x BETWEEN :v AND :w", {"v": n(2), "w": n(1)}),
-            ("x BETWEEN :v AND :w", {"v": n(2), "w": s("3")}),
-            ("x = x", {}),
-        ],
-    )
-    def test_a_condition_that_cannot_be_true_of_its_types_is_refused(
-        self, engine: Engine, condition: str, values: Item
-    ) -> None:
+    def test_a_condition_that_cannot_be_true_of_its_types_is_refused(self, engine: Engine) -> None:
         with refused():
-            engine.holds(condition, values)
+            engine.holds("x <= :v", {"v": {"BOOL": True}})
 
     def test_names_stand_for_attributes(self, engine: Engine) -> None:
         with pytest.raises(engine.client.exceptions.ConditionalCheckFailedException):
@@ -424,6 +391,7 @@ class TestConditions:
             {"ExpressionAttributeNames": {"#x": "x"}},
             {"ExpressionAttributeValues": {":x": s("x")}},
         ],
+        ids=["name", "value"],
     )
     def test_names_and_values_that_are_not_used_are_refused(self, engine: Engine, extra: Any) -> None:
         engine.put("a", "1")
@@ -432,7 +400,7 @@ class TestConditions:
                 TableName=engine.usage, Item=key("a", "1"), ConditionExpression="attribute_not_exists(pk)", **extra
             )
 
-    @pytest.mark.parametrize("condition", ["#x = :x", "x = :y"])
+    @pytest.mark.parametrize("condition", ["#x = :x", "x = :y"], ids=["name", "value"])
     def test_names_and_values_that_are_not_defined_are_refused(self, engine: Engine, condition: str) -> None:
         with refused():
             engine.holds(condition, {"x": s("x")})
@@ -441,13 +409,9 @@ class TestConditions:
         with refused():
             engine.client.put_item(TableName=engine.usage, Item=key("a", "1"), ExpressionAttributeValues={":x": s("x")})
 
-    @pytest.mark.parametrize(
-        "condition",
-        ["x == :x", "x = :x AND", "unknown(x, :x)", "size(:x)", "((x = :x))", "x[1] = :x AND", "x ! :x", "x"],
-    )
-    def test_a_syntax_error_is_refused(self, engine: Engine, condition: str) -> None:
-        with pytest.raises((ClientError, NotImplementedError)):
-            engine.holds(condition, {"x": s("x")})
+    def test_redundant_parentheses_are_refused(self, engine: Engine) -> None:
+        with refused():
+            engine.holds("((x = :x))", {"x": s("x")})
 
 
 UPDATES: dict[str, tuple[str, Item, Item]] = {
@@ -455,46 +419,20 @@ UPDATES: dict[str, tuple[str, Item, Item]] = {
     "set-several": ("SET z = :v, x = :w", {"v": n(1), "w": s("w")}, {"z": n(1), "x": s("w")}),
     "default-missing": ("SET z = if_not_exists(z, :v)", {"v": n(1)}, {"z": n(1)}),
     "default-present": ("SET x = if_not_exists(x, :v)", {"v": n(1)}, {"x": n(5)}),
-    "default-of-another": ("SET z = if_not_exists(x, :v)", {"v": n(1)}, {"z": n(5)}),
-    "counter": ("SET z = if_not_exists(z, :zero) + :one", {"zero": n(0), "one": n(1)}, {"z": n(1)}),
-    "plus": ("SET x = x + :v", {"v": n(7)}, {"x": n(12)}),
-    "minus": ("SET x = x - :v", {"v": n(7)}, {"x": n(-2)}),
-    "append": ("SET l = list_append(l, :v)", {"v": {"L": [s("b")]}}, {"l": {"L": [s("a"), s("b")]}}),
-    "append-first": (
-        "SET z = list_append(if_not_exists(z, :none), :v)",
-        {"none": {"L": []}, "v": {"L": [s("b")]}},
-        {"z": {"L": [s("b")]}},
-    ),
-    "old-values-are-read": ("SET x = y, y = x", {}, {"x": n(6), "y": n(5)}),
     "remove": ("REMOVE x", {}, {"x": {}}),
     "remove-missing": ("REMOVE z", {}, {}),
     "add-number": ("ADD x :v", {"v": n(2)}, {"x": n(7)}),
     "add-first": ("ADD z :v", {"v": n(0)}, {"z": n(0)}),
     "add-members": ("ADD ss :v", {"v": {"SS": ["a", "c"]}}, {"ss": {"SS": ["a", "b", "c"]}}),
     "add-first-members": ("ADD z :v", {"v": {"SS": ["c"]}}, {"z": {"SS": ["c"]}}),
-    "delete-members": ("DELETE ss :v", {"v": {"SS": ["a", "c"]}}, {"ss": {"SS": ["b"]}}),
-    "delete-all-members": ("DELETE ss :v", {"v": {"SS": ["a", "b"]}}, {"ss": {}}),
-    "path": ("SET m.twig = :v", {"v": n(1)}, {"m": {"M": {"leaf": s("y"), "twig": n(1)}}}),
-    "path-removed": ("REMOVE m.leaf", {}, {"m": {"M": {}}}),
-    "all-clauses": (
-        "SET z = :v REMOVE x ADD y :v DELETE ss :w",
-        {"v": n(1), "w": {"SS": ["a"]}},
-        {"z": n(1), "x": {}, "y": n(7), "ss": {"SS": ["b"]}},
-    ),
-    "small-letters": ("set z = :v remove x", {"v": n(1)}, {"z": n(1), "x": {}}),
+    "all-clauses": ("SET z = :v REMOVE x ADD y :v", {"v": n(1)}, {"z": n(1), "x": {}, "y": n(7)}),
 }
 
 
 class TestUpdates:
     @pytest.mark.parametrize(("expression", "values", "changed"), UPDATES.values(), ids=UPDATES)
     def test_clauses_change_what_they_name(self, engine: Engine, expression: str, values: Item, changed: Item) -> None:
-        before: Item = {
-            "x": n(5),
-            "y": n(6),
-            "ss": {"SS": ["a", "b"]},
-            "l": {"L": [s("a")]},
-            "m": {"M": {"leaf": s("y")}},
-        }
+        before: Item = {"x": n(5), "y": n(6), "ss": {"SS": ["a", "b"]}}
         engine.put("a", "1", **before)
         expected = {name: value for name, value in {**before, **changed}.items() if value}
         found = engine.update(expression, values)
@@ -513,57 +451,31 @@ class TestUpdates:
         assert engine.get("a", "1") == key("a", "1")
 
     @pytest.mark.parametrize(
-        "expression",
-        [
-            "SET x = :v, x = :v",
-            "SET m = :v, m.leaf = :v",
-            "SET x = :v SET y = :v",
-            "SET x = nil + :v",
-            "SET x = list_append(nil, :v)",
-            "SET x = :v REMOVE x",
-            "SET x = size(:v)",
-            "ADD x y",
-            "SET x",
-            "x = :v",
-            "",
-        ],
+        "expression", ["SET x = :v, x = :v", "SET x = :v REMOVE x"], ids=["twice", "set-and-removed"]
     )
     def test_a_contradiction_is_refused(self, engine: Engine, expression: str) -> None:
-        engine.put("a", "1", m={"M": {}}, y=n(1))
-        with pytest.raises((ClientError, ParamValidationError)):
-            engine.update(expression, {"v": n(1)})
-
-    def test_what_is_not_there_cannot_be_copied(self, engine: Engine) -> None:
         with refused():
-            engine.update("SET x = nil")
+            engine.update(expression, {"v": n(1)})
 
     @pytest.mark.parametrize(
         ("expression", "value"),
-        [("ADD t :v", n(1)), ("ADD x :v", {"SS": ["a"]}), ("DELETE x :v", {"SS": ["a"]})],
+        [("ADD t :v", n(1)), ("ADD x :v", {"SS": ["a"]})],
+        ids=["number", "set"],
     )
     def test_adding_to_another_type_is_refused(self, engine: Engine, expression: str, value: Attribute) -> None:
         engine.put("a", "1", x=n(1), t=s("t"))
         with refused():
             engine.update(expression, {"v": value})
 
-    @pytest.mark.parametrize(
-        ("expression", "value"), [("ADD x :v", s("a")), ("DELETE x :v", n(1)), ("SET x = x + :v", s("1"))]
-    )
-    def test_a_value_of_the_wrong_type_is_refused(self, engine: Engine, expression: str, value: Attribute) -> None:
+    def test_a_value_of_the_wrong_type_is_refused(self, engine: Engine) -> None:
         engine.put("a", "1", x=n(1))
         with refused():
-            engine.update(expression, {"v": value})
-
-    def test_a_map_that_is_not_there_cannot_be_written_into(self, engine: Engine) -> None:
-        engine.put("a", "1", x=n(1))
-        with refused():
-            engine.update("SET x.leaf = :v", {"v": n(1)})
+            engine.update("ADD x :v", {"v": s("a")})
 
 
 class TestTransactions:
     def test_all_members_are_written(self, engine: Engine) -> None:
         engine.put("a", "old")
-        engine.put("a", "there")
         engine.client.transact_write_items(
             TransactItems=[
                 {"Put": {"TableName": engine.usage, "Item": {**key("a", "1"), "x": s("x")}}},
@@ -576,17 +488,10 @@ class TestTransactions:
                     }
                 },
                 {"Delete": {"TableName": engine.usage, "Key": key("a", "old")}},
-                {
-                    "ConditionCheck": {
-                        "TableName": engine.usage,
-                        "Key": key("a", "there"),
-                        "ConditionExpression": "attribute_exists(pk)",
-                    }
-                },
                 {"Put": {"TableName": engine.tables.subscriptions, "Item": key("a", "1")}},
             ]
         )
-        assert sks(engine.query("pk = :a", a=s("a"))) == ["1", "2", "there"]
+        assert sks(engine.query("pk = :a", a=s("a"))) == ["1", "2"]
 
     def test_nothing_is_written_when_a_condition_fails(self, engine: Engine) -> None:
         engine.put("a", "1", x=s("x"))
@@ -603,9 +508,10 @@ class TestTransactions:
                         }
                     },
                     {
-                        "Delete": {
+                        "Update": {
                             "TableName": engine.usage,
                             "Key": key("a", "3"),
+                            "UpdateExpression": "REMOVE x",
                             "ConditionExpression": "attribute_exists(pk)",
                             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
                         }
@@ -659,17 +565,6 @@ class TestTransactions:
             )
         assert engine.get("a", "1") is None
 
-    def test_a_transaction_cannot_change_a_key(self, engine: Engine) -> None:
-        change: Any = {
-            "TableName": engine.usage,
-            "Key": key("a", "1"),
-            "UpdateExpression": "SET sk = :v",
-            "ExpressionAttributeValues": {":v": s("2")},
-        }
-        with pytest.raises(engine.client.exceptions.TransactionCanceledException) as caught:
-            engine.client.transact_write_items(TransactItems=[{"Update": change}])
-        assert cast("Any", caught.value.response)["CancellationReasons"][0]["Code"] == "ValidationError"
-
     def test_a_transaction_is_cancelled_by_an_update_that_does_not_fit(self, engine: Engine) -> None:
         """DynamoDB API reference, TransactionCanceledException: an operand with an incorrect data type."""
         engine.put("a", "1", x=s("x"))
@@ -714,19 +609,14 @@ class TestBatches:
         with refused("ResourceNotFoundException"):
             read(key("a", "1"), table="nowhere")
 
-    def test_a_batch_write_puts_and_deletes(self, engine: Engine) -> None:
+    def test_a_batch_write_puts(self, engine: Engine) -> None:
         engine.put("a", "1", x=s("x"))
-        engine.put("a", "2")
+        items: list[Any] = [{**key("a", "1"), "y": s("y")}, key("a", "2")]
         answer = engine.client.batch_write_item(
-            RequestItems={
-                engine.usage: [
-                    {"PutRequest": {"Item": {**key("a", "1"), "y": s("y")}}},
-                    {"DeleteRequest": {"Key": key("a", "2")}},
-                ]
-            }
+            RequestItems={engine.usage: [{"PutRequest": {"Item": item}} for item in items]}
         )
         assert answer["UnprocessedItems"] == {}
-        assert engine.query("pk = :a", a=s("a"))["Items"] == [{**key("a", "1"), "y": s("y")}]
+        assert engine.query("pk = :a", a=s("a"))["Items"] == items
 
     def test_a_batch_write_has_limits(self, engine: Engine) -> None:
         def write(*items: Item, table: str = engine.usage) -> None:
@@ -808,10 +698,8 @@ class TestQueries:
         [
             ("begins_with(sk, :x)", {"x": s("HOUR#1#TAGS#")}, ["HOUR#1#TAGS#x"]),
             ("sk = :x", {"x": s("HOUR#1")}, ["HOUR#1"]),
-            ("sk < :x", {"x": s("HOUR#10")}, ["HOUR#1", "HOUR#1#TAGS#x"]),
             ("sk <= :x", {"x": s("HOUR#10")}, ["HOUR#1", "HOUR#1#TAGS#x", "HOUR#10"]),
             ("sk > :x", {"x": s("HOUR#10")}, ["HOUR#2", "RECORD#a"]),
-            ("sk >= :x", {"x": s("HOUR#10")}, ["HOUR#10", "HOUR#2", "RECORD#a"]),
             ("sk BETWEEN :x AND :y", {"x": s("HOUR#1#"), "y": s("HOUR#2")}, ["HOUR#1#TAGS#x", "HOUR#10", "HOUR#2"]),
         ],
     )
@@ -876,9 +764,9 @@ class TestQueries:
         [
             ("sk = :a", {"a": s("a")}),
             ("pk = :a AND seal = :b", {"a": s("a"), "b": s("-")}),
-            ("pk < :a", {"a": s("a")}),
             ("pk = :a", {"a": s("")}),
         ],
+        ids=["no-partition", "no-key", "empty"],
     )
     def test_a_key_condition_must_name_the_key(self, engine: Engine, condition: str, values: Item) -> None:
         with refused():
@@ -889,10 +777,9 @@ class TestQueries:
         [
             ("pk = :a", {"a": n(1)}),
             ("pk = :a AND sk BETWEEN :b AND :c", {"a": s("a"), "b": s("2"), "c": s("1")}),
-            ("pk = :a OR sk = :a", {"a": s("a")}),
-            ("pk = :a AND sk <> :b", {"a": s("a"), "b": s("b")}),
             ("pk = :a", {"a": s("a"), "b": s("b")}),
         ],
+        ids=["type", "bounds", "unused"],
     )
     def test_a_key_condition_must_fit_the_key(self, engine: Engine, condition: str, values: Item) -> None:
         with refused():
@@ -902,7 +789,9 @@ class TestQueries:
         with refused():
             engine.query("pk = :a", a=s("a"), FilterExpression="sk = :a")
 
-    @pytest.mark.parametrize("start", [{"pk": s("a")}, key("a", "RECORD#a"), key("b", "HOUR#1")])
+    @pytest.mark.parametrize(
+        "start", [{"pk": s("a")}, key("a", "RECORD#a"), key("b", "HOUR#1")], ids=["no-key", "sort", "partition"]
+    )
     def test_a_start_key_outside_the_question_is_refused(self, engine: Engine, start: Item) -> None:
         with refused():
             engine.query("pk = :a AND begins_with(sk, :h)", a=s("a"), h=s("HOUR#"), ExclusiveStartKey=start)
@@ -1049,20 +938,35 @@ class TestTheStandInAlone:
         "call",
         [
             lambda memory: memory.holds("x[1] = :x", {"x": s("x")}),
-            lambda memory: memory.holds("(x) = :x", {"x": s("x")}),
-            lambda memory: memory.update("SET x = (:x)", {"x": s("x")}),
+            lambda memory: memory.holds("m.leaf = :x", {"x": s("x")}),
+            lambda memory: memory.holds("NOT x = :x", {"x": s("x")}),
+            lambda memory: memory.holds("size(x) = :x", {"x": n(1)}),
+            lambda memory: memory.holds("begins_with(x, :x)", {"x": s("x")}),
+            lambda memory: memory.holds("x = y"),
+            lambda memory: memory.holds("x = :x AND", {"x": s("x")}),
+            lambda memory: memory.holds("(x = :x", {"x": s("x")}),
+            lambda memory: memory.holds("x", {"x": s("x")}),
+            lambda memory: memory.update("SET x = y"),
+            lambda memory: memory.update("SET x = if_not_exists(y, :x)", {"x": s("x")}),
+            lambda memory: memory.update("SET x = x + :x", {"x": n(1)}),
+            lambda memory: memory.update("DELETE x :x", {"x": {"SS": ["a"]}}),
+            lambda memory: memory.update("SET sk = :x", {"x": s("x")}),
+            lambda memory: memory.put("a", "1", x={"B": b"x"}),
+            lambda memory: memory.put("a", "1", x=n("1.5")),
             lambda memory: memory.client.get_item(TableName=memory.usage, Key=key("a", "1"), ProjectionExpression="x"),
+            lambda memory: memory.query("pk < :a", a=s("a")),
+            lambda memory: memory.query("pk = :a AND sk <> :a", a=s("a")),
+            lambda memory: memory.query("pk = :a OR sk = :a", a=s("a")),
             lambda memory: memory.query("pk = :a", a=s("a"), Select="COUNT"),
             lambda memory: memory.client.transact_write_items(TransactItems=[], ClientRequestToken="x"),
+            lambda memory: memory.client.transact_write_items(TransactItems=cast("Any", [{"ConditionCheck": {}}])),
+            lambda memory: memory.client.batch_write_item(
+                RequestItems={memory.usage: [{"DeleteRequest": {"Key": key("a", "1")}}]}
+            ),
             lambda memory: memory.client.batch_execute_statement(Statements=[{"Statement": "SELECT * FROM x"}]),
             lambda memory: memory.client.get_paginator("scan"),
             lambda memory: memory.client.update_item(
                 TableName=memory.usage, Key=key("a", "1"), ReturnValues="UPDATED_NEW"
-            ),
-            lambda memory: memory.client.create_table(
-                TableName="x",
-                AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
-                KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
             ),
         ],
     )
@@ -1080,12 +984,6 @@ class TestTheStandInAlone:
             members={"CancellationReasons": [{"Code": "TransactionConflict"}]},
         )
         assert isinstance(conflict, memory.client.exceptions.TransactionCanceledException)
-
-    def test_a_deleted_table_is_gone(self, memory: Engine) -> None:
-        memory.client.delete_table(TableName=memory.usage)
-        with refused("ResourceNotFoundException"):
-            memory.get("a", "1")
-        memory.client.close()
 
 
 class TestObservedClient:
@@ -1129,7 +1027,6 @@ class TestObservedClient:
         with pytest.raises(ConnectionError):
             ObservedClient(memory.client, after=crash).put_item(TableName=memory.usage, Item=key("a", "1"))
         assert memory.get("a", "1") is not None
-        ObservedClient(memory.client, before=crash).close()
 
 
 # Random requests: the stand-in answers as DynamoDB Local does
@@ -1138,10 +1035,10 @@ SCALARS: st.SearchStrategy[Attribute] = st.sampled_from(
     [s(""), s("a"), s("ab"), s("b"), n(0), n(1), n(2), n(10), n(-1), {"BOOL": True}, {"NULL": True}]
 )
 VALUES: st.SearchStrategy[Attribute] = SCALARS | st.sampled_from(
-    [{"SS": ["a"]}, {"SS": ["b", "a"]}, {"NS": ["1", "10"]}, {"L": []}, {"L": [s("a"), n(1)]}, {"M": {"p": n(1)}}]
+    [{"SS": ["a"]}, {"SS": ["b", "a"]}, {"L": []}, {"L": [s("a"), n(1)]}, {"M": {"p": n(1)}}]
 )
-PATHS = st.sampled_from(["x", "y", "z", "m", "m.p", "nil"])
-ITEMS = st.fixed_dictionaries({}, optional={"x": VALUES, "y": VALUES, "z": VALUES, "m": st.just({"M": {"p": n(1)}})})
+NAMES = st.sampled_from(["x", "y", "z", "nil"])
+ITEMS = st.fixed_dictionaries({}, optional={"x": VALUES, "y": VALUES, "z": VALUES})
 
 
 @st.composite
@@ -1152,25 +1049,18 @@ def conditions(draw: st.DrawFn, values: Item, depth: int = 3) -> str:
         values[f"v{len(values)}"] = draw(VALUES)
         return f":v{len(values) - 1}"
 
-    def operand() -> str:
-        kind = draw(st.integers(0, 5))
-        return f"size({draw(PATHS)})" if kind == 0 else draw(PATHS) if kind < 3 else value()
-
     def inner() -> str:
         return draw(conditions(values, depth - 1))
 
     forms: list[Callable[[], str]] = [
-        lambda: f"attribute_exists({draw(PATHS)})",
-        lambda: f"attribute_not_exists({draw(PATHS)})",
-        lambda: f"begins_with({draw(PATHS)}, {operand()})",
-        lambda: f"contains({draw(PATHS)}, {operand()})",
-        lambda: f"{draw(PATHS)} BETWEEN {operand()} AND {operand()}",
-        lambda: f"{operand()} IN ({operand()}, {operand()})",
-        lambda: f"{operand()} {draw(st.sampled_from(['=', '<>', '<', '<=', '>', '>=']))} {operand()}",
+        lambda: f"attribute_exists({draw(NAMES)})",
+        lambda: f"attribute_not_exists({draw(NAMES)})",
+        lambda: f"contains({draw(NAMES)}, {value()})",
+        lambda: f"{draw(NAMES)} IN ({value()}, {value()})",
+        lambda: f"{draw(NAMES)} {draw(st.sampled_from(['=', '<>', '<=', '>']))} {value()}",
     ]
     if depth:
         forms += [
-            lambda: f"NOT {inner()}",
             lambda: f"({inner()} {draw(st.sampled_from(['AND', 'OR']))} {inner()})",
             lambda: f"{inner()} {draw(st.sampled_from(['AND', 'OR']))} {inner()}",
         ]
@@ -1179,35 +1069,23 @@ def conditions(draw: st.DrawFn, values: Item, depth: int = 3) -> str:
 
 @st.composite
 def updates(draw: st.DrawFn, values: Item) -> str:
-    """The text of an update of some different paths."""
+    """The text of an update of some attributes, which may name one twice."""
 
     def value() -> str:
         values[f"v{len(values)}"] = draw(VALUES)
         return f":v{len(values) - 1}"
 
-    def operand() -> str:
-        return draw(PATHS) if draw(st.booleans()) else value()
+    def assigned(name: str) -> str:
+        return f"if_not_exists({name}, {value()})" if draw(st.booleans()) else value()
 
-    def assigned() -> str:
-        match draw(st.integers(0, 5)):
-            case 0:
-                return f"if_not_exists({draw(PATHS)}, {operand()})"
-            case 1:
-                return f"list_append({operand()}, {operand()})"
-            case 2:
-                return f"{operand()} {draw(st.sampled_from('+-'))} {operand()}"
-            case 3:
-                return f"if_not_exists({draw(PATHS)}, {operand()}) + {operand()}"
-            case _:
-                return operand()
-
-    paths = draw(st.lists(PATHS, min_size=1, max_size=4))
-    clauses: dict[str, list[str]] = {}
-    for path in paths:
-        clause = draw(st.sampled_from(["SET", "SET", "REMOVE", "ADD", "DELETE"]))
-        text = {"SET": f"{path} = {assigned()}" if clause == "SET" else "", "REMOVE": path}.get(clause)
-        clauses.setdefault(clause, []).append(f"{path} {value()}" if text is None else text)
-    return " ".join(f"{clause} {', '.join(members)}" for clause, members in clauses.items())
+    forms: dict[str, Callable[[str], str]] = {
+        "SET": lambda name: f"{name} = {assigned(name)}",
+        "REMOVE": str,
+        "ADD": lambda name: f"{name} {value()}",
+    }
+    chosen = draw(st.lists(st.tuples(st.sampled_from(list(forms)), NAMES), min_size=1, max_size=4))
+    texts = {verb: [form(name) for clause, name in chosen if clause == verb] for verb, form in forms.items()}
+    return " ".join(f"{verb} {', '.join(members)}" for verb, members in texts.items() if members)
 
 
 def _key_of(item: Item) -> tuple[str, str]:
@@ -1330,11 +1208,6 @@ class Requests:
             self._new().map(lambda put: {"Put": put}),
             self._conditional_updates().map(lambda update: {"Update": update}),
             self._keys.map(lambda key: {"Delete": {**self._table, "Key": key}}),
-            self._keys.map(
-                lambda key: {
-                    "ConditionCheck": {**self._table, "Key": key, "ConditionExpression": "attribute_exists(seal)"}
-                }
-            ),
         )
         members = st.lists(member, min_size=1, max_size=4, unique_by=_place_of)
         return members.map(lambda members: ("transact_write_items", {"TransactItems": members}))

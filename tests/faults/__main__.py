@@ -1,8 +1,9 @@
 """`make faults SEEDS=10000`: plays that many fault schedules and prints what became of every unit.
 
-    python -m tests.faults [--seeds N] [--first N] [--store memory|moto] [--workers N]
+    python -m tests.faults [--seeds N] [--first N] [--workers N]
 
-Ends with 1, the failing seed and the fewest steps that still fail, when a unit is lost or billed twice.
+The exit code is 1 when a unit is lost or billed twice; the failing seed and the fewest steps that still fail are
+printed.
 """
 
 import argparse
@@ -10,25 +11,20 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any
 
-from tests.faults.books import Outcome
+from tests.faults.invariant import Outcome
 from tests.faults.schedule import minimised, run, steps_of
+from tests.support.memory_dynamodb import MemoryDynamoDB
+from tests.support.progress import tracked
 
 STATES = ("recorded", "metered", "included", "held", "rejected", "conflict", "unbillable", "open")
 
 
-def memory() -> Any:
-    from tests.support.memory_dynamodb import MemoryDynamoDB
-
-    return MemoryDynamoDB()
-
-
 def play(seed: int) -> tuple[int, Outcome | None, str]:
     try:
-        return seed, run(seed, steps_of(seed), memory), ""
+        return seed, run(seed, steps_of(seed), MemoryDynamoDB), ""
     except Exception as error:
         return seed, None, f"{type(error).__name__}: {error}"
 
@@ -41,10 +37,10 @@ def played(seeds: Iterable[int], workers: int) -> Iterable[tuple[int, Outcome | 
         yield from pool.map(play, seeds, chunksize=20)
 
 
-def report_failure(seed: int, message: str, make_dynamodb: Callable[[], Any]) -> None:
+def report_failure(seed: int, message: str) -> None:
     print(f"\nseed {seed} fails: {message}")
     print("the fewest steps that still fail:")
-    for step in minimised(seed, steps_of(seed), make_dynamodb):
+    for step in minimised(seed, steps_of(seed), MemoryDynamoDB):
         print(f"    {step}")
     print(f"again: python -m tests.faults --first {seed} --seeds 1")
 
@@ -62,21 +58,19 @@ def main() -> int:
     records: Counter[str] = Counter()
     crashes = calls = due_again = done = 0
     failed: list[int] = []
-    for seed, outcome, message in played(range(given.first, given.first + given.seeds), given.workers):
+    seeds = range(given.first, given.first + given.seeds)
+    for seed, outcome, message in tracked(played(seeds, given.workers), "schedules", len(seeds)):
         done += 1
         if outcome is None:
             failed.append(seed)
             if len(failed) == 1:
-                report_failure(seed, message, memory)
+                report_failure(seed, message)
         else:
             units += outcome.units
             records += outcome.records
             crashes += outcome.crashes
             calls += outcome.aws_calls
             due_again += outcome.due_again
-        if done % 250 == 0:
-            print(f"\r{done} of {given.seeds} schedules, {len(failed)} failed", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
     print(f"{'schedules':<24}{done:>20,}")
     print(f"{'failed':<24}{len(failed):>20,}")
     print(f"{'crashes injected':<24}{crashes:>20,}")

@@ -132,7 +132,7 @@ def meter(place: Place, gate: Connection) -> None:
 def fork_server() -> Any:
     """Started with this process's search path, which the fork server of Python 3.13.0 forgets when it preloads."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["tests.faults.nursery"])
+    context.set_forkserver_preload(["tests.faults.fork_preload"])
     with mock.patch.dict(os.environ, {"PYTHONPATH": os.pathsep.join(sys.path)}):
         forkserver.ensure_running()
     return context

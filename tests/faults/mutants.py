@@ -10,6 +10,7 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from pathlib import Path
 from tests.faults import story
 from tests.faults.schedule import run, steps_of
 from tests.support.memory_dynamodb import MemoryDynamoDB
+from tests.support.progress import tracked
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "layers" / "common" / "marketplace"
@@ -365,8 +367,8 @@ def first_failure(seeds: int) -> str:
     for world in story.WORLDS.values():
         point = -1
         try:
-            for point in story.points(story.told(world))[::EVERY]:
-                story.told(world, crash_at=point)
+            for point in story.points(story.played(world))[::EVERY]:
+                story.played(world, crash_at=point)
         except Exception:
             return "the story" if point < 0 else f"the story, dying at call {point}"
     return ""
@@ -390,19 +392,23 @@ def noticed_by(mutant: Mutant, seeds: int) -> tuple[str, str]:
 EVERY = 3
 """Of the story's calls, so many stand for one: a mutant that only one of them would show is left to the unit tests."""
 _HANGS = "never ends"
-_PATIENCE = 240.0
+_CPU_SECONDS = 240
+"""Of processor time, which doesn't pass faster on a busy machine."""
+_PATIENCE = 3600.0
+"""Seconds, for what waits for itself and takes no processor time."""
 
 
 def _said(command: list[str], folder: Path) -> str:
     paths = os.pathsep.join(str(folder / part) for part in ("", "layers/common", "emulator"))
     environment = {**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
+    limited = ["sh", "-c", f'ulimit -t {_CPU_SECONDS} && exec "$@"', "sh", *command]
     try:
         done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=_PATIENCE
+            limited, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=_PATIENCE
         )
     except subprocess.TimeoutExpired:
         return _HANGS
-    return done.stdout
+    return _HANGS if done.returncode in {-signal.SIGXCPU, -signal.SIGKILL} else done.stdout
 
 
 def main() -> int:
@@ -424,7 +430,8 @@ def main() -> int:
     print("|---|---|---|", flush=True)
     with ThreadPoolExecutor(given.workers) as pool:
         results = pool.map(lambda mutant: noticed_by(mutant, given.seeds), chosen)
-        for mutant, (by_seed, by_test) in zip(chosen, results, strict=True):
+        answered = zip(chosen, results, strict=True)
+        for mutant, (by_seed, by_test) in tracked(answered, "mutants", len(chosen)):
             survivors += not (by_seed or by_test)
             print(f"| {mutant.fault} | {by_seed or '-'} | {f'`{by_test}`' if by_test else '-'} |", flush=True)
     print(f"\n{len(chosen)} mutants, {survivors} unnoticed")

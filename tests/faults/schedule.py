@@ -13,8 +13,8 @@ from marketplace.platform.clock import DAY, HOUR, hour_of
 from marketplace.platform.errors import UnavailableError
 from marketplace.subscriptions.seller_events import SellerEvent
 from marketplace_emulator import Settings as EmulatorSettings
-from tests.faults.books import MAPPED, UNPUBLISHED, Books, Buyer, Outcome, must, sent_as, usage_dimensions
 from tests.faults.interleaving import CrashError, Scheduler
+from tests.faults.invariant import MAPPED, UNPUBLISHED, Buyer, CheckedWorld, Outcome, must, sent_as, usage_dimensions
 from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.observed_client import ObservedClient
 from tests.support.world import Bus, LookAgain, Timeline, World
@@ -126,7 +126,7 @@ class _ObservedRequests(LookAgain):
         self._point("look_again", {})
 
 
-class Schedule(Books):
+class Schedule(CheckedWorld):
     """Plays steps in a world; `check` says whether every unit is where it must be.
 
     Besides the crashes that the seed draws, whoever makes call `crash_at` dies before it, or after it: every call has
@@ -510,7 +510,7 @@ class Schedule(Books):
         return any(buyer.subscription.status_at(self.world.time.seconds()) == "closing" for buyer in self.buyers)
 
     def check(self) -> None:
-        """As every book is checked; and where nothing happened that can make usage unbillable, all of it is billed."""
+        """As every world is checked; and where nothing happened that can make usage unbillable, all of it is billed."""
         super().check()
         if not self.kinds & HARMFUL:
             units = self.outcome.units

@@ -1,4 +1,4 @@
-"""One schedule in which everything happens, to be told once for each call at which somebody may die."""
+"""One schedule in which everything happens, to be played once for each call at which a process may die."""
 
 from tests.faults.schedule import Schedule, Step
 from tests.support.memory_dynamodb import MemoryDynamoDB
@@ -21,8 +21,8 @@ WORLDS = {"success": 1, "duplicate": 7}
 """A seed for each reading of what AWS answers to an identical resend."""
 
 
-def told(seed: int, crash_at: int | None = None) -> Schedule:
-    """The story in a seed's world, checked; raises InvariantError."""
+def played(seed: int, crash_at: int | None = None) -> Schedule:
+    """The story in a seed's world, drained and checked; raises InvariantError."""
     schedule = Schedule(seed, MemoryDynamoDB, crash_at)
     schedule.crash = 0.0
     schedule.play(STORY)

@@ -15,13 +15,13 @@ from marketplace.platform.clock import HOUR
 from marketplace.subscriptions.model import Subscription
 from marketplace_emulator import Settings as EmulatorSettings
 from marketplace_emulator import serve
-from tests.faults.books import Books, Buyer, usage_dimensions
+from tests.faults.invariant import Buyer, CheckedWorld, usage_dimensions
 from tests.faults.killable import Child, Place, meter, report, run_together
 from tests.faults.schedule import TAGS
 from tests.support.tables import Tables
 from tests.support.world import NOON, Timeline, World
 
-pytestmark = pytest.mark.dynamodb_local
+pytestmark = [pytest.mark.dynamodb_local, pytest.mark.timeout(1800)]
 
 REPORTERS = 8
 RUNS = 3
@@ -121,8 +121,8 @@ class PacedTimeline(Timeline):
         threading.Event().wait(seconds)
 
 
-class Race(Books):
-    """The books of a fault schedule, over a world where things really happen at once."""
+class Race(CheckedWorld):
+    """The checks of a fault schedule, over a world where things really happen at once."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world)

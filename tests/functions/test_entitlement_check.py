@@ -18,6 +18,7 @@ from marketplace.platform.clock import HOUR
 from marketplace.subscriptions.model import Subscription
 from marketplace_emulator import Clock as EmulatorClock
 from marketplace_emulator import Marketplace
+from tests.functions.conftest import Queues
 from tests.support.in_process import client as in_process_client
 from tests.support.lifecycle_world import AGREEMENT, EVENTS, LEGACY, LICENSED, QueueClient, Timeline, at, sample
 from tests.support.tables import Tables
@@ -50,8 +51,7 @@ class Deployment:
     dynamodb: Any
     sqs: Any
     tables: Tables
-    queue_url: str
-    heard_url: str
+    queues: Queues
     time: Timeline
     marketplace: Marketplace
 
@@ -67,10 +67,10 @@ class Deployment:
     def heard(self) -> list[dict[str, Any]]:
         """What reached the seller's queue behind the bus, and is taken from it."""
         found: list[dict[str, Any]] = []
-        while messages := self.sqs.receive_message(QueueUrl=self.heard_url, MaxNumberOfMessages=10).get("Messages"):
+        while messages := self.sqs.receive_message(QueueUrl=self.queues.heard, MaxNumberOfMessages=10).get("Messages"):
             for message in messages:
                 found.append(json.loads(message["Body"]))
-                self.sqs.delete_message(QueueUrl=self.heard_url, ReceiptHandle=message["ReceiptHandle"])
+                self.sqs.delete_message(QueueUrl=self.queues.heard, ReceiptHandle=message["ReceiptHandle"])
         return found
 
     def forget(self) -> None:
@@ -80,29 +80,15 @@ class Deployment:
 
 
 @pytest.fixture
-def deployment(moto_dynamodb: Any, moto_tables: Tables, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
-    sqs, events = boto3.client("sqs"), boto3.client("events")
-    queue_url = sqs.create_queue(QueueName="notifications")["QueueUrl"]
-    heard_url = sqs.create_queue(QueueName="heard")["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=heard_url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    events.create_event_bus(Name="seller")
-    events.put_rule(Name="all", EventBusName="seller", EventPattern='{"source": ["marketplace.saas"]}')
-    events.put_targets(Rule="all", EventBusName="seller", Targets=[{"Id": "queue", "Arn": arn}])
-    for name, value in {
-        "SUBSCRIPTIONS_TABLE": moto_tables.subscriptions,
-        "USAGE_TABLE": moto_tables.usage,
-        "EVENT_BUS_NAME": "seller",
-        "NOTIFICATION_QUEUE_URL": queue_url,
-        "POWERTOOLS_METRICS_NAMESPACE": "MarketplaceSaaS",
-        "POWERTOOLS_SERVICE_NAME": "entitlement_check",
-    }.items():
-        monkeypatch.setenv(name, value)
+def deployment(
+    moto_dynamodb: Any, moto_tables: Tables, queues: Queues, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Deployment]:
     time = Timeline()
     marketplace = Marketplace(clock=EmulatorClock.frozen(time.now()))
     monkeypatch.setattr(app, "utc_now", time.now)
     monkeypatch.setattr(clients, "entitlement", lambda: in_process_client("marketplace-entitlement", marketplace))
     monkeypatch.setattr(clients, "agreement", lambda: in_process_client("marketplace-agreement", marketplace))
-    yield Deployment(moto_dynamodb, sqs, moto_tables, queue_url, heard_url, time, marketplace)
+    yield Deployment(moto_dynamodb, boto3.client("sqs"), moto_tables, queues, time, marketplace)
     for cached in (app.settings, app.store, app.queue, app.agreements, app.lifecycle, app.reconciliation):
         cached.cache_clear()
 

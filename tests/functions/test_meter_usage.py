@@ -18,6 +18,7 @@ from marketplace.platform import clients, clock
 from marketplace.platform.clock import HOUR
 from marketplace.platform.errors import AwsError
 from marketplace.subscriptions.model import Subscription
+from tests.functions.conftest import Queues
 from tests.support.calls import Calls
 from tests.support.deployed import Context, sample
 from tests.support.in_process import client as in_process_client
@@ -44,8 +45,7 @@ class Deployment:
     world: World
     calls: Calls
     log: StringIO
-    queue_url: str
-    heard_url: str
+    queues: Queues
     context: LambdaContext
     capture: pytest.CaptureFixture[str]
     printed: str = ""
@@ -83,28 +83,14 @@ def forget() -> None:
 
 @pytest.fixture
 def deployment(
-    monkeypatch: pytest.MonkeyPatch, moto_dynamodb: Any, moto_tables: Tables, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch,
+    moto_dynamodb: Any,
+    moto_tables: Tables,
+    queues: Queues,
+    capsys: pytest.CaptureFixture[str],
 ) -> Iterator[Deployment]:
     world = World(moto_dynamodb, moto_tables)
-    sqs, events = boto3.client("sqs"), boto3.client("events")
-    queue_url = sqs.create_queue(QueueName="notifications")["QueueUrl"]
-    heard_url = sqs.create_queue(QueueName="heard")["QueueUrl"]
-    events.create_event_bus(Name="seller")
-    pattern = json.dumps({"source": ["marketplace.saas"]})
-    events.put_rule(Name="all", EventBusName="seller", EventPattern=pattern)
-    arn = sqs.get_queue_attributes(QueueUrl=heard_url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    events.put_targets(Rule="all", EventBusName="seller", Targets=[{"Id": "heard", "Arn": arn}])
-    environment = {
-        "SUBSCRIPTIONS_TABLE": moto_tables.subscriptions,
-        "USAGE_TABLE": moto_tables.usage,
-        "EVENT_BUS_NAME": "seller",
-        "NOTIFICATION_QUEUE_URL": queue_url,
-        "METERING_CALLS_PER_SECOND": "100",
-        "POWERTOOLS_SERVICE_NAME": "test",
-        "POWERTOOLS_METRICS_NAMESPACE": "MarketplaceSaaS",
-    }
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("METERING_CALLS_PER_SECOND", "100")
     monkeypatch.setattr(app.metrics.provider, "namespace", "MarketplaceSaaS")
     calls = Calls()
     made = clients.dynamodb
@@ -119,7 +105,7 @@ def deployment(
     log = StringIO()
     monkeypatch.setattr(app.logger.registered_handler, "stream", log)
     forget()
-    yield Deployment(world, calls, log, queue_url, heard_url, LambdaContext(), capsys)
+    yield Deployment(world, calls, log, queues, LambdaContext(), capsys)
     forget()
 
 
@@ -166,7 +152,7 @@ def test_the_seller_hears_of_usage_that_cannot_be_billed(deployment: Deployment)
     deployment.world.time.to(NOON + 25 * HOUR)
     deployment.run()
     assert deployment.metrics()["UsageUnbillable"] == 1
-    (event,) = deployment.bodies(deployment.heard_url)
+    (event,) = deployment.bodies(deployment.queues.heard)
     assert (event["source"], event["detail-type"]) == ("marketplace.saas", "Usage Not Billable")
     assert event["detail"]["subscription_id"] == buyer.id
     assert event["detail"]["quantity"] == 7
@@ -177,7 +163,7 @@ def test_held_usage_has_its_subscription_looked_at(deployment: Deployment) -> No
     deployment.world.marketplace.purchases.suspend(buyer.account_id or "")
     deployment.run()
     assert deployment.metrics()["UsageHeld"] == 1
-    (message,) = deployment.bodies(deployment.queue_url)
+    (message,) = deployment.bodies(deployment.queues.notifications)
     assert message["subscription_id"] == buyer.id
     assert message["reason"] == "not_subscribed"
     assert message["since"] == deployment.world.time.seconds()

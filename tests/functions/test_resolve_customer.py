@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -17,12 +16,6 @@ from marketplace.registration import routes
 from tests.support.deployed import FORM, Deployed, deployed, http_event, sample
 from tests.support.storefront import counted
 from tests.support.tables import Tables
-
-
-@pytest.fixture
-def deployment(monkeypatch: pytest.MonkeyPatch, moto_dynamodb: Any, moto_tables: Tables) -> Iterator[Deployed]:
-    with deployed(monkeypatch, moto_dynamodb, moto_tables) as running:
-        yield running
 
 
 def with_token(event: dict[str, Any], token: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import base64
 import json
-from collections.abc import Iterator
 from io import StringIO
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -20,17 +19,10 @@ from marketplace.platform.clock import epoch, utc_now
 from marketplace.platform.errors import NoAnswerError
 from marketplace.seller_api.routes import ROUTES, SellerRoutes
 from marketplace_emulator import Purchase
-from tests.support.deployed import Deployed, deployed, http_event, sample
-from tests.support.tables import Tables
+from tests.support.deployed import Deployed, http_event, sample
 from tools import openapi
 
 SOMEONE = "sub-" + "a" * 26
-
-
-@pytest.fixture
-def deployment(monkeypatch: pytest.MonkeyPatch, moto_dynamodb: Any, moto_tables: Tables) -> Iterator[Deployed]:
-    with deployed(monkeypatch, moto_dynamodb, moto_tables) as running:
-        yield running
 
 
 def call(deployment: Deployed, route: str, body: Any = None, **given: Any) -> tuple[int, Any]:

@@ -2,14 +2,19 @@
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
+import boto3
 import pytest
+from botocore.config import Config
 
 from local.deployment import Deployment
 from tools import dynamodb_local, sam_local
@@ -28,16 +33,23 @@ class Servers(NamedTuple):
 Invoke = Callable[[str, Path | dict[str, Any]], Any]
 
 
-def _run(*command: str, given: str = "") -> subprocess.CompletedProcess[str]:
+PATIENCE = 600
+"""Seconds; nothing takes so long, however busy the machine is."""
+
+
+def _environment() -> dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    environment |= {
+    return environment | {
         "SAM_CLI_TELEMETRY": "0",
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, cwd=ROOT, input=given, capture_output=True, text=True, check=False, env=environment, timeout=600
+        command, cwd=ROOT, capture_output=True, text=True, check=False, env=_environment(), timeout=PATIENCE
     )
 
 
@@ -60,19 +72,58 @@ def servers() -> Iterator[Servers]:
 
 
 @pytest.fixture(scope="session")
-def invoke(built: Path, servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Invoke:
-    """Answer how to run a function: its name and an event, in the Lambda image, to its answer."""
+def invoke(built: Path, servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Invoke]:
+    """Answer how to run a function: its name and an event, in the Lambda image, to its answer. Its container stays warm
+    for the next event."""
     env_json = tmp_path_factory.mktemp("sam-local") / "env.json"
     sam_local.write_env_json(servers.ports, env_json)
 
-    def invoke(function: str, event: Path | dict[str, Any]) -> Any:
-        given = event.read_text() if isinstance(event, Path) else json.dumps(event)
-        command = (str(SAM), "local", "invoke", function, "--event", "-", "--env-vars", str(env_json))
-        done = _run(*command, "--skip-pull-image", given=given)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.strip().splitlines()[-1])
+    port = dynamodb_local.free_port()
+    command = (
+        *(str(SAM), "local", "start-lambda", "--port", str(port), "--env-vars", str(env_json), "--skip-pull-image"),
+        *("--warm-containers", "LAZY", "--add-host", "host.docker.internal:host-gateway"),
+        *("--parameter-overrides", "Stage=local Architecture=x86_64"),
+    )
+    log = env_json.with_name("sam.log")
+    with log.open("w") as written, _started(command, written) as process:
+        wait_until(lambda: process.poll() is not None or _listens(port), seconds=PATIENCE)
+        assert process.poll() is None, log.read_text()
+        client = boto3.client(
+            "lambda",
+            endpoint_url=f"http://127.0.0.1:{port}",
+            region_name="us-east-1",
+            aws_access_key_id="local",
+            aws_secret_access_key="local",
+            config=Config(read_timeout=PATIENCE, retries={"total_max_attempts": 1}),
+        )
 
-    return invoke
+        def invoke(function: str, event: Path | dict[str, Any]) -> Any:
+            given = event.read_text() if isinstance(event, Path) else json.dumps(event)
+            answer = client.invoke(FunctionName=function, Payload=given.encode())
+            return json.load(answer["Payload"])
+
+        yield invoke
+        client.close()
+
+
+@contextmanager
+def _started(command: Sequence[str], log: TextIO) -> Iterator[subprocess.Popen[bytes]]:
+    """SAM CLI, which removes its containers when it is interrupted."""
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment())
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +140,7 @@ def marketplace(servers: Servers) -> Callable[..., Any]:
     return ask
 
 
-def wait_until(ready: Callable[[], Any], seconds: float = 20) -> Any:
+def wait_until(ready: Callable[[], Any], seconds: float = 120) -> Any:
     """Answer what `ready` answers once it is true."""
     deadline = time.monotonic() + seconds
     while not (found := ready()):

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -98,21 +97,12 @@ def test_a_purchase_goes_all_the_way(invoke: Invoke, servers: Servers, marketpla
 SAMPLES = sorted(path.name for path in EVENTS.glob("*.json") if path.name != "env.json")
 
 
-def test_every_sample_event_is_answered(invoke: Invoke) -> None:
-    """Several at a time: most of an invocation is waiting for its container."""
-    with ThreadPoolExecutor(3) as pool:
-        complaints = [
-            complaint for complaint in pool.map(lambda sample: _complaint(invoke, sample), SAMPLES) if complaint
-        ]
-    assert complaints == []
-
-
-def _complaint(invoke: Invoke, sample: str) -> str | None:
-    """Answer what is wrong with the function's answer to a sample, or None."""
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_a_sample_event_is_answered(invoke: Invoke, sample: str) -> None:
     answer = invoke(function_of(sample), EVENTS / sample)
-    failed = len(answer.get("batchItemFailures", []))
-    fine = "errorMessage" not in answer and answer.get("statusCode", 200) < 500
-    return None if fine and failed == (1 if "poison" in sample else 0) else f"{sample}: {answer}"
+    assert "errorMessage" not in answer
+    assert answer.get("statusCode", 200) < 500, answer
+    assert len(answer.get("batchItemFailures", [])) == (1 if "poison" in sample else 0), answer
 
 
 def _received(servers: Servers) -> list[dict[str, Any]]:

@@ -1,16 +1,18 @@
-"""DynamoDB in this process's memory: what the low-level boto3 client answers, for the calls that the product makes.
+"""DynamoDB in this process's memory: what the low-level boto3 client answers to the requests that the product sends.
 
-Fast enough to drive ten thousand schedules through the real stores, and deterministic. tests/contract holds it to AWS's
-own DynamoDB Local, answer for answer. Whatever it does not know it refuses with NotImplementedError.
+It is deterministic, and fast enough for ten thousand fault schedules. tests/contract compares it with AWS's own
+DynamoDB Local, answer for answer. It raises NotImplementedError for everything that neither the product nor its tests
+send.
 
-What it leaves out: the size of pages (1 MB; `page_limit` stands for it), requests (16 MB) and transactions (4 MB), and
-throughput (`unprocessed` stands for it). Items over 400 KB are refused where one write brings the bulk.
-Where indexes hold equal sort keys, DynamoDB's order is its own; here it is that of the table's keys.
+It does not limit the size of pages (1 MB; `page_limit` stands for it), requests (16 MB) and transactions (4 MB), nor
+the throughput (`unprocessed` stands for it). Items over 400 KB are refused where one write brings the bulk. Items with
+equal sort keys in an index are in the order of the table's keys; DynamoDB promises no order.
 """
 
 import re
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cache, partial
 from operator import itemgetter
@@ -25,12 +27,12 @@ from botocore.paginate import Paginator
 from tests.support import dynamodb_expressions as expressions
 from tests.support.dynamodb_expressions import (
     Attribute,
-    Clause,
     Compiled,
     Condition,
     InvalidExpressionError,
     InvalidValueError,
     Item,
+    KeyCondition,
     Update,
     UpdateError,
 )
@@ -86,12 +88,7 @@ def _metadata(status: int = 200) -> dict[str, Any]:
 
 
 class _RefusedError(Exception):
-    """A ValidationException in the making. `late` ones are found only when the item is known: within a transaction
-    they cancel it (DynamoDB API reference, TransactionCanceledException) rather than refuse the request."""
-
-    def __init__(self, message: str, *, late: bool = False) -> None:
-        super().__init__(message)
-        self.late = late
+    """The reason of a ValidationException, or of one member's ValidationError."""
 
 
 # Storage
@@ -132,9 +129,8 @@ class _Keyed:
             run = self.runs[partition] = _Run()
         return run
 
-    def value(self, item: Item, name: str) -> Any:
-        value = item[name][self.kinds[name]]
-        return value if self.kinds[name] != "N" else expressions.number(value)
+    def value(self, item: Mapping[str, Attribute], name: str) -> Any:
+        return expressions.plain(item[name], self.kinds[name])
 
     def entry(self, item: Item | None) -> tuple[Any, Position] | None:
         """Where the item stands in this index, if it does: an index holds only items with both its keys."""
@@ -162,19 +158,19 @@ class _Table(_Keyed):
         return None if run is None else run.items.get((sort,))
 
 
-def _utf8(value: str | bytes) -> int:
-    return len(value.encode()) if isinstance(value, str) else len(value)
+def _utf8(value: str) -> int:
+    return len(value.encode())
 
 
 def _size(attribute: Attribute) -> int:
     """DynamoDB Developer Guide, "DynamoDB item sizes and formats"."""
     ((kind, value),) = attribute.items()
     match kind:
-        case "S" | "B":
+        case "S":
             return _utf8(value)
         case "N":
             return len(value) // 2 + 1
-        case "SS" | "NS" | "BS":
+        case "SS":
             return sum(map(_utf8, value))
         case "L":
             return 3 + sum(1 + _size(member) for member in value)
@@ -227,12 +223,12 @@ def _handed_out(item: Item) -> Item:
 _KEY = frozenset({"TableName", "Key"})
 _NAMES = frozenset({"ExpressionAttributeNames", "ExpressionAttributeValues"})
 _CONDITIONAL = frozenset({"ConditionExpression", "ReturnValuesOnConditionCheckFailure"}) | _NAMES
-_ACTIONS = {
+_MEMBERS = {
     "Put": frozenset({"TableName", "Item"}) | _CONDITIONAL,
     "Update": _KEY | {"UpdateExpression"} | _CONDITIONAL,
     "Delete": _KEY | _CONDITIONAL,
-    "ConditionCheck": _KEY | _CONDITIONAL,
 }
+_TABLE = frozenset({"TableName", "AttributeDefinitions", "KeySchema", "BillingMode", "GlobalSecondaryIndexes"})
 _QUERY = (
     frozenset({"TableName", "IndexName", "KeyConditionExpression", "FilterExpression", "Limit", "ConsistentRead"})
     | {"ExclusiveStartKey", "ScanIndexForward"}
@@ -256,7 +252,6 @@ class _Write:
     values: Item
     put: Item | None
     update: Update | None
-    delete: bool
     answer_old: bool
     heavy: bool
 
@@ -269,14 +264,12 @@ class _Write:
 
     def result(self, old: Item | None) -> Item | None:
         """The item as it is to be. Raises _RefusedError."""
-        if self.delete:
-            return None
         if self.update is None:
-            return self.put if self.put is not None else old
+            return self.put
         try:
             new = self.update.apply(self.key if old is None else old, self.values)
-        except (UpdateError, InvalidValueError) as error:
-            raise _RefusedError(str(error), late=True) from error
+        except UpdateError as error:
+            raise _RefusedError(str(error)) from error
         if self.heavy or len(new) > _MANY_ATTRIBUTES:
             _check_size(new)
         for index in self.table.indexes.values():
@@ -291,8 +284,8 @@ def _check_index_keys(index: _Keyed, item: Item) -> None:
         if attribute is None:
             continue
         if index.kinds[name] not in attribute:
-            raise _RefusedError("One or more parameter values were invalid: Type mismatch for Index Key", late=True)
-        if attribute[index.kinds[name]] in {"", b""}:
+            raise _RefusedError("One or more parameter values were invalid: Type mismatch for Index Key")
+        if attribute[index.kinds[name]] == "":
             raise _RefusedError(
                 "One or more parameter values are not valid. A value specified for a secondary index key is not "
                 f"supported. The AttributeValue for a key attribute cannot contain an empty string value: {name}"
@@ -361,11 +354,10 @@ class MemoryDynamoDB:
     # Tables
 
     def create_table(self, **request: Any) -> dict[str, Any]:
-        known = {"TableName", "AttributeDefinitions", "KeySchema", "BillingMode", "GlobalSecondaryIndexes"}
-        _check_members("CreateTable", request, known)
+        _check_members("CreateTable", request, _TABLE)
         name = request["TableName"]
         kinds = {each["AttributeName"]: each["AttributeType"] for each in request["AttributeDefinitions"]}
-        hash_name, range_name = _schema(name, request["KeySchema"])
+        hash_name, range_name = _schema(request["KeySchema"])
         table = _Table(name, hash_name, range_name, kinds)
         table.indexes = {
             index["IndexName"]: _index(index, table) for index in request.get("GlobalSecondaryIndexes", ())
@@ -374,16 +366,7 @@ class MemoryDynamoDB:
             if name in self._tables:
                 raise aws_error("ResourceInUseException", "CreateTable", "Cannot create preexisting table")
             self._tables[name] = table
-        description = {key: value for key, value in request.items() if key != "BillingMode"}
-        return {"TableDescription": {**description, "TableStatus": "ACTIVE"}, "ResponseMetadata": _metadata()}
-
-    def delete_table(self, **request: Any) -> dict[str, Any]:
-        _check_members("DeleteTable", request, {"TableName"})
-        with self._lock:
-            table = self._table("DeleteTable", request["TableName"])
-            del self._tables[table.name]
-        description = {"TableName": table.name, "TableStatus": "DELETING"}
-        return {"TableDescription": description, "ResponseMetadata": _metadata()}
+        return {"TableDescription": {"TableName": name, "TableStatus": "ACTIVE"}, "ResponseMetadata": _metadata()}
 
     def _table(self, operation: str, name: str) -> _Table:
         table = self._tables.get(name)
@@ -417,8 +400,7 @@ class MemoryDynamoDB:
 
     def _write(self, operation: str, action: str, request: dict[str, Any]) -> dict[str, Any]:
         wanted = request.pop("ReturnValues", "NONE")
-        allowed = {"NONE", "ALL_OLD", "ALL_NEW"} if action == "Update" else {"NONE", "ALL_OLD"}
-        if wanted not in allowed:
+        if wanted != "NONE" and (action, wanted) != ("Update", "ALL_NEW"):
             raise NotImplementedError(f"{operation}: ReturnValues={wanted}")
         with self._lock:
             try:
@@ -431,41 +413,28 @@ class MemoryDynamoDB:
                 _raise(error, operation)
             self._store(write.table, write.partition, write.sort, new)
         answer: dict[str, Any] = {"ResponseMetadata": _metadata()}
-        attributes = {"ALL_OLD": old, "ALL_NEW": new}.get(wanted)
-        return answer if attributes is None else {"Attributes": _handed_out(attributes), **answer}
+        return answer if wanted == "NONE" or new is None else {"Attributes": _handed_out(new), **answer}
 
     def _prepared(self, operation: str, action: str, request: Mapping[str, Any]) -> _Write:
         """Checks a write as far as that goes without the item. Raises _RefusedError or ResourceNotFoundException."""
-        if not request.keys() <= _ACTIONS[action]:
-            raise NotImplementedError(f"{operation}: {sorted(request.keys() - _ACTIONS[action])}")
+        _check_members(operation, request, _MEMBERS[action])
         table = self._table(operation, request["TableName"])
         values, heavy = _values(request.get("ExpressionAttributeValues"))
         written = _expressions(
-            request, request.get("ConditionExpression"), None, request.get("UpdateExpression"), values
+            request, None, request.get("ConditionExpression"), request.get("UpdateExpression"), values
         )
-        update = written.update
-        put = None
+        put = update = None
         if action == "Put":
             put, heavy = _own_item(table, request["Item"])
-            key, partition, sort = (
-                put,
-                _key_value(table, put, table.hash_name),
-                _key_value(table, put, table.range_name),
-            )
+            key, partition, sort = put, *(_key_value(table, put, name) for name in (table.hash_name, table.range_name))
         else:
             key, partition, sort = _key(table, request["Key"])
-            if action == "Update" and update is None:
-                update = _no_update()
-            if update is not None and not update.targets.isdisjoint((table.hash_name, table.range_name)):
-                raise _RefusedError(
-                    "One or more parameter values were invalid: Cannot update attribute "
-                    f"{sorted(update.targets)[0]}. This attribute is part of the key",
-                    late=True,
-                )
+        if action == "Update":
+            update = written.update or _NO_UPDATE
+            if not update.targets.isdisjoint((table.hash_name, table.range_name)):
+                raise NotImplementedError(f"{operation}: {request['UpdateExpression']} writes a part of the key")
         answer_old = request.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
-        return _Write(
-            table, partition, sort, key, written.first, values, put, update, action == "Delete", answer_old, heavy
-        )
+        return _Write(table, partition, sort, key, written.condition, values, put, update, answer_old, heavy)
 
     def _store(self, table: _Table, partition: Any, sort: Any, new: Item | None) -> None:
         run = table.run(partition)
@@ -500,45 +469,26 @@ class MemoryDynamoDB:
         with self._lock:
             if len(actions) > _MAX_ACTIONS:
                 _raise(_RefusedError("Member must have length less than or equal to 100"), operation)
-            late: dict[int, str] = {}
-            writes = self._prepared_together(actions, late)
-            places = {(write.table.name, write.partition, write.sort) for write in writes if write is not None}
-            if len(places) + len(late) < len(actions):
-                message = "Transaction request cannot include multiple operations on one item"
-                _raise(_RefusedError(message), operation)
-            results: list[Item | None] = []
-            reasons: list[dict[str, Any]] = []
-            cancelled = False
-            for place, write in enumerate(writes):
-                reason, result = _judged(write, late.get(place, ""))
-                cancelled = cancelled or reason is not _NO_REASON
-                reasons.append(reason)
-                results.append(result)
-            if cancelled:
-                raise _cancellation(reasons)
-            for write, result in zip(writes, results, strict=True):
-                if write is not None:
-                    self._store(write.table, write.partition, write.sort, result)
+            try:
+                writes = [self._member(operation, member) for member in actions]
+                if len({(write.table.name, write.partition, write.sort) for write in writes}) < len(writes):
+                    raise _RefusedError("Transaction request cannot include multiple operations on one item")
+            except _RefusedError as error:
+                _raise(error, operation)
+            judged = [_judged(write) for write in writes]
+            if any(reason is not _NO_REASON for reason, _ in judged):
+                raise _cancellation([reason for reason, _ in judged])
+            for write, (_, result) in zip(writes, judged, strict=True):
+                self._store(write.table, write.partition, write.sort, result)
         return {"ResponseMetadata": _metadata()}
 
-    def _prepared_together(self, actions: Sequence[Mapping[str, Any]], late: dict[int, str]) -> list[_Write | None]:
-        operation = "TransactWriteItems"
-        writes: list[_Write | None] = []
-        for place, member in enumerate(actions):
-            if len(member) != 1:
-                message = "TransactItems can only contain one of Check, Put, Update or Delete"
-                _raise(_RefusedError(message), operation)
-            ((action, request),) = member.items()
-            if action not in _ACTIONS or (action == "ConditionCheck" and "ConditionExpression" not in request):
-                raise ParamValidationError(report=f"TransactItems[{place}].{action}")
-            try:
-                writes.append(self._prepared(operation, action, request))
-            except _RefusedError as error:
-                if not error.late:
-                    _raise(error, operation)
-                late[place] = str(error)
-                writes.append(None)
-        return writes
+    def _member(self, operation: str, member: Mapping[str, Any]) -> _Write:
+        if len(member) != 1:
+            raise _RefusedError("TransactItems can only contain one of Check, Put, Update or Delete")
+        ((action, request),) = member.items()
+        if action not in _MEMBERS:
+            raise NotImplementedError(f"{operation}: {action}")
+        return self._prepared(operation, action, request)
 
     # Batches
 
@@ -553,7 +503,7 @@ class MemoryDynamoDB:
         with self._lock:
             if len(asked) > _MAX_KEYS:
                 _raise(_RefusedError("Too many items requested for the BatchGetItem call"), operation)
-            found = self._distinct(operation, [(name, key) for name, key in asked])
+            found = self._distinct(operation, asked)
             undone = self._undone(operation, len(asked))
             for place, (name, key) in enumerate(asked):
                 items = answer["Responses"].setdefault(name, [])
@@ -592,9 +542,8 @@ class MemoryDynamoDB:
             writes: list[_Write] = []
             try:
                 for name, member in asked:
-                    ((kind, body),) = member.items()
-                    action = {"PutRequest": "Put", "DeleteRequest": "Delete"}[kind]
-                    writes.append(self._prepared(operation, action, {"TableName": name, **body}))
+                    _check_members(operation, member, {"PutRequest"})
+                    writes.append(self._prepared(operation, "Put", {"TableName": name, **member["PutRequest"]}))
                 places = {(write.table.name, write.partition, write.sort) for write in writes}
                 if len(places) < len(writes):
                     raise _RefusedError("Provided list of item keys contains duplicates")
@@ -669,17 +618,13 @@ class MemoryDynamoDB:
         old = write.table.find(write.partition, write.sort)
         if old is None or not write.holds(old):
             return {**_statement_error("ConditionalCheckFailed", _REFUSED), "TableName": write.table.name}
-        try:
-            self._store(write.table, write.partition, write.sort, write.result(old))
-        except _RefusedError as error:
-            return {**_statement_error("ValidationError", str(error)), "TableName": write.table.name}
+        self._store(write.table, write.partition, write.sort, write.result(old))
         return {"TableName": write.table.name}
 
     # Queries
 
     def query(self, **request: Any) -> dict[str, Any]:
-        if not request.keys() <= _QUERY:
-            raise NotImplementedError(f"Query: {sorted(request.keys() - _QUERY)}")
+        _check_members("Query", request, _QUERY)
         limit = request.get("Limit")
         if limit is not None and limit < 1:
             raise ParamValidationError(report=f"Invalid value for parameter Limit, value: {limit}, valid min value: 1")
@@ -700,7 +645,7 @@ class MemoryDynamoDB:
             source = table.indexes[request["IndexName"]]
         values, _ = _values(request.get("ExpressionAttributeValues"))
         asked = _expressions(request, request["KeyConditionExpression"], request.get("FilterExpression"), None, values)
-        key, filtered = cast("Condition", asked.first), asked.second
+        key, filtered = cast("KeyCondition", asked.key), asked.condition
         if filtered is not None and not filtered.attributes.isdisjoint((source.hash_name, source.range_name)):
             raise _RefusedError("Filter Expression can only contain non-primary key attributes")
         partition, bounds = _key_condition(source, key, values)
@@ -724,9 +669,6 @@ class MemoryDynamoDB:
         if operation_name != "query":
             raise NotImplementedError(f"get_paginator({operation_name!r})")
         return Paginator(cast("Any", self.query), rules["Query"], service.operation_model("Query"))
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 def _smaller(first: int | None, second: int | None) -> int | None:
@@ -760,7 +702,7 @@ def _projected(source: _Keyed, item: Item) -> Item:
 # Reading requests
 
 
-def _check_members(operation: str, request: Mapping[str, Any], known: set[str]) -> None:
+def _check_members(operation: str, request: Mapping[str, Any], known: AbstractSet[str]) -> None:
     if not request.keys() <= known:
         raise NotImplementedError(f"{operation}: {sorted(request.keys() - known)}")
 
@@ -790,16 +732,14 @@ def _statement_error(code: str, message: str) -> dict[str, Any]:
     return {"Error": {"Code": code, "Message": message}}
 
 
-def _schema(name: str, schema: Sequence[Mapping[str, str]]) -> tuple[str, str]:
+def _schema(schema: Sequence[Mapping[str, str]]) -> tuple[str, str]:
     keys = {each["KeyType"]: each["AttributeName"] for each in schema}
-    if keys.keys() != {"HASH", "RANGE"}:
-        raise NotImplementedError(f"the key schema of {name}: only a partition key with a sort key is known")
     return keys["HASH"], keys["RANGE"]
 
 
 def _index(declared: Mapping[str, Any], table: _Table) -> _Keyed:
     _check_members("GlobalSecondaryIndexes", declared, {"IndexName", "KeySchema", "Projection"})
-    hash_name, range_name = _schema(declared["IndexName"], declared["KeySchema"])
+    hash_name, range_name = _schema(declared["KeySchema"])
     table_keys = (table.hash_name, table.range_name)
     projection = declared["Projection"]
     projected = None
@@ -808,12 +748,8 @@ def _index(declared: Mapping[str, Any], table: _Table) -> _Keyed:
     return _Keyed(declared["IndexName"], hash_name, range_name, table.kinds, table_keys, projected)
 
 
-@cache
-def _no_update() -> Update:
-    """What UpdateItem does without an UpdateExpression: it makes sure that the item is there."""
-    return Update(lambda old, values: dict(old), (), (), frozenset(), frozenset(), frozenset())
-
-
+_NO_UPDATE = Update(lambda old, values: dict(old), frozenset())
+"""What UpdateItem does without an UpdateExpression: it makes sure that the item is there."""
 _NO_VALUES: Item = {}
 
 
@@ -829,11 +765,11 @@ def _values(given: Mapping[str, Attribute] | None) -> tuple[Item, bool]:
 
 
 def _expressions(
-    request: Mapping[str, Any], first: str | None, second: str | None, updating: str | None, values: Item
+    request: Mapping[str, Any], key: str | None, condition: str | None, update: str | None, values: Item
 ) -> Compiled:
     """The request's expressions, checked against the names and values that it gives."""
     try:
-        written = expressions.compiled(first, second, updating, request.get("ExpressionAttributeNames"))
+        written = expressions.compiled(key, condition, update, request.get("ExpressionAttributeNames"))
         if not values and "ExpressionAttributeValues" in request:
             raise InvalidExpressionError("ExpressionAttributeValues must not be empty")
         written.check(values)
@@ -851,7 +787,7 @@ def _key_value(table: _Table, item: Mapping[str, Attribute], name: str) -> Any:
     if value is None or len(attribute) != 1:
         raise _RefusedError("One or more parameter values were invalid: Type mismatch for key")
     if kind == "N":
-        return expressions.number(expressions.canonical(value))
+        raise NotImplementedError(f"a number in the key of {table.name}")
     if not value:
         raise _RefusedError(
             "One or more parameter values are not valid. The AttributeValue for a key attribute cannot contain an "
@@ -868,10 +804,7 @@ def _key(table: _Table, given: Mapping[str, Attribute]) -> tuple[Item, Any, Any]
     """A key as an item of its own, and where it stands."""
     if given.keys() != {table.hash_name, table.range_name}:
         raise _RefusedError("The number of conditions on the keys is invalid")
-    try:
-        partition, sort = _key_value(table, given, table.hash_name), _key_value(table, given, table.range_name)
-    except InvalidValueError as error:
-        raise _RefusedError(str(error)) from error
+    partition, sort = _key_value(table, given, table.hash_name), _key_value(table, given, table.range_name)
     return {name: attribute.copy() for name, attribute in given.items()}, partition, sort
 
 
@@ -888,10 +821,8 @@ def _own_item(table: _Table, given: Mapping[str, Attribute]) -> tuple[Item, bool
 _NO_REASON: dict[str, Any] = {"Code": "None"}
 
 
-def _judged(write: _Write | None, refusal: str) -> tuple[dict[str, Any], Item | None]:
+def _judged(write: _Write) -> tuple[dict[str, Any], Item | None]:
     """Why this member cancels its transaction (_NO_REASON when it doesn't), and what the item becomes."""
-    if write is None:
-        return {"Code": "ValidationError", "Message": refusal}, None
     old = write.table.find(write.partition, write.sort)
     if not write.holds(old):
         reason = {"Code": "ConditionalCheckFailed", "Message": _REFUSED}
@@ -928,12 +859,10 @@ class _Bounds:
         if self.function == "begins_with":
             start = bisect_left(order, least, key=_first)
             end = bisect_left(order, True, lo=start, key=lambda place: not place[0].startswith(least))
-        if self.function in {"=", ">=", "BETWEEN"}:
+        if self.function in {"=", "BETWEEN"}:
             start = bisect_left(order, least, key=_first)
         if self.function == ">":
             start = bisect_right(order, least, key=_first)
-        if self.function == "<":
-            end = bisect_left(order, least, key=_first)
         if self.function in {"=", "<="}:
             end = bisect_right(order, least, key=_first)
         if self.function == "BETWEEN":
@@ -945,38 +874,24 @@ class _Bounds:
         return low < high
 
 
-def _key_condition(source: _Keyed, key: Condition, values: Item) -> tuple[Any, _Bounds]:
+def _key_condition(source: _Keyed, key: KeyCondition, values: Item) -> tuple[Any, _Bounds]:
     """The partition and the sort keys that a key condition asks for."""
-    clauses = {clause.path[0]: clause for clause in key.clauses or () if len(clause.path) == 1}
-    if key.clauses is None:
-        raise _RefusedError("Invalid operator used in KeyConditionExpression")
-    if source.hash_name not in clauses or not clauses.keys() <= {source.hash_name, source.range_name}:
+    if (key.partition, key.sort or source.range_name) != (source.hash_name, source.range_name):
         raise _RefusedError("Query condition missed key schema element")
-    if len(clauses) < len(key.clauses):
-        raise _RefusedError("KeyConditionExpressions must only contain one condition per key")
-    partition = clauses[source.hash_name]
-    if partition.function != "=":
-        raise _RefusedError("Query key condition not supported")
-    wanted = _key_operands(source, partition, values)[0]
-    sort = clauses.get(source.range_name)
-    if sort is None:
-        return wanted, _Bounds()
-    if sort.function == "<>":
-        raise _RefusedError("Query key condition not supported")
-    return wanted, _Bounds(sort.function, *_key_operands(source, sort, values))
+    partition = _key_operand(source, source.hash_name, values[key.value])
+    bounds = [_key_operand(source, source.range_name, values[ref]) for ref in key.refs]
+    if key.function == "BETWEEN" and bounds[0] > bounds[1]:
+        raise _RefusedError("The BETWEEN operator requires upper bound to be greater than or equal to lower bound")
+    return partition, _Bounds(key.function, *bounds)
 
 
-def _key_operands(source: _Keyed, clause: Clause, values: Item) -> list[Any]:
-    name = clause.path[0]
-    operands = []
-    for ref in clause.refs:
-        if source.kinds[name] not in values[ref]:
-            raise _RefusedError("Condition parameter type does not match schema type")
-        operand = source.value({name: values[ref]}, name)
-        if operand in {"", b""}:
-            raise _RefusedError("The AttributeValue for a key attribute cannot contain an empty string value")
-        operands.append(operand)
-    return operands
+def _key_operand(source: _Keyed, name: str, given: Attribute) -> Any:
+    if source.kinds[name] not in given:
+        raise _RefusedError("Condition parameter type does not match schema type")
+    operand = expressions.plain(given, source.kinds[name])
+    if operand == "":
+        raise _RefusedError("The AttributeValue for a key attribute cannot contain an empty string value")
+    return operand
 
 
 def _start(source: _Keyed, start: Mapping[str, Attribute], partition: Any, bounds: _Bounds) -> Position:
@@ -985,7 +900,7 @@ def _start(source: _Keyed, start: Mapping[str, Attribute], partition: Any, bound
         raise _RefusedError("Exclusive Start Key must have same size as table's key schema")
     if any(source.kinds[name] not in start[name] for name in start):
         raise _RefusedError("The provided starting key is invalid")
-    position = tuple(source.value(dict(start), name) for name in (source.range_name, *source.table_keys))
-    if source.value(dict(start), source.hash_name) != partition or not bounds.hold(position):
+    position = tuple(source.value(start, name) for name in (source.range_name, *source.table_keys))
+    if source.value(start, source.hash_name) != partition or not bounds.hold(position):
         raise _RefusedError("The provided starting key does not match the range key predicate")
     return position

@@ -15,12 +15,6 @@ from marketplace.registration.claim import (
 )
 from marketplace.subscriptions.seller_events import from_outbox
 from tests.support.storefront import Storefront
-from tests.support.tables import Tables
-
-
-@pytest.fixture
-def shop(moto_dynamodb: Any, moto_tables: Tables) -> Storefront:
-    return Storefront(moto_dynamodb, moto_tables)
 
 
 def completed(shop: Storefront) -> list[Any]:

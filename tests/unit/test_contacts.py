@@ -1,19 +1,11 @@
 """What a buyer may type: an address is needed, everything is bounded, what is wrong is said field by field."""
 
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from marketplace.registration.contacts import FIELDS, Contact, checked
 from tests.support.storefront import Storefront
-from tests.support.tables import Tables
-
-
-@pytest.fixture
-def shop(moto_dynamodb: Any, moto_tables: Tables) -> Storefront:
-    return Storefront(moto_dynamodb, moto_tables)
 
 
 def test_an_address_is_enough() -> None:

@@ -18,31 +18,11 @@ from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.reader import SubscriptionReader
 from tests.support.calls import Calls, CrashError, throttled
 from tests.support.memory_dynamodb import MemoryDynamoDB
-from tests.support.tables import Tables
 from tests.support.world import NOON, SEAL_DELAY, World
 
 DUE = HOUR + SEAL_DELAY
 PAGE = 2
 """Subscriptions in a page of `paged`."""
-
-
-@pytest.fixture
-def calls() -> Calls:
-    return Calls()
-
-
-@pytest.fixture
-def world(calls: Calls) -> World:
-    return World.on(MemoryDynamoDB(), wrap=calls.wrap)
-
-
-@pytest.fixture(params=["memory", "moto"])
-def either_world(request: pytest.FixtureRequest, calls: Calls) -> World:
-    """On the in-memory store and on moto."""
-    if request.param == "memory":
-        return World.on(MemoryDynamoDB(), wrap=calls.wrap)
-    tables: Tables = request.getfixturevalue("moto_tables")
-    return World(request.getfixturevalue("moto_dynamodb"), tables, wrap=calls.wrap)
 
 
 def paged(buyers: int, calls: Calls) -> World:
@@ -464,7 +444,7 @@ def mark(world: World) -> dict[str, Any]:
 def test_as_many_subscriptions_as_workers_are_looked_at_at_once(world: World, calls: Calls) -> None:
     subscribe(world, 6)
     world.time.advance(DUE)
-    together = threading.Barrier(3, timeout=30)
+    together = threading.Barrier(3, timeout=200)
     threads = set()
 
     def meet(name: str, asked: dict[str, Any]) -> None:
@@ -502,7 +482,7 @@ def test_eight_workers_do_what_one_does(calls: Calls) -> None:
 def test_an_error_of_one_subscription_waits_for_the_others(world: World, calls: Calls) -> None:
     unlucky, other = world.subscribe("000000000001"), world.subscribe("000000000002")
     world.time.advance(DUE)
-    together = threading.Barrier(2, timeout=30)
+    together = threading.Barrier(2, timeout=200)
 
     def strike(name: str, asked: dict[str, Any]) -> BaseException | None:
         if name != "query" or "IndexName" in asked:

@@ -37,21 +37,6 @@ ONE_OFFENDER = 1 + 2 * math.log2(25) + 2
 """Calls for 25 records of which one is bad."""
 
 
-@pytest.fixture
-def calls() -> Calls:
-    return Calls()
-
-
-@pytest.fixture
-def store() -> MemoryDynamoDB:
-    return MemoryDynamoDB()
-
-
-@pytest.fixture
-def world(store: MemoryDynamoDB, calls: Calls) -> World:
-    return World.on(store, wrap=calls.wrap)
-
-
 def buyers(world: World, count: int, product: str | None = None, first: int = 1) -> list[Subscription]:
     return [world.subscribe(f"{n:012d}", product) for n in range(first, first + count)]
 
@@ -1369,7 +1354,7 @@ def test_the_allocations_of_a_batch_are_read_side_by_side(world: World) -> None:
 
     def together(name: str, arguments: dict[str, Any]) -> None:
         if name == "query" and "IndexName" not in arguments:
-            both.wait(timeout=30)
+            both.wait(timeout=200)
 
     calls = Calls(judge=together)
     world.wrap = calls.wrap

@@ -6,15 +6,9 @@ import pytest
 
 from marketplace.platform.clock import HOUR, hour_of
 from marketplace.subscriptions.model import Subscription
-from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.world import World
 
 DIMENSION = "emails"
-
-
-@pytest.fixture
-def world() -> World:
-    return World.on(MemoryDynamoDB())
 
 
 @pytest.fixture

@@ -31,22 +31,8 @@ TERM_END = NOON + 90 * DAY
 
 
 @pytest.fixture
-def calls() -> Calls:
-    return Calls()
-
-
-@pytest.fixture
-def world(calls: Calls) -> World:
-    return World.on(MemoryDynamoDB(), wrap=calls.wrap, overage_dimensions=MAPPING)
-
-
-@pytest.fixture(params=["memory", "moto"])
-def either_world(request: pytest.FixtureRequest) -> World:
-    """On the in-memory store and on moto."""
-    if request.param == "memory":
-        return World.on(MemoryDynamoDB(), overage_dimensions=MAPPING)
-    tables: Tables = request.getfixturevalue("moto_tables")
-    return World(request.getfixturevalue("moto_dynamodb"), tables, overage_dimensions=MAPPING)
+def world_settings() -> dict[str, Any]:
+    return {"overage_dimensions": MAPPING}
 
 
 def contract(world: World, included: int, **given: Any) -> Subscription:

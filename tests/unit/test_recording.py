@@ -18,29 +18,9 @@ from marketplace.subscriptions.model import Subscription
 from marketplace.usage.report import MAX_QUANTITY
 from tests.support.calls import Calls, conflicting, no_answer
 from tests.support.memory_dynamodb import MemoryDynamoDB, aws_error
-from tests.support.tables import Tables
 from tests.support.world import NOON, Timeline, World
 
 RETRYABLE = {"not_active", "in_future", "busy", "unavailable", "repeated_id"}
-
-
-@pytest.fixture
-def calls() -> Calls:
-    return Calls()
-
-
-@pytest.fixture
-def world(calls: Calls) -> World:
-    return World.on(MemoryDynamoDB(), wrap=calls.wrap)
-
-
-@pytest.fixture(params=["memory", "moto"])
-def either_world(request: pytest.FixtureRequest) -> World:
-    """On the in-memory store and on moto."""
-    if request.param == "memory":
-        return World.on(MemoryDynamoDB())
-    tables: Tables = request.getfixturevalue("moto_tables")
-    return World(request.getfixturevalue("moto_dynamodb"), tables)
 
 
 def at(*when: int) -> int:

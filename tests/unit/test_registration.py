@@ -18,12 +18,6 @@ from marketplace.registration.register import MarketplaceResolver, ProductNotOff
 from marketplace.subscriptions.identity import LegacyIdentity, LicenseIdentity
 from marketplace.subscriptions.seller_events import from_outbox
 from tests.support.storefront import Storefront
-from tests.support.tables import Tables
-
-
-@pytest.fixture
-def shop(moto_dynamodb: Any, moto_tables: Tables) -> Storefront:
-    return Storefront(moto_dynamodb, moto_tables)
 
 
 def outbox(shop: Storefront) -> list[Any]:

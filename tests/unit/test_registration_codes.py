@@ -1,18 +1,10 @@
 """Registration codes: unguessable, hashed at rest, good for an hour."""
 
-from typing import Any
-
 import pytest
 
 from marketplace.dynamodb import keys
 from marketplace.registration.codes import LIFETIME, new_code
 from tests.support.storefront import Storefront
-from tests.support.tables import Tables
-
-
-@pytest.fixture
-def shop(moto_dynamodb: Any, moto_tables: Tables) -> Storefront:
-    return Storefront(moto_dynamodb, moto_tables)
 
 
 def test_codes_differ_and_are_safe_in_a_url() -> None:

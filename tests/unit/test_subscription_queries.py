@@ -11,12 +11,6 @@ from marketplace.dynamodb.paging import InvalidCursorError
 from marketplace.registration.contacts import Contact
 from marketplace.seller_api.subscription_queries import Attribute, Filter
 from tests.support.storefront import Storefront
-from tests.support.tables import Tables
-
-
-@pytest.fixture
-def shop(moto_dynamodb: Any, moto_tables: Tables) -> Storefront:
-    return Storefront(moto_dynamodb, moto_tables)
 
 
 def stored(shop: Storefront, number: int, **values: Any) -> str:

@@ -13,32 +13,7 @@ from marketplace.platform.errors import NoAnswerError, ThrottledError
 from marketplace.subscriptions.model import Subscription
 from tests.support.calls import Calls, no_answer
 from tests.support.memory_dynamodb import MemoryDynamoDB
-from tests.support.tables import Tables
 from tests.support.world import NOON, SEAL_DELAY, World
-
-
-@pytest.fixture
-def calls() -> Calls:
-    return Calls()
-
-
-@pytest.fixture
-def store() -> MemoryDynamoDB:
-    return MemoryDynamoDB()
-
-
-@pytest.fixture
-def world(store: MemoryDynamoDB, calls: Calls) -> World:
-    return World.on(store, wrap=calls.wrap)
-
-
-@pytest.fixture(params=["memory", "moto"])
-def either_world(request: pytest.FixtureRequest) -> World:
-    """On the in-memory store and on moto."""
-    if request.param == "memory":
-        return World.on(MemoryDynamoDB())
-    tables: Tables = request.getfixturevalue("moto_tables")
-    return World(request.getfixturevalue("moto_dynamodb"), tables)
 
 
 def three_hours(world: World) -> Subscription:

@@ -13,22 +13,7 @@ from marketplace.subscriptions.model import Subscription
 from marketplace.usage.queries import UsageQueries
 from tests.support.calls import Calls
 from tests.support.memory_dynamodb import MemoryDynamoDB
-from tests.support.tables import Tables
 from tests.support.world import NOON, World
-
-
-@pytest.fixture(params=["memory", "moto"])
-def either_world(request: pytest.FixtureRequest) -> World:
-    """On the in-memory store and on moto."""
-    if request.param == "memory":
-        return World.on(MemoryDynamoDB())
-    tables: Tables = request.getfixturevalue("moto_tables")
-    return World(request.getfixturevalue("moto_dynamodb"), tables)
-
-
-@pytest.fixture
-def world() -> World:
-    return World.on(MemoryDynamoDB())
 
 
 def hours_of_usage(world: World, count: int = 4) -> Subscription:

@@ -12,30 +12,9 @@ from marketplace.subscriptions.model import Subscription
 from marketplace.usage.retry import MAX_RETRIED, Retried
 from tests.support.calls import Calls, no_answer
 from tests.support.in_process import client as in_process_client
-from tests.support.memory_dynamodb import MemoryDynamoDB
-from tests.support.tables import Tables
 from tests.support.world import NOON, World
 
 UNPUBLISHED = "published_later"
-
-
-@pytest.fixture
-def calls() -> Calls:
-    return Calls()
-
-
-@pytest.fixture
-def world(calls: Calls) -> World:
-    return World.on(MemoryDynamoDB(), wrap=calls.wrap)
-
-
-@pytest.fixture(params=["memory", "moto"])
-def either_world(request: pytest.FixtureRequest) -> World:
-    """On the in-memory store and on moto."""
-    if request.param == "memory":
-        return World.on(MemoryDynamoDB())
-    tables: Tables = request.getfixturevalue("moto_tables")
-    return World(request.getfixturevalue("moto_dynamodb"), tables)
 
 
 def retry(world: World, subscription_id: str, dimension: str | None = None) -> Retried | None:

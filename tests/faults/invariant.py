@@ -47,7 +47,7 @@ def usage_dimensions(buyer: Buyer) -> list[str]:
     return [key for key, dimension in buyer.purchase.product.dimensions.items() if dimension.type == "usage"]
 
 
-class Books:
+class CheckedWorld:
     """What was reported to a world and what was answered, and whether its tables, AWS's bill and the seller's bus agree
     with that. `limits`: what the contracts of subscriptions include."""
 

@@ -1,4 +1,4 @@
-"""What the fork server of killable processes loads once: the code, and the SDK's models of the services."""
+"""What the fork server of killable processes imports once: the code, and the SDK's models of the services."""
 
 from tests.faults.killable import SESSION
 

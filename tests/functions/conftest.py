@@ -1,0 +1,47 @@
+"""Fixtures that several files of function tests share."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import pytest
+
+from tests.support.deployed import Deployed, deployed
+from tests.support.tables import Tables
+
+
+@dataclass(frozen=True)
+class Queues:
+    """URLs of the notification queue, and of a queue that receives every event of the bus `seller`."""
+
+    notifications: str
+    heard: str
+
+
+@pytest.fixture
+def deployment(monkeypatch: pytest.MonkeyPatch, moto_dynamodb: Any, moto_tables: Tables) -> Iterator[Deployed]:
+    """The functions behind the HTTP API, on moto."""
+    with deployed(monkeypatch, moto_dynamodb, moto_tables) as running:
+        yield running
+
+
+@pytest.fixture
+def queues(moto_tables: Tables, monkeypatch: pytest.MonkeyPatch) -> Queues:
+    """Queues and bus on moto, and the environment variables with which a function finds them and its tables."""
+    sqs, events = boto3.client("sqs"), boto3.client("events")
+    made = Queues(*(sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("notifications", "heard")))
+    arn = sqs.get_queue_attributes(QueueUrl=made.heard, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    events.create_event_bus(Name="seller")
+    events.put_rule(Name="all", EventBusName="seller", EventPattern='{"source": ["marketplace.saas"]}')
+    events.put_targets(Rule="all", EventBusName="seller", Targets=[{"Id": "heard", "Arn": arn}])
+    for name, value in {
+        "SUBSCRIPTIONS_TABLE": moto_tables.subscriptions,
+        "USAGE_TABLE": moto_tables.usage,
+        "EVENT_BUS_NAME": "seller",
+        "NOTIFICATION_QUEUE_URL": made.notifications,
+        "POWERTOOLS_METRICS_NAMESPACE": "MarketplaceSaaS",
+        "POWERTOOLS_SERVICE_NAME": "test",
+    }.items():
+        monkeypatch.setenv(name, value)
+    return made
