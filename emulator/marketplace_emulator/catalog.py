@@ -1,4 +1,4 @@
-"""What the seller lists: products, their dimensions and prices, and how they integrate."""
+"""The products that the seller lists: dimensions, prices and kind of integration."""
 
 import json
 import re
@@ -75,7 +75,7 @@ class Product:
 
 
 def parse_product(data: Any) -> Product:
-    """A product from its JSON form; says which member is wrong and what it takes."""
+    """Return a product from its JSON form. Raises AdminError (400), which names the wrong member."""
     if not isinstance(data, dict):
         raise AdminError(400, "a product is a JSON object", "see GET /admin/products for the form")
     code = data.get("code")
