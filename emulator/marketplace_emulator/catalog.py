@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -55,23 +55,8 @@ class Product:
 
     def as_dict(self) -> dict[str, Any]:
         """The product in the form `parse_product` reads."""
-        return {
-            "code": self.code,
-            "id": self.id,
-            "title": self.title,
-            "integration": self.integration,
-            "pricing": self.pricing,
-            "dimensions": [
-                {
-                    "key": item.key,
-                    "type": item.type,
-                    "price": str(item.price),
-                    "unit": item.unit,
-                    "value_type": item.value_type,
-                }
-                for item in self.dimensions.values()
-            ],
-        }
+        dimensions = [asdict(item) | {"price": str(item.price)} for item in self.dimensions.values()]
+        return asdict(self) | {"dimensions": dimensions}
 
 
 def parse_product(data: Any) -> Product:

@@ -1,7 +1,7 @@
 """Planned faults: what is answered instead of carrying out a call, or after carrying it out."""
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from marketplace_emulator.errors import AdminError, ServiceError
@@ -75,18 +75,7 @@ class Fault:
 
     def as_dict(self) -> dict[str, Any]:
         """The form of `GET /admin/faults`."""
-        return {
-            "fault": self.fault,
-            "operation": self.operation,
-            "times": self.times,
-            "skip": self.skip,
-            "region": self.region,
-            "seconds": self.seconds,
-            "indexes": list(self.indexes) if self.indexes is not None else None,
-            "probability": self.probability,
-            "seed": self.seed,
-            "hits": self.hits,
-        }
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.repr}
 
 
 class Faults:

@@ -1,7 +1,7 @@
 """Accepted metering records by de-duplication key, purchase, dimension and hour, and the bill made of them."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -51,18 +51,7 @@ class MeteringRecord:
 
     def as_dict(self) -> dict[str, Any]:
         """The form of `GET /admin/ledger`."""
-        return {
-            "id": self.id,
-            "seq": self.seq,
-            "region": self.region,
-            "integration": self.integration,
-            "customer": self.customer,
-            "purchase_id": self.purchase_id,
-            "license_arn": self.license_arn,
-            "customer_identifier": self.customer_identifier,
-            "account_id": self.account_id,
-            "product_code": self.product_code,
-            "dimension": self.dimension,
+        return asdict(self) | {
             "timestamp": iso_millis(self.timestamp),
             "hour": self.hour_start,
             "quantity": plain(self.quantity),

@@ -6,7 +6,7 @@ and in no guaranteed order, so a real seller sees what each rule does.
 """
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -39,14 +39,7 @@ class Notification:
 
     def as_dict(self) -> dict[str, Any]:
         """The form of `GET /admin/notifications`."""
-        return {
-            "seq": self.seq,
-            "kind": self.kind,
-            "name": self.name,
-            "purchase_id": self.purchase_id,
-            "emitted_at": iso_millis(self.emitted_at),
-            "body": self.body,
-        }
+        return asdict(self) | {"emitted_at": iso_millis(self.emitted_at)}
 
 
 @dataclass(slots=True)
