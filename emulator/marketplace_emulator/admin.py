@@ -1,4 +1,4 @@
-"""The admin HTTP API under /admin: JSON in, JSON out; errors say what to do."""
+"""The admin HTTP API under /admin. It takes and returns JSON; its errors have a hint that says what to do."""
 
 import json
 from collections.abc import Callable
@@ -42,7 +42,7 @@ class Admin:
         self.couriers: list[Courier] = []
 
     def handle(self, method: str, path: list[str], query: Query, body: bytes) -> tuple[int, Any]:
-        """Status and JSON answer of one request; `path` is what follows /admin."""
+        """Return status and JSON answer of one request; `path` is what follows /admin."""
         try:
             return 200, self._route(method, path, query, _parse(body))
         except AdminError as error:
@@ -73,11 +73,11 @@ class Admin:
     # -- clock, settings, health --------------------------------------------------------------------------
 
     def health(self, *_: Any) -> Any:
-        """Alive, and what there is."""
+        """The version and the routes."""
         return {"status": "ok", "version": self.version, "routes": [f"/admin/{name}" for name in _ROUTES]}
 
     def clock(self, *_: Any) -> Any:
-        """The system's time."""
+        """The time of the emulator."""
         clock = self.marketplace.clock
         now = clock.timestamp()
         mode = "frozen" if clock.is_frozen else "real"
@@ -197,7 +197,7 @@ class Admin:
     # -- faults -------------------------------------------------------------------------------------------
 
     def faults(self, *_: Any) -> Any:
-        """What is planned, and what there is."""
+        """The planned faults, and all kinds of faults."""
         return {"planned": [item.as_dict() for item in self.marketplace.faults.planned()], "faults": FAULTS}
 
     def plan_faults(self, _path: list[str], _query: Query, data: Any) -> Any:
@@ -207,7 +207,7 @@ class Admin:
         return self.faults()
 
     def clear_faults(self, *_: Any) -> Any:
-        """Forget the plan."""
+        """Remove all planned faults."""
         with self.marketplace.agenda.lock:
             self.marketplace.faults.clear()
         return self.faults()
@@ -268,7 +268,7 @@ class Admin:
         return {"deliveries": [item.as_dict() for item in found]}
 
     def delivery(self, *_: Any) -> Any:
-        """The delivery rules, and what there is."""
+        """The delivery rules, and all kinds of rules."""
         return {"rules": [item.as_dict() for item in self.marketplace.outbox.rules], "actions": ACTIONS}
 
     def change_delivery(self, path: list[str], _query: Query, data: Any) -> Any:
@@ -279,7 +279,7 @@ class Admin:
         return self.delivery()
 
     def clear_delivery(self, *_: Any) -> Any:
-        """Drop all rules and deliver what they kept."""
+        """Remove all rules and deliver what they kept."""
         self.marketplace.outbox.clear_rules()
         return self.delivery()
 

@@ -1,4 +1,4 @@
-"""The agreement API: what was agreed, for reconciling instead of trusting events.
+"""The agreement API: search, description, terms and entitlements of agreements.
 
 Source: botocore model of marketplace-agreement (2020-03-01).
 """
@@ -29,7 +29,7 @@ _STATUSES = {"ACTIVE", "CANCELLED", "EXPIRED", "RENEWED", "REPLACED", "TERMINATE
 
 
 class AgreementService:
-    """Answers the four agreement operations from the purchases."""
+    """Answers the four agreement operations."""
 
     def __init__(self, registry: Registry, issue_token: Callable[[Purchase], str]) -> None:
         self._registry = registry

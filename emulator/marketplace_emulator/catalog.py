@@ -1,9 +1,9 @@
-"""What the seller lists: products, their dimensions and prices, and how they integrate."""
+"""The products that the seller lists: dimensions, prices and kind of integration."""
 
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -55,27 +55,12 @@ class Product:
 
     def as_dict(self) -> dict[str, Any]:
         """The product in the form `parse_product` reads."""
-        return {
-            "code": self.code,
-            "id": self.id,
-            "title": self.title,
-            "integration": self.integration,
-            "pricing": self.pricing,
-            "dimensions": [
-                {
-                    "key": item.key,
-                    "type": item.type,
-                    "price": str(item.price),
-                    "unit": item.unit,
-                    "value_type": item.value_type,
-                }
-                for item in self.dimensions.values()
-            ],
-        }
+        dimensions = [asdict(item) | {"price": str(item.price)} for item in self.dimensions.values()]
+        return asdict(self) | {"dimensions": dimensions}
 
 
 def parse_product(data: Any) -> Product:
-    """A product from its JSON form; says which member is wrong and what it takes."""
+    """Return a product from its JSON form. Raises AdminError (400), which names the wrong member."""
     if not isinstance(data, dict):
         raise AdminError(400, "a product is a JSON object", "see GET /admin/products for the form")
     code = data.get("code")

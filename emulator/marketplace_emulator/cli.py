@@ -18,7 +18,7 @@ DEFAULT_PORT = 4599
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     options = argparse.ArgumentParser(
         prog="marketplace-emulator", description="AWS Marketplace on one machine, for stock AWS SDKs."
     )
@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def build(arguments: argparse.Namespace) -> Marketplace:
-    """The emulator the command line asks for."""
+    """Return the emulator that the command line describes. Raises AdminError or ValueError for a wrong option."""
     kind, _, moment = arguments.clock.partition(":")
     if kind not in ("real", "frozen") or (kind == "frozen") != bool(moment):
         raise AdminError(400, f"--clock {arguments.clock} is not known", "real, or frozen:2026-11-22T10:00:00Z")
@@ -54,7 +54,7 @@ def build(arguments: argparse.Namespace) -> Marketplace:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run until SIGTERM or SIGINT; the first line printed is the address."""
+    """Run until SIGTERM or SIGINT. The first line printed is the address."""
     options = parser().parse_args(arguments)
     try:
         marketplace = build(options)

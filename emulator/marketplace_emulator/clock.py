@@ -1,4 +1,4 @@
-"""The emulator's clock: real time plus an offset, or frozen; it moves forward only unless forced."""
+"""The settable clock: real time plus an offset, or frozen. It moves backwards only if forced."""
 
 import re
 import time
@@ -71,7 +71,7 @@ def parse_duration(value: float | str | timedelta) -> float:
 
 
 class Clock:
-    """A settable clock. `Clock()` follows real time; `Clock.frozen(...)` moves only when told to."""
+    """A settable clock. `Clock()` follows real time; `Clock.frozen(...)` moves only by `advance` and `set`."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Takes deliveries to SQS queues over plain HTTP, in the background, and keeps trying while a queue is not there."""
+"""Sends deliveries to SQS queues in the background, and retries while a queue does not answer."""
 
 import json
 from contextlib import suppress
@@ -50,7 +50,7 @@ class Target:
 
 
 def parse_target(data: Any) -> Target:
-    """A target from its JSON form."""
+    """Return a target from its JSON form. Raises AdminError (400)."""
     hint = 'for example {"queue_url": "http://127.0.0.1:5000/123456789012/events", "kinds": ["eventbridge"]}'
     if not isinstance(data, dict) or not isinstance(data.get("queue_url"), str):
         raise AdminError(400, "a target needs a queue_url", hint)
@@ -65,7 +65,7 @@ def parse_target(data: Any) -> Target:
 
 
 class Courier:
-    """One background thread for one target; stops at once when told to."""
+    """A background thread that sends the deliveries of one target."""
 
     def __init__(self, marketplace: Marketplace, target: Target) -> None:
         self.target = target
@@ -77,7 +77,7 @@ class Courier:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; undelivered messages stay in the outbox."""
+        """Stop the thread. Undelivered messages stay in the outbox."""
         self._stopping.set()
         with self._marketplace.agenda.changed:
             self._marketplace.agenda.changed.notify_all()
@@ -113,7 +113,7 @@ class Courier:
         return False
 
     def _send(self, delivery: Delivery) -> str:
-        """Empty when the queue has taken the message, else why it has not."""
+        """Return an empty string if the queue has taken the message, otherwise the reason."""
         message = {"QueueUrl": self.target.queue_url, "MessageBody": json.dumps(delivery.notification.body)}
         try:
             connection = self._connection = self._connection or self._connect()

@@ -1,4 +1,4 @@
-"""GetEntitlements: what buyers are entitled to, filtered and paged.
+"""GetEntitlements: the entitlements of buyers, filtered and paged.
 
 Source: GetEntitlements API reference and its botocore model.
 """
@@ -26,14 +26,14 @@ _VALUES = {
 
 
 class EntitlementService:
-    """Answers GetEntitlements from the purchases."""
+    """Answers GetEntitlements."""
 
     def __init__(self, settings: Settings, registry: Registry) -> None:
         self._settings = settings
         self._registry = registry
 
     def get_entitlements(self, request: dict[str, Any]) -> dict[str, Any]:
-        """One page. A page may be empty and still carry a NextToken (setting `empty_pages`)."""
+        """Return one page. A page may be empty and still carry a NextToken (setting `empty_pages`)."""
         code = request.get("ProductCode")
         if code is None or code == "":
             raise _invalid("ProductCode is required")

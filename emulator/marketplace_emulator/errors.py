@@ -1,7 +1,7 @@
-"""Errors as values of the wire: what a caller of the AWS APIs or of the admin API gets to see.
+"""The errors that callers of the AWS APIs and of the admin API receive.
 
 ServiceError  an AWS error: code, HTTP status, message
-AdminError    an admin request that cannot be carried out, and what to do about it
+AdminError    an admin request that cannot be carried out, with a hint
 """
 
 from typing import Any
@@ -19,12 +19,12 @@ class ServiceError(Exception):
 
 
 def validation(message: str, **members: Any) -> ServiceError:
-    """Input that does not fit the service model."""
+    """Return the error for input that does not fit the service model."""
     return ServiceError("ValidationException", message, **members)
 
 
 def serialization(message: str) -> ServiceError:
-    """A body that is not JSON, or a member of the wrong JSON type."""
+    """Return the error for a body that is not JSON, or a member of the wrong JSON type."""
     return ServiceError("SerializationException", message)
 
 

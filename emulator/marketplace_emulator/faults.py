@@ -1,7 +1,7 @@
-"""Faults on demand: what a call is answered instead of, or after, being carried out."""
+"""Planned faults: what is answered instead of carrying out a call, or after carrying it out."""
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from marketplace_emulator.errors import AdminError, ServiceError
@@ -39,7 +39,7 @@ AFTERWARDS = frozenset({"internal_error_after", "drop_after", "truncate", "timeo
 
 @dataclass(slots=True)
 class Fault:
-    """A planned fault: `times` calls of `operation`, after `skip` others, each with `probability`."""
+    """A planned fault. It applies to `times` calls of `operation` after `skip` others, to each with `probability`."""
 
     fault: str
     operation: str = "*"
@@ -54,7 +54,7 @@ class Fault:
     dice: random.Random = field(default_factory=random.Random, repr=False)
 
     def applies(self, operation: str, region: str) -> bool:
-        """Whether the fault strikes this call; counts the call if it is meant."""
+        """Return whether the fault applies to this call, and count the call."""
         if self.operation not in ("*", operation) or self.region not in (None, region):
             return False
         if self.fault in PER_RECORD and operation != "BatchMeterUsage":
@@ -70,27 +70,16 @@ class Fault:
         return True
 
     def strikes(self, index: int) -> bool:
-        """Whether a per-record fault strikes the record at `index`; without `indexes` it strikes all."""
+        """Return whether a per-record fault applies to the record at `index`. Without `indexes` it applies to all."""
         return self.fault in PER_RECORD and (self.indexes is None or index in self.indexes)
 
     def as_dict(self) -> dict[str, Any]:
         """The form of `GET /admin/faults`."""
-        return {
-            "fault": self.fault,
-            "operation": self.operation,
-            "times": self.times,
-            "skip": self.skip,
-            "region": self.region,
-            "seconds": self.seconds,
-            "indexes": list(self.indexes) if self.indexes is not None else None,
-            "probability": self.probability,
-            "seed": self.seed,
-            "hits": self.hits,
-        }
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.repr}
 
 
 class Faults:
-    """The plan: per call, the first planned fault that applies strikes."""
+    """The planned faults. The first one that applies to a call takes effect."""
 
     def __init__(self) -> None:
         self._plan: list[Fault] = []
@@ -105,15 +94,15 @@ class Faults:
         return parsed
 
     def clear(self) -> None:
-        """Forget the plan."""
+        """Remove all planned faults."""
         self._plan.clear()
 
     def planned(self) -> list[Fault]:
-        """What is still to come."""
+        """Return the faults that can still apply."""
         return list(self._plan)
 
     def next(self, operation: str, region: str) -> Fault | None:
-        """The fault that strikes this call, if any."""
+        """Return the fault that applies to this call, or None."""
         for index, fault in enumerate(self._plan):
             if fault.applies(operation, region):
                 if fault.times == 0:
@@ -123,7 +112,7 @@ class Faults:
 
 
 def refusal(fault: Fault, operation: str) -> ServiceError | None:
-    """The error a fault answers instead of the result, if it is of that kind."""
+    """Return the error that a fault answers instead of the result; None for faults that answer no error."""
     match fault.fault:
         case "throttle":
             return throttled(operation)

@@ -57,9 +57,9 @@ class Ids:
 
 
 def license_id(arn: str) -> str | None:
-    """The trailing `l-…` of a licence ARN that fits the model's pattern, else None.
+    """Return the trailing `l-…` of a licence ARN that fits the pattern of the service model, otherwise None.
 
-    Licence ARNs are printed with different middles; the trailing id is what they share.
+    AWS prints the ARN of one licence in several forms; the trailing id is the same in all of them.
     """
     if not _LICENSE_ARN.match(arn):
         return None

@@ -1,7 +1,7 @@
-"""The bill: every accepted metering record, found by de-duplication key, licence, dimension and hour."""
+"""Accepted metering records by de-duplication key, purchase, dimension and hour, and the bill made of them."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -51,18 +51,7 @@ class MeteringRecord:
 
     def as_dict(self) -> dict[str, Any]:
         """The form of `GET /admin/ledger`."""
-        return {
-            "id": self.id,
-            "seq": self.seq,
-            "region": self.region,
-            "integration": self.integration,
-            "customer": self.customer,
-            "purchase_id": self.purchase_id,
-            "license_arn": self.license_arn,
-            "customer_identifier": self.customer_identifier,
-            "account_id": self.account_id,
-            "product_code": self.product_code,
-            "dimension": self.dimension,
+        return asdict(self) | {
             "timestamp": iso_millis(self.timestamp),
             "hour": self.hour_start,
             "quantity": plain(self.quantity),
@@ -74,12 +63,12 @@ class MeteringRecord:
 
 
 def plain(quantity: Quantity) -> int | str:
-    """A quantity for JSON: whole numbers as numbers, decimals as text."""
+    """Return a quantity for JSON: whole numbers as numbers, decimals as text."""
     return quantity if isinstance(quantity, int) else str(quantity)
 
 
 class Ledger:
-    """Accepted records and running totals; nothing is ever changed or taken back."""
+    """Accepted records and their totals. Records are only added."""
 
     def __init__(self) -> None:
         self.records: list[MeteringRecord] = []
@@ -88,11 +77,11 @@ class Ledger:
         self.totals: dict[tuple[str, str, int], Quantity] = {}
 
     def find(self, key: Key) -> MeteringRecord | None:
-        """The record that holds a de-duplication key."""
+        """Return the record with this de-duplication key, or None."""
         return self._by_key.get(key)
 
     def add(self, record: MeteringRecord) -> None:
-        """Put an accepted record on the bill."""
+        """Add an accepted record."""
         self.records.append(record)
         self._by_key[record.key] = record
         self._by_license.setdefault(record.purchase_id, []).append(record)
@@ -100,17 +89,17 @@ class Ledger:
         self.totals[total] = self.totals.get(total, 0) + record.quantity
 
     def bill(self, purchase_id: str | None = None) -> list["Line"]:
-        """The bill by purchase, hour and dimension, of one purchase or of all."""
+        """Return the bill by purchase, hour and dimension, of one purchase or of all."""
         return lines(self.records if purchase_id is None else self.of_purchase(purchase_id))
 
     def of_purchase(self, purchase_id: str) -> list[MeteringRecord]:
-        """The records of one purchase, however they were sent."""
+        """Return the records of one purchase, whether sent by licence or by product code."""
         return self._by_license.get(purchase_id, [])
 
     def select(
         self, *, purchase_id: str | None = None, dimension: str | None = None, hour: int | None = None
     ) -> Iterator[MeteringRecord]:
-        """The records that fit all given filters."""
+        """Yield the records that match all given filters; `hour` counts from the epoch."""
         source = self.records if purchase_id is None else self.of_purchase(purchase_id)
         for record in source:
             if dimension in (None, record.dimension) and hour in (None, record.hour):
@@ -144,7 +133,7 @@ class Line:
 
 
 def lines(records: Iterable[MeteringRecord]) -> list[Line]:
-    """A bill by purchase, hour and dimension. More than one record on a line is usage billed twice."""
+    """Return a bill by purchase, hour and dimension. A line with more than one record is usage billed twice."""
     found: dict[tuple[str, int, str], Line] = {}
     for record in records:
         key = (record.purchase_id, record.hour, record.dimension)

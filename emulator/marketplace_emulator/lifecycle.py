@@ -1,5 +1,6 @@
-"""The steps of a purchase's life: open, agree, provision, succeed, end. The rules about who may do what when are in
-purchases.py; every step is called with the lock of the agenda held.
+"""The steps in the life of a purchase: open, provision, renew or replace, end, deprovision.
+
+purchases.py decides when a step is allowed, and holds the lock of the agenda around it.
 """
 
 from marketplace_emulator.agenda import Agenda
@@ -42,6 +43,10 @@ class Lifecycle:
         reseller: bool = False,
         replaces: Agreement | None = None,
     ) -> Purchase:
+        """Make a purchase and its first agreement, announce it, and plan its licence and its end.
+
+        Raises AdminError if the account, the entitlements, the trial or the dates are not valid.
+        """
         if len(account_id) != 12 or not (account_id.isascii() and account_id.isdigit()):
             raise AdminError(400, f"{account_id!r} is not an AWS account", "an account has 12 digits")
         bought = checked_entitlements(product, entitlements)
@@ -90,6 +95,7 @@ class Lifecycle:
         return purchase
 
     def approve_cancellation(self, purchase: Purchase, now: float) -> None:
+        """End the purchase, unless its cancellation request is withdrawn or it has ended already."""
         if not purchase.cancellation_request or purchase.ended_at is not None:
             return
         self._announce.cancellation_request(purchase, "Approved", now)
@@ -150,6 +156,7 @@ class Lifecycle:
         entitlements: Entitlements | None = None,
         end: float | None = None,
     ) -> Agreement:
+        """Make the next agreement of a purchase, with intent RENEW or REPLACE, and end the one before it."""
         old = purchase.agreement
         bought = dict(old.entitlements)
         if entitlements is not None:
@@ -176,6 +183,7 @@ class Lifecycle:
         return agreement
 
     def provision_now(self, purchase: Purchase, now: float) -> None:
+        """Issue the licence that is planned. Raises AdminError (409) if there is none."""
         task = purchase.license_task
         if task is None or task.cancelled:
             raise AdminError(409, f"{purchase.id} waits for no licence", "subscribe, upgrade or renew first")
@@ -183,6 +191,7 @@ class Lifecycle:
         task.action(now)
 
     def provision_later(self, purchase: Purchase, entitlements: Entitlements, starts_at: float) -> None:
+        """Plan the licence for `license_delay_seconds` after `starts_at`, instead of one planned before."""
         if purchase.license_task:
             purchase.license_task.cancel()
         bought = dict(entitlements)
@@ -210,6 +219,7 @@ class Lifecycle:
             purchase.entitlements.update(entitlements)
 
     def watch_end(self, purchase: Purchase) -> None:
+        """Plan the renewal or expiry at the end of the agreement in force."""
         for task in purchase.ending_tasks:
             task.cancel()
         agreement = purchase.agreement
@@ -228,6 +238,7 @@ class Lifecycle:
             self.end(purchase, "EXPIRED", now)
 
     def end(self, purchase: Purchase, status: str, now: float) -> None:
+        """End the purchase with the status CANCELLED, EXPIRED, TERMINATED or REPLACED, and plan its deprovisioning."""
         cancel_tasks(purchase)
         agreement = purchase.agreement
         agreement.status, agreement.updated_at = status, now
@@ -268,6 +279,7 @@ class Lifecycle:
 
 
 def cancel_tasks(purchase: Purchase) -> None:
+    """Cancel everything that is planned for a purchase."""
     for task in (purchase.license_task, purchase.approval_task, *purchase.ending_tasks):
         if task is not None:
             task.cancel()
@@ -285,6 +297,10 @@ _KINDS: dict[str, tuple[type, ...]] = {
 
 
 def checked_entitlements(product: Product, entitlements: Entitlements | None, *, partial: bool = False) -> Entitlements:
+    """Return the entitlements of a product, after checking names and types; None stands for one of each dimension.
+
+    With `partial`, None stands for no change. Raises AdminError (400).
+    """
     known = {item.key: item for item in product.entitlement_dimensions()}
     if entitlements is None:
         return {} if partial else {key: _DEFAULTS[item.value_type] for key, item in known.items()}

@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from marketplace_emulator.agenda import Agenda
@@ -47,15 +47,9 @@ class Call:
 
     def as_dict(self) -> dict[str, Any]:
         """The form of `GET /admin/calls`."""
-        return {
-            "seq": self.seq,
-            "at": iso_millis(self.at),
-            "operation": self.operation,
-            "region": self.region,
-            "outcome": self.outcome,
-            "fault": self.fault,
-            "records": self.records,
-        }
+        shown = asdict(self) | {"at": iso_millis(self.at)}
+        del shown["body"]
+        return shown
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""BatchMeterUsage: what refuses the whole call, what each record is answered, and what is billed.
+"""BatchMeterUsage: which errors refuse the whole call, what each record is answered, and what is billed.
 
 Sources: BatchMeterUsage API reference and its botocore model unless a rule names another.
 
@@ -54,7 +54,7 @@ class UsageRecord:
 
 
 class Meter:
-    """Decides about metering records and books the accepted ones."""
+    """Checks metering records and adds accepted ones to the ledger."""
 
     def __init__(self, *, settings: Settings, registry: Registry, ledger: Ledger, new_id: Callable[[], str]) -> None:
         self._settings = settings
@@ -63,7 +63,7 @@ class Meter:
         self._new_id = new_id
 
     def check(self, request: dict[str, Any], size: int, now: float) -> list[UsageRecord]:
-        """The records of a call that is not refused as a whole."""
+        """Return the records of a call. Raises ServiceError if the whole call is refused."""
         product_code, records = self._parse(request, size)
         if product_code is None:
             self._find_licenses(records)
@@ -81,7 +81,7 @@ class Meter:
         return records
 
     def book(self, record: UsageRecord, region: str, now: float) -> tuple[Status, MeteringRecord | None]:
-        """Answer one record of a checked call, and bill it if it is accepted."""
+        """Return the status of one record of a checked call; bill the record if it is accepted."""
         purchase = record.purchase
         if purchase is None or not self._is_open(purchase, now):
             return "CustomerNotSubscribed", None

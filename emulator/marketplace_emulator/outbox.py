@@ -1,12 +1,12 @@
-"""Notifications on their way out: the log of what was announced, and the deliveries made of it.
+"""Outgoing notifications: the log of what was announced, and the deliveries made of it.
 
 The log holds every notification once, in order. Deliveries are what the targets get: one per notification
 unless a rule delays, repeats, reorders, holds or drops it. EventBridge and SNS both deliver at least once
-and in no promised order, so every rule is something a real seller sees.
+and in no guaranteed order, so a real seller sees what each rule does.
 """
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -39,14 +39,7 @@ class Notification:
 
     def as_dict(self) -> dict[str, Any]:
         """The form of `GET /admin/notifications`."""
-        return {
-            "seq": self.seq,
-            "kind": self.kind,
-            "name": self.name,
-            "purchase_id": self.purchase_id,
-            "emitted_at": iso_millis(self.emitted_at),
-            "body": self.body,
-        }
+        return asdict(self) | {"emitted_at": iso_millis(self.emitted_at)}
 
 
 @dataclass(slots=True)
@@ -63,7 +56,7 @@ class Delivery:
 
 @dataclass(slots=True)
 class Rule:
-    """What is to be done with the notifications whose name fits `match`; `limit` wears it off."""
+    """What to do with notifications whose name matches `match`, at most `limit` times."""
 
     do: str
     match: str = "*"
@@ -82,7 +75,7 @@ class Rule:
 
 
 def _parse_rule(data: Any) -> Rule:
-    """A rule from its JSON form."""
+    """Return a rule from its JSON form. Raises AdminError (400)."""
     hint = f"do is one of {', '.join(ACTIONS)}; match is a pattern such as 'License Updated*'"
     if not isinstance(data, dict) or data.get("do") not in ACTIONS:
         raise AdminError(400, "a delivery rule needs a known `do`", hint)
@@ -97,7 +90,7 @@ def _parse_rule(data: Any) -> Rule:
 
 
 class Outbox:
-    """The log and the deliveries; woken waiters take new deliveries to the targets."""
+    """The log of notifications and their deliveries. `Agenda.changed` is notified of every new delivery."""
 
     def __init__(self, agenda: Agenda) -> None:
         self._agenda = agenda
@@ -108,29 +101,29 @@ class Outbox:
         self._sent_to_register: set[str] = set()
 
     def notifications(self, after: int = 0) -> list[Notification]:
-        """What was announced, in order, without the first `after`."""
+        """Return what was announced, in order, without the first `after`."""
         with self._agenda.acting():
             return self.log[after:]
 
     def deliveries(self, after: int = 0) -> list[Delivery]:
-        """What the targets get, in order, without the first `after`."""
+        """Return what the targets get, in order, without the first `after`."""
         with self._agenda.acting():
             return self._delivered[after:]
 
     def emit(self, kind: str, name: str, body: dict[str, Any], purchase_id: str, at: float) -> Notification:
-        """Announce a message and pass it through the delivery rules."""
+        """Announce a message, apply the delivery rules, and return the notification."""
         notification = Notification(len(self.log) + 1, kind, name, body, purchase_id, at)
         self.log.append(notification)
         self._pass_on(notification, 0)
         return notification
 
     def registered(self, purchase_id: str) -> None:
-        """The buyer's token was resolved: release what waited for that."""
+        """Deliver what waited until the buyer's token was resolved."""
         self._registered.add(purchase_id)
         self._release_for("after_registration", purchase_id)
 
     def sent_to_register(self, purchase_id: str) -> None:
-        """The buyer is about to be sent to the seller: deliver what must arrive before."""
+        """Deliver what must arrive just before the buyer is sent to the seller."""
         self._sent_to_register.add(purchase_id)
         self._release_for("before_registration", purchase_id)
 
@@ -152,7 +145,7 @@ class Outbox:
                 self._deliver(notification)
 
     def release(self) -> int:
-        """Deliver everything that rules keep (reordered ones shuffled); the rules stay."""
+        """Deliver everything that rules keep and return its number. The rules stay."""
         released = 0
         with self._agenda.acting():
             for index, rule in enumerate(self.rules):
@@ -185,7 +178,7 @@ class Outbox:
         self._deliver(notification)
 
     def _apply(self, rule: Rule, index: int, notification: Notification) -> bool:
-        """Whether the rule has taken the notification out of the chain."""
+        """Return whether the rule has taken the notification out of the chain."""
         match rule.do:
             case "drop":
                 return True

@@ -43,6 +43,7 @@ class Server:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         # Werkzeug ends the process if it cannot bind an address; a socket of our own raises OSError.
         with socket.create_server((host, port), family=family, backlog=BACKLOG) as listening:
+            # The handler calls `answer` itself, so this object stands in the place of a WSGI application.
             self._http = make_server(
                 host, port, cast(Any, self), threaded=True, request_handler=_Handler, fd=listening.fileno()
             )

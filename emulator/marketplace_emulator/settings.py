@@ -1,4 +1,4 @@
-"""Every switch of the emulator in one place. Where AWS's documents disagree, a switch offers both readings."""
+"""The settings of the emulator. Where documents of AWS disagree, a setting offers each reading."""
 
 from dataclasses import asdict, dataclass, field
 from types import NoneType, UnionType
@@ -10,7 +10,7 @@ from marketplace_emulator.errors import AdminError
 
 @dataclass(slots=True)
 class Settings:
-    """The emulator's settings. The README says what each decides and which document leaves it open."""
+    """All settings. The README describes each one and names the document that leaves it open."""
 
     seller_account: str = "222233334444"
     fulfilment_url: str = ""
@@ -53,7 +53,7 @@ class Settings:
     hang_seconds: float = 120
 
     def update(self, changes: dict[str, Any]) -> None:
-        """Change several settings at once; an unknown name or a value that does not fit changes nothing."""
+        """Change several settings at once, or none. Raises AdminError (400) for an unknown name or a wrong value."""
         hints = get_type_hints(Settings)
         checked = {}
         for name, value in changes.items():
@@ -68,7 +68,7 @@ class Settings:
             setattr(self, name, value)
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings as JSON takes them."""
+        """Return the settings as JSON values."""
         return asdict(self)
 
 

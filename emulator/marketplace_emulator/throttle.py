@@ -14,7 +14,7 @@ class Buckets:
         self._levels: dict[tuple[str, str], tuple[float, float]] = {}
 
     def take(self, operation: str, region: str, rate: float | None) -> bool:
-        """Whether one more call is allowed; a rate of None allows every call."""
+        """Return whether one more call is allowed, and count it. `rate` is calls per second; None allows all."""
         if rate is None:
             return True
         now = self._monotonic()

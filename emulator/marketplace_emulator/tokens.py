@@ -11,7 +11,7 @@ from marketplace_emulator.errors import ServiceError
 
 @dataclass(slots=True)
 class Token:
-    """One token and when it stops being good."""
+    """One token. It expires at `expires_at`, in seconds since the epoch."""
 
     value: str
     purchase_id: str
@@ -26,13 +26,17 @@ class Tokens:
         self._tokens: dict[str, Token] = {}
 
     def add(self, value: str, purchase_id: str, expires_at: float) -> Token:
-        """Keep a new token."""
+        """Store a new token and return it."""
         token = Token(value, purchase_id, expires_at)
         self._tokens[value] = token
         return token
 
     def redeem(self, value: str, now: float, *, single_use: bool) -> Token:
-        """The token, if it is known and still good; it stays good unless `single_use`."""
+        """Return a token and count its use.
+
+        Raises ServiceError: InvalidToken if it was never issued, ExpiredToken if it has expired or, with `single_use`,
+        was used before.
+        """
         token = self._tokens.get(value)
         if token is None:
             raise ServiceError("InvalidTokenException", "This registration token was never issued.")

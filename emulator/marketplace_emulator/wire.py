@@ -43,18 +43,18 @@ class Reply:
     truncated: bool = field(default=False, kw_only=True)
 
     def json(self) -> Any:
-        """The body, parsed."""
+        """Return the parsed body."""
         return json.loads(self.body)
 
     @property
     def error(self) -> str:
-        """The error code, empty for a success."""
+        """The error code; empty if the call succeeded."""
         return "" if self.status < 400 else self.headers.get("x-amzn-errortype", str(self.status))
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """No answer: the connection closes at once (`closed`) or after `seconds` of silence (`timeout`).
+    """No answer. The connection closes at once (`closed`) or after `seconds` without data (`timeout`).
 
     `accepted` says whether the call was carried out before the answer was lost.
     """
@@ -68,18 +68,18 @@ type Answer = Reply | Drop
 
 
 def json_version(target: str) -> str:
-    """JSON 1.0 for the agreement service, 1.1 for the others."""
+    """Return the JSON version of a target: 1.0 for the agreement service, 1.1 for the others."""
     return "1.0" if target.startswith(AGREEMENT) else "1.1"
 
 
 def success(target: str, request_id: str, body: dict[str, Any]) -> Reply:
-    """HTTP 200 with a JSON body."""
+    """Return a reply with status 200 and a JSON body."""
     headers = {**_HEADERS[json_version(target)], "x-amzn-RequestId": request_id}
     return Reply(200, headers, json.dumps(body, separators=(",", ":")).encode())
 
 
 def failure(target: str, request_id: str, error: ServiceError) -> Reply:
-    """An AWS error: `__type` and `message` in the body, the code in x-amzn-errortype too."""
+    """Return an AWS error: `__type` and `message` in the body, and the code in x-amzn-errortype."""
     headers = {
         **_HEADERS[json_version(target)],
         "x-amzn-RequestId": request_id,
@@ -90,7 +90,7 @@ def failure(target: str, request_id: str, error: ServiceError) -> Reply:
 
 
 def parse_body(body: bytes) -> dict[str, Any]:
-    """The JSON object of a request."""
+    """Return the JSON object of a request. Raises ServiceError (SerializationException)."""
     try:
         data = json.loads(body or b"{}", parse_constant=_no_constant)
     except (ValueError, RecursionError):
