@@ -7,8 +7,8 @@ for what it prints. As on Lambda an environment has its own memory and variables
 that name, and handles one event at a time. Every process here ends when the parent does, however that ended: its end
 of the socket closes.
 
-The product knows nothing of this. `marketplace.platform.clock.utc_now` is replaced by the emulator's clock before
-anything that takes the time is imported.
+The product knows nothing of this. `marketplace.platform.clock.utc_now` is replaced by the emulator's clock before any
+other module of the layer is imported, because those take the function into their own names.
 """
 
 import importlib
@@ -29,6 +29,10 @@ from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any
+
+import boto3
+
+import marketplace.platform.clock
 
 CLOCK = struct.Struct("<Qdd")
 """How the clock lies in shared memory: a count that is odd while it is written, the moment it is frozen at (NaN when it
@@ -111,17 +115,11 @@ def main(control_fd: int, clock_fd: int) -> None:
 
 
 def _install_clock(clock: SharedClock) -> None:
-    import marketplace.platform.clock  # noqa: PLC0415 - before everything else that imports from it
-
     marketplace.platform.clock.utc_now = lambda: datetime.fromtimestamp(clock.timestamp(), UTC)
 
 
 def _warm_up() -> None:
     """Import what the layer holds, and let botocore read its service descriptions, once for all environments."""
-    import boto3  # noqa: PLC0415 - slow: only here, after the clock is in place
-
-    import marketplace  # noqa: PLC0415
-
     for module in pkgutil.walk_packages(marketplace.__path__, "marketplace."):
         with suppress(Exception):  # a module that can't be imported is its function's failure, told when that starts
             importlib.import_module(module.name)

@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from werkzeug import Request, Response
 
 from local.deployment import ACCOUNT, Route
-from local.server import Server
+from local.server import Server, failure
 
 INTEGRATION_SECONDS = 30
 """API Gateway's quota: the integration timeout of HTTP APIs."""
@@ -211,7 +211,7 @@ class Gateway(Server):
         body = request.get_data()
         found = self._routes.find(request.method, unquote(urlsplit(target).path))
         if found is None:
-            return _failure(404, "Not Found")
+            return failure(404, "Not Found")
         route, parameters = found
         event = http_event(
             route,
@@ -227,15 +227,11 @@ class Gateway(Server):
         try:
             status, headers, content = http_response(self._invoke(route.function, event))
         except IntegrationError:
-            return _failure(500, "Internal Server Error")
+            return failure(500, "Internal Server Error")
         except UnavailableError:
-            return _failure(503, "Service Unavailable")
+            return failure(503, "Service Unavailable")
         headers.append(("apigw-requestid", event["requestContext"]["requestId"]))
         return Response(content, status, [(name, _one_line(value)) for name, value in headers])
-
-
-def _failure(status: int, message: str) -> Response:
-    return Response(json.dumps({"message": message}), status, content_type="application/json")
 
 
 def _one_line(value: str) -> str:

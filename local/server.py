@@ -1,5 +1,7 @@
 """A threaded HTTP server on Werkzeug. The HTTP API, the console and moto each run on one."""
 
+import json
+import logging
 import socket
 import threading
 from collections.abc import Callable
@@ -12,6 +14,8 @@ from werkzeug.serving import WSGIRequestHandler, make_server, select_address_fam
 MAX_BODY = 10 * 1024 * 1024
 """API Gateway's quota: the payload size of HTTP APIs, in bytes."""
 BACKLOG = 256
+
+_log = logging.getLogger(__name__)
 
 
 class Server:
@@ -46,8 +50,16 @@ class Server:
         try:
             response = self._respond(request)
         except RequestEntityTooLarge:
-            response = Response('{"message":"Request Entity Too Large"}', 413, content_type="application/json")
+            response = failure(413, "Request Entity Too Large")
+        except Exception:
+            _log.exception("%s %s failed", request.method, request.path)
+            response = failure(500, "Internal Server Error")
         return response(environ, start_response)
+
+
+def failure(status: int, message: str) -> Response:
+    """An error as API Gateway answers it."""
+    return Response(json.dumps({"message": message}, separators=(",", ":")), status, content_type="application/json")
 
 
 class _Handler(WSGIRequestHandler):
