@@ -54,7 +54,7 @@ env-json: $(VENV)/.installed ## events/env.json, which sam local gives the funct
 	@$(IMPORTS) $(BIN)/python -m tools.sam_local --only-env-json $(ARGS)
 
 # Checking -------------------------------------------------------------------------------------------------------------
-.PHONY: check check-code check-template check-locks test faults mutants bench fmt
+.PHONY: check check-code check-template check-locks test test-fast faults mutants bench fmt
 check: check-code check-template check-locks ## formatting, lint, types, import floors, template, locks
 
 check-code: $(VENV)/.installed
@@ -73,6 +73,10 @@ check-locks: $(VENV)/.installed
 
 test: $(VENV)/.installed ## every test this machine can run
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+FAST := tests/unit tests/template tests/functions
+test-fast: $(VENV)/.installed ## the tests for every few minutes: nothing slow, no container, no server, no browser
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not (slow or dynamodb_local or docker or browser)" $(FAST) $(ARGS)
 
 SEEDS ?= 10000
 faults: $(VENV)/.installed ## SEEDS=10000 fault schedules: is every unit billed exactly once?

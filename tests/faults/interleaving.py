@@ -1,7 +1,7 @@
-"""Several actors taking turns at every call they make, in an order that a seed decides, with crashes in between.
+"""Several actors that take turns at every call they make, in an order that a seed decides, and may crash there.
 
-Each actor is a thread, but only one ever runs: before and after each call to a client it hands over, and the scheduler
-picks who goes on, or whose process dies there. The same seed gives the same order.
+Each actor is a thread, and only one runs at a time: before and after each call to a client it hands over, and the
+scheduler chooses the actor that continues, or that crashes. The same seed gives the same order.
 """
 
 import random
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class CrashError(BaseException):
-    """The process ends here: nothing after this point happens, and no `except Exception` sees it."""
+    """The process ends here: nothing after this point happens, and no `except Exception` catches it."""
 
 
 class Actor:
@@ -44,7 +44,7 @@ class Actor:
         self._turn.release()
 
     def hand_over(self) -> None:
-        """A point where another process may run, or this one ends."""
+        """A point where another actor may run, or this one crashes."""
         self._scheduler.handed_over.release()
         self._turn.acquire()
         if self.crashing:

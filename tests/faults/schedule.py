@@ -1,4 +1,4 @@
-"""A seller's day made up from a seed: buyers, usage, metering, trouble; and what must hold when it has drained."""
+"""A fault schedule made from a seed: buyers, usage, metering runs and faults, and the check after all has settled."""
 
 import contextlib
 import random
@@ -101,7 +101,7 @@ def steps_of(seed: int) -> list[Step]:
 
 
 class _ObservedBus(Bus):
-    """The seller's bus, where a run can die as at any other call."""
+    """The seller's bus, where a run can crash as at any other call."""
 
     def __init__(self, point: Callable[[str, dict[str, Any]], None]) -> None:
         super().__init__()
@@ -163,7 +163,7 @@ class Schedule(CheckedWorld):
                 self.limits[buyer.subscription.id] = dice.choice((0, 3, 20, 2500))
                 self.world.grant(buyer.subscription, self.limits[buyer.subscription.id], ends_at=start + 90 * DAY)
 
-    # -- trouble in the store -----------------------------------------------------------------------------
+    # -- faults of the store ------------------------------------------------------------------------------
 
     def _observed(self, client: Any) -> Any:
         return ObservedClient(client, before=self._before, after=self._after)
@@ -184,7 +184,7 @@ class Schedule(CheckedWorld):
         self._point(name, kwargs)
 
     def _point(self, name: str, kwargs: dict[str, Any]) -> None:
-        """Somebody else may go on here, or this one dies."""
+        """Another actor may continue here, or this one crashes."""
         if self.scheduler is None:
             return
         self.scheduler.point(name, kwargs)
@@ -486,7 +486,7 @@ class Schedule(CheckedWorld):
     # -- the end ------------------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Every trouble ends, the schedule goes on as in production, and time passes until nothing can be open."""
+        """Every fault ends, the schedule goes on as in production, and time passes until no record can be open."""
         self.world.marketplace.faults.clear()
         self._heal_store()
         self.crash = 0.0

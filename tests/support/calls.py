@@ -1,4 +1,4 @@
-"""What the use cases ask of AWS, call by call, and what is to go wrong with it."""
+"""Records the calls to AWS that the use cases make, and makes some of them fail."""
 
 import copy
 from collections import Counter
@@ -16,7 +16,7 @@ type Failure = Callable[[], BaseException | None]
 
 
 class CrashError(BaseException):
-    """The process ends here; no `except Exception` sees it."""
+    """The process ends here: no `except Exception` catches it."""
 
 
 def throttled() -> BaseException:
@@ -44,8 +44,8 @@ class _Trouble:
 
 @dataclass
 class Calls:
-    """Give `wrap` to a World. `made` lists every call that began, as (method, arguments). `judge` may answer a call
-    with an error, going by what it asks for."""
+    """Its `wrap` is what a World takes. `made` lists every call that began, as (method, arguments). `judge` may return
+    an error for a call, which then fails with it."""
 
     made: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     judge: Callable[[str, dict[str, Any]], BaseException | None] | None = None

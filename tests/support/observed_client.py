@@ -1,4 +1,4 @@
-"""A boto3 client with somebody looking over its shoulder: hooks before and after each call, to record or to crash."""
+"""A boto3 client with hooks before and after each call, which record it or make it fail."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,4 +1,4 @@
-"""template.yaml as CloudFormation gets it: after SAM's own translation, offline."""
+"""template.yaml as CloudFormation receives it: translated by SAM's own translator, offline."""
 
 from copy import deepcopy
 from functools import cache

@@ -1,4 +1,4 @@
-"""Metering, end to end in one process: what is recorded is what AWS bills."""
+"""Metering from end to end in one process, on moto: what is recorded is what AWS bills."""
 
 from typing import Any
 
