@@ -33,7 +33,7 @@ WHO = {"id": LICENSED, "integration": "license", "product_code": "p"}
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = json.loads((ROOT / "docs/events/subscription_activated.json").read_text())["detail"]
 EVENT = SellerEvent(
-    "Subscription Activated", "evt-1", 5, {name: SAMPLE[name] for name in SAMPLE if name not in {"id", "time"}}
+    "Subscription Activated", SAMPLE["id"], 5, {name: SAMPLE[name] for name in SAMPLE if name not in {"id", "time"}}
 )
 
 
