@@ -8,7 +8,8 @@ cut-over to the legacy customer, all others to the licence, whichever of them us
 A licence that has usage of its own is refused. A request reads subscriptions first and books afterwards, so one that is
 running when the licence is checked may still book usage for it. Therefore the licence takes no usage for a while (a
 hold), the command waits until every earlier request has ended, and only then checks the licence. The cut-over is set on
-the condition that the hold has stood all the time. The decision "In a migration every hour belongs to one integration" has the argument.
+the condition that the hold has stood all the time. The decision "In a migration every hour belongs to one integration"
+has the argument.
 
 From a shell with credentials for the tables:
 
@@ -33,7 +34,8 @@ NOTICE = HOUR + 600
 """Seconds that the cut-over lies ahead at least. A request books to the next hour at most, counted from its start. Ten
 minutes allow for clocks that differ, and for the time from reading the clock until the cut-over is stored."""
 IN_FLIGHT = 60
-"""Seconds after which no earlier usage request is still running: API Gateway and the function allow 29 (template.yaml)."""
+"""Seconds after which no earlier usage request is still running: API Gateway and the function allow 29
+(template.yaml)."""
 _WINDOW = 25 * HOUR
 """Older hours are no longer taken by AWS (botocore model, BatchMeterUsage: the last 24 hours)."""
 _AHEAD = 24 * HOUR

@@ -1,7 +1,7 @@
 """Recomputes the state of a subscription from everything that was received about it, and shows what would change.
 
-For use after a correction of the rules, or in doubt. The inbox is the source. Facts that are older than the items of the
-inbox live are taken from the subscription's own history. From a shell with credentials for the table:
+For use after a correction of the rules, or in doubt. The inbox is the source. Facts that are older than the items of
+the inbox live are taken from the subscription's own history. From a shell with credentials for the table:
 
     python -m marketplace.commands.rebuild --table TABLE (--subscription ID | --all) [--queue-url URL --write]
 """
@@ -52,8 +52,8 @@ class Diff:
 
 
 class Rebuild:
-    """The use case. With a queue, a rebuilt subscription is rechecked: its usage is adjusted, its timers are set and its
-    events are published."""
+    """The use case. With a queue, a rebuilt subscription is rechecked: its usage is adjusted, its timers are set and
+    its events are published."""
 
     def __init__(self, store: SubscriptionStore, clock: Clock, queue: Requests | None = None) -> None:
         self._store = store

@@ -256,8 +256,8 @@ class Table:
         return {"Delete": {"TableName": self.name, "Key": key.item()}}
 
     def write_together(self, writes: Sequence[Write]) -> Refusal | None:
-        """Makes all the writes in one transaction, or none. Returns the first refusal, or None when they are made. While
-        another writer of the same items is in the way, it tries again, and raises ThrottledError in the end."""
+        """Makes all the writes in one transaction, or none. Returns the first refusal, or None when they are made.
+        While another writer of the same items is in the way, it tries again, and raises ThrottledError in the end."""
         return write_together(self._client, writes, self._sleep, self._jitter)
 
     def try_together(self, writes: Sequence[Write]) -> list[dict[str, Any]]:

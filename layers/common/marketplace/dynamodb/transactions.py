@@ -56,8 +56,8 @@ def write_together(
 
 
 def cancellation_reasons(client: "DynamoDBClient", writes: Sequence[Write]) -> list[dict[str, Any]]:
-    """Makes all the writes in one transaction, in one attempt. Returns nothing when they were made, otherwise the reason
-    of each.
+    """Makes all the writes in one transaction, in one attempt. Returns nothing when they were made, otherwise the
+    reason of each.
 
     Raises AwsError when DynamoDB gave no answer, or when the request is faulty.
     """

@@ -93,8 +93,8 @@ class Reconciliation:
         self._clock = clock
 
     def reconcile(self, request: Reconcile) -> ReconcileOutcome:
-        """Compares one subscription, or hands out the next part of a run over all. Raises AwsError: it has to be requested
-        again."""
+        """Compares one subscription, or hands out the next part of a run over all. Raises AwsError: it has to be
+        requested again."""
         if request.subscription_id is None:
             self._hand_out(request)
             return "page"
@@ -146,8 +146,8 @@ class Reconciliation:
         )
 
     def _note_free_trial(self, subscription_id: str, agreement: Agreement, now: int) -> None:
-        """Writes whether the agreement is a free trial. A trial is a term of an agreement, and its conversion is another
-        agreement; so the terms are read once for each agreement."""
+        """Writes whether the agreement is a free trial. A trial is a term of an agreement, and its conversion is
+        another agreement; so the terms are read once for each agreement."""
         stored = self._store.read(subscription_id)
         if stored is None:
             return

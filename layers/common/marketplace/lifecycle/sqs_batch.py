@@ -1,5 +1,5 @@
-"""A batch of SQS messages, each handled by itself. A message that fails is returned to the queue alone, and waits longer
-each time.
+"""A batch of SQS messages, each handled by itself. A message that fails is returned to the queue alone, and waits
+longer each time.
 
 Source: Lambda Developer Guide: partial batch responses for SQS; SQS Developer Guide: visibility timeout. After the
 receives that the queue allows, SQS moves the message to the dead-letter queue.

@@ -1,7 +1,7 @@
 """One-time registration codes: what a buyer's browser carries instead of AWS Marketplace's token.
 
-Only a code's hash is stored. Time to live deletes an item days late (DynamoDB Developer Guide), so expiry is checked when
-a code is read.
+Only a code's hash is stored. Time to live deletes an item days late (DynamoDB Developer Guide), so expiry is checked
+when a code is read.
 """
 
 import re

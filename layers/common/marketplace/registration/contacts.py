@@ -86,8 +86,8 @@ class Contacts:
         self._clock = clock
 
     def save(self, subscription_id: str, contact: Contact, code: str) -> None:
-        """Stores the contact in place of an earlier one, with the hash of the registration code that it was entered with.
-        Raises AwsError."""
+        """Stores the contact in place of an earlier one, with the hash of the registration code that it was entered
+        with. Raises AwsError."""
         stamp = {"updated_at": epoch(self._clock()), "registration": keys.registration(code).pk}
         item = to_item({**keys.contact(subscription_id)._asdict(), **contact.values, **stamp})
         self._table.put(item)

@@ -44,7 +44,8 @@ def details_view(details: Details, now: int) -> dict[str, Any]:
 def entitlements_view(
     subscription: Subscription, entitlements: Sequence[Entitlement], now: int, max_age: int
 ) -> dict[str, Any]:
-    """All entitlements. `stale`: AWS was last asked more than `max_age` seconds ago, or never, and gave no answer now."""
+    """All entitlements. `stale`: AWS was last asked more than `max_age` seconds ago, or never, and gave no answer
+    now."""
     synced_at = subscription.entitlements_synced_at
     return {
         "subscription_id": subscription.id,

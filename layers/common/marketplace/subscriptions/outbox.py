@@ -27,6 +27,7 @@ class Outbox:
             self._table.delete(keys.outbox(subscription_id, event.id))
 
     def unpublished(self, subscription_id: str) -> list[SellerEvent]:
-        """The stored events of a subscription, oldest first. One may have been published already, just before a crash."""
+        """The stored events of a subscription, oldest first. One may have been published already, just before a
+        crash."""
         found = self._table.items_under(keys.subscription_pk(subscription_id), keys.OUTBOX_PREFIX)
         return sorted(map(from_outbox, found), key=lambda event: (event.time, event.kind))

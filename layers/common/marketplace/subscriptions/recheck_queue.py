@@ -32,12 +32,14 @@ class Requests:
         delay_seconds: int = 0,
         attempt: int = 0,
     ) -> None:
-        """Requests a recheck of the subscription: waiting events are joined, entitlements read back, held usage released
-        if it may be, an overdue end or start written, unpublished events published. Requesting it twice is harmless.
+        """Requests a recheck of the subscription: waiting events are joined, entitlements read back, held usage
+        released if it may be, an overdue end or start written, unpublished events published. Requesting it twice is
+        harmless.
 
-        reason: one of the constants of marketplace.subscriptions.recheck. since: with NOT_SUBSCRIBED, when the refused attempt was sent (seconds
-        since the epoch). agreement_id: with REGISTERED, the agreement that ResolveCustomer named. delay_seconds: how
-        long the message waits, 15 minutes at most. attempt: how many requests came before this one, in a series.
+        reason: one of the constants of marketplace.subscriptions.recheck. since: with NOT_SUBSCRIBED, when the refused
+        attempt was sent (seconds since the epoch). agreement_id: with REGISTERED, the agreement that ResolveCustomer
+        named. delay_seconds: how long the message waits, 15 minutes at most. attempt: how many requests came before
+        this one, in a series.
 
         Raises AwsError when SQS didn't take the message.
         """

@@ -1,7 +1,7 @@
 """The events for the seller's application, on the seller's EventBridge bus with the source `marketplace.saas`.
 
-Each is published at least once: after a crash an event may be published again, with the same id in `detail.id`, by which
-a consumer recognises the repetition. Schemas and samples are in docs/events/.
+Each is published at least once: after a crash an event may be published again, with the same id in `detail.id`, by
+which a consumer recognises the repetition. Schemas and samples are in docs/events/.
 """
 
 import base64
@@ -86,7 +86,8 @@ class SellerBus:
         self._bus_name = bus_name
 
     def publish(self, events: Sequence[SellerEvent]) -> None:
-        """Publishes the events. Entries that EventBridge refuses one by one, in an answer with status 200, are tried again.
+        """Publishes the events. Entries that EventBridge refuses one by one, in an answer with status 200, are tried
+        again.
 
         Raises AwsError when some are still not on the bus. Others may be, so the caller publishes all of them again.
         """
