@@ -132,7 +132,7 @@ class UsageQuery(BaseModel, frozen=True, extra="forbid"):
 
 
 class RetryBody(BaseModel, frozen=True, extra="forbid"):
-    """Which refused usage is to be sent again: that of one dimension, or all of it."""
+    """Which refused usage is to be sent again; all of it without a dimension."""
 
     dimension: Annotated[str | None, Field(min_length=1, max_length=255), AfterValidator(_at_most_255_bytes)] = None
 

@@ -1,8 +1,8 @@
 """The routes of the seller API and their answers: one table, which the handler and the OpenAPI document read."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import unquote
 
 from pydantic import BaseModel
@@ -46,30 +46,9 @@ from marketplace.seller_api.requests import (
 )
 from marketplace.seller_api.subscription_queries import SubscriptionQueries
 from marketplace.seller_api.views import decision_view, details_view, entitlements_view, subscription_view
-from marketplace.usage.queries import Page
-from marketplace.usage.retry import Retried
-
-
-class UsageRecorder(Protocol):
-    """Records usage: one result per record, in order."""
-
-    def record(self, records: Sequence[object], *, validate: bool = False) -> list[dict[str, object]]: ...
-
-
-class UsageQueries(Protocol):
-    """Where usage went. `start` and `end` are hours in seconds since the epoch."""
-
-    def metering_records(
-        self, subscription_id: str, *, start: int, end: int, cursor: str | None = None, limit: int = 100
-    ) -> Page: ...
-
-    def proof(self, subscription_id: str, record_id: str) -> dict[str, Any] | None: ...
-
-
-class UsageRetry(Protocol):
-    """Makes usage that AWS refused due again; None when there is no such subscription."""
-
-    def retry(self, subscription_id: str, dimension: str | None = None) -> Retried | None: ...
+from marketplace.usage.queries import UsageQueries
+from marketplace.usage.recorder import UsageRecorder
+from marketplace.usage.retry import UsageRetry
 
 
 @dataclass(frozen=True, slots=True)
