@@ -12,6 +12,7 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from marketplace.dynamodb.table import Table
 from marketplace.metering.api import MeteringApi
 from marketplace.metering.heartbeat import ActiveByStatus, Heartbeat
 from marketplace.metering.rate import CallRate
@@ -52,7 +53,8 @@ def collaborators() -> dict[str, Any]:
 @cache
 def heartbeat() -> Heartbeat:
     given, client = settings(), clients.dynamodb()
-    active = ActiveByStatus(client, given.subscriptions_table, SubscriptionReader(client, given.subscriptions_table))
+    subscriptions = SubscriptionReader(Table(client, given.subscriptions_table))
+    active = ActiveByStatus(client, given.subscriptions_table, subscriptions)
     return Heartbeat(client, given.usage_table, active, given.heartbeat_dimension, given.seal_delay_minutes * 60)
 
 

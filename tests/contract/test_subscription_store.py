@@ -42,10 +42,10 @@ def store(request: pytest.FixtureRequest) -> Any:
     engine = request.param
     if engine == "memory":
         client = MemoryDynamoDB().client
-        return SubscriptionStore(client, create_tables(client).subscriptions, sleep=lambda _: None)
+        return SubscriptionStore(Table(client, create_tables(client).subscriptions, sleep=lambda _: None))
     client = request.getfixturevalue(f"{engine}_dynamodb")
     tables: Tables = request.getfixturevalue(f"{engine}_tables")
-    return SubscriptionStore(client, tables.subscriptions, sleep=lambda _: None)
+    return SubscriptionStore(Table(client, tables.subscriptions, sleep=lambda _: None))
 
 
 def read(store: SubscriptionStore) -> Stored:
@@ -54,7 +54,7 @@ def read(store: SubscriptionStore) -> Stored:
     return found
 
 
-def write(store: SubscriptionStore, stored: Stored | None, **changes: Any) -> bool:
+def write(store: SubscriptionStore, stored: Stored | None, **changes: Any) -> Stored | None:
     return store.write(LICENSED, read=stored, changes={"status": "active", **changes}, defaults=WHO)
 
 
@@ -82,8 +82,17 @@ def test_none_removes_and_defaults_fill_in_only(store: SubscriptionStore) -> Non
 
 def test_a_subscription_that_never_had_a_version_can_be_written(store: SubscriptionStore) -> None:
     item = {name: {"S": value} for name, value in WHO.items()}
-    store._client.put_item(TableName=store._table, Item={**keys.subscription(LICENSED).item(), **item})
+    store._table.put({**keys.subscription(LICENSED).item(), **item})
     assert write(store, read(store))
+    assert read(store).subscription.version == 1
+
+
+def test_a_write_returns_the_subscription_as_it_is_stored_then(store: SubscriptionStore) -> None:
+    assert write(store, None, agreement_ids=["a"], history=[], activated_at=None) == read(store)
+    assert write(store, read(store), offer_id="offer-1", free_trial=False, activated_at=5) == read(store)
+    assert write(store, read(store), offer_id=None, agreement_ids=["a", "b"]) == read(store)
+    whole = {**WHO, "product_code": "q", "account_id": "111122223333", "tenant_id": None}
+    assert store.write(LICENSED, read=read(store), changes={"release_due": True}, defaults=whole) == read(store)
 
 
 def test_an_event_is_in_the_outbox_only_with_its_change(store: SubscriptionStore) -> None:
@@ -92,7 +101,7 @@ def test_an_event_is_in_the_outbox_only_with_its_change(store: SubscriptionStore
     write(store, old)
     assert not store.write(LICENSED, read=old, changes={}, defaults={}, events=[EVENT])
     published = EventsClient()
-    outbox = Outbox(Table(store._client, store._table), SellerBus(published, "seller"))  # type: ignore[arg-type]
+    outbox = Outbox(store._table, SellerBus(published, "seller"))  # type: ignore[arg-type]
     assert outbox.unpublished(LICENSED) == []
     assert store.write(LICENSED, read=read(store), changes={}, defaults={}, events=[EVENT])
     assert outbox.unpublished(LICENSED) == [EVENT]

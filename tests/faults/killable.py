@@ -21,6 +21,7 @@ from unittest import mock
 import boto3
 from botocore.config import Config
 
+from marketplace.dynamodb.table import Table
 from marketplace.metering.api import MeteringApi
 from marketplace.metering.rate import CallRate
 from marketplace.metering.run import MeteringRun
@@ -97,7 +98,7 @@ def report(place: Place, records: list[dict[str, Any]], gate: Connection) -> Non
     client = place.client("dynamodb", place.dynamodb, gate)
     recorder = UsageRecorder(
         store=UsageStore(client, place.tables.usage, ttl_days=400),
-        subscriptions=SubscriptionReader(client, place.tables.subscriptions),
+        subscriptions=SubscriptionReader(Table(client, place.tables.subscriptions)),
         clock=place.clock,
         seal_delay=SEAL_DELAY,
         sleep=_no_sleep,

@@ -9,6 +9,7 @@ from typing import Any
 
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item, to_item
+from marketplace.dynamodb.table import Table
 from marketplace.entitlements.rules import Entitlement, ValueType
 from marketplace.ledger.rescheduling import UsageDeadlines
 from marketplace.metering.api import MeteringApi
@@ -177,7 +178,7 @@ class World:
         client = self.wrap(self.dynamodb)
         return UsageRecorder(
             store=UsageStore(client, self.tables.usage, ttl_days=400),
-            subscriptions=SubscriptionReader(client, self.tables.subscriptions),
+            subscriptions=SubscriptionReader(Table(client, self.tables.subscriptions)),
             clock=self.time.now,
             seal_delay=SEAL_DELAY,
             sleep=self.time.sleep,
@@ -213,7 +214,7 @@ class World:
 
     def retry(self) -> UsageRetry:
         client = self.wrap(self.dynamodb)
-        reader = SubscriptionReader(client, self.tables.subscriptions)
+        reader = SubscriptionReader(Table(client, self.tables.subscriptions))
         return UsageRetry(client, self.tables.usage, reader, self.time.now)
 
     def queries(self) -> UsageQueries:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from marketplace.dynamodb import keys
+from marketplace.dynamodb.table import Table
 from marketplace.metering.heartbeat import ActiveByStatus, ActivePage, Filled, Heartbeat, Position
 from marketplace.platform.clock import DAY, HOUR
 from marketplace.platform.errors import ThrottledError
@@ -61,7 +62,7 @@ def fill(
     world: World, time_left: Callable[[], float] = plenty, *, workers: int = 1, seal_delay: int = SEAL_DELAY
 ) -> Filled:
     client = world.wrap(world.dynamodb)
-    reader = SubscriptionReader(client, world.tables.subscriptions)
+    reader = SubscriptionReader(Table(client, world.tables.subscriptions))
     active = ActiveByStatus(client, world.tables.subscriptions, reader)
     heartbeat = Heartbeat(client, world.tables.usage, active, "api_calls", seal_delay, workers)
     return heartbeat.fill(world.time.seconds(), time_left)

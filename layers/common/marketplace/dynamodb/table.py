@@ -1,4 +1,4 @@
-"""One DynamoDB table, as all of the layer speaks to it: no other package calls the client's data operations.
+"""A DynamoDB table, as all of the layer uses it: no other package calls the client's data operations.
 
 Values go in plain (strings, whole numbers, booleans, lists, maps, sets of strings) and items come out in DynamoDB's
 attribute-value form, which marketplace.dynamodb.attributes turns into plain values. In an expression an attribute is
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from marketplace.dynamodb.attributes import Item, from_item, to_attribute
+from marketplace.dynamodb.attributes import Item, from_item, to_attribute, to_item
 from marketplace.dynamodb.keys import Key
 from marketplace.dynamodb.transactions import Refusal, Write, cancellation_reasons, write_together
 from marketplace.platform.aws_errors import classified, classified_errors, statement_error
@@ -83,15 +83,16 @@ class Update:
             arguments["UpdateExpression"] = expression
         if self.condition:
             arguments["ConditionExpression"] = self.condition
-        return arguments | _placeholders(expression + self.condition, {**values, **kept, **self.add, **self.given})
+        return arguments | _placeholders(f"{expression} {self.condition}", {**values, **kept, **self.add, **self.given})
 
     def is_done_in(self, item: Item) -> bool:
-        """Whether the item holds what this change would have set and removed: it is made already. A change that adds
-        can't be recognised."""
+        """Whether the item holds what this change sets, and nothing that it removes. False for a change that adds: its
+        result does not show whether it was made."""
         if self.add or not (self.set or self.remove):
             return False
+        expected = from_item(to_item(self.set))
         stored = from_item(item)
-        return all(stored.get(name) == value for name, value in self.set.items()) and not any(
+        return all(stored.get(name) == expected.get(name) for name in self.set) and not any(
             name in stored for name in self.remove
         )
 
@@ -133,15 +134,16 @@ class Table:
         return answer.get("Item")
 
     def get_many(self, wanted: Iterable[Key]) -> dict[Key, Item]:
-        """The items that exist among these keys (consistent reads). Raises ThrottledError when DynamoDB leaves some
-        unread."""
+        """The items that exist among these keys, by key (consistent reads). Raises ThrottledError when DynamoDB leaves
+        some unread in several attempts."""
         found, unread = self.get_readable(wanted)
         if unread:
             raise ThrottledError("UnprocessedKeys", f"{len(unread)} keys were left unread")
         return found
 
     def get_readable(self, wanted: Iterable[Key]) -> tuple[dict[Key, Item], list[Key]]:
-        """The items that exist among these keys (consistent reads), and the keys that DynamoDB would not read."""
+        """The items that exist among these keys, by key (consistent reads), and the keys that DynamoDB left unread in
+        several attempts."""
         found: dict[Key, Item] = {}
         pending = [key.item() for key in dict.fromkeys(wanted)]
         idle = 0
@@ -189,7 +191,7 @@ class Table:
         arguments |= {name: value for name, value in optional.items() if value}
         if index is None and consistent:
             arguments["ConsistentRead"] = True
-        arguments |= _placeholders(condition + where, values)
+        arguments |= _placeholders(f"{condition} {where}", values)
         with classified_errors():
             answer = self._client.query(TableName=self.name, **arguments)
         return Page(answer["Items"], answer.get("LastEvaluatedKey") or None)
@@ -201,7 +203,7 @@ class Table:
     # Writing one item
 
     def put(self, item: Item) -> None:
-        """Writes an item, whatever is there."""
+        """Writes an item, in place of what is there."""
         with classified_errors():
             self._client.put_item(TableName=self.name, Item=item)
 
@@ -209,17 +211,17 @@ class Table:
         """Writes an item if there is none under its key; False when there is."""
         try:
             self._client.put_item(TableName=self.name, Item=item, ConditionExpression=_ABSENT)
-        except self._client.exceptions.ConditionalCheckFailedException:
-            return False
         except (BotoCoreError, ClientError) as error:
-            raise classified(error) from error
+            _raise_unless_refused(error)
+            return False
         return True
 
     def update_if(self, key: Key, update: Update) -> bool:
         """Makes the change if its condition holds. False when it does not: another writer was there first.
 
         The SDK repeats a write whose answer was lost, and the repetition finds the condition broken by its own first
-        attempt. So what is stored is looked at: if it holds all that the change sets, the change is made.
+        attempt. So a refusal returns the stored item: if that holds all that the change sets and nothing that it
+        removes, the change is made.
         """
         try:
             self._client.update_item(
@@ -228,12 +230,9 @@ class Table:
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 **update.arguments(),
             )
-        except ClientError as error:
-            if error.response.get("Error", {}).get("Code") != "ConditionalCheckFailedException":
-                raise classified(error) from error
-            return update.is_done_in(cast("dict[str, Any]", error.response).get("Item") or {})
-        except BotoCoreError as error:
-            raise classified(error) from error
+        except (BotoCoreError, ClientError) as error:
+            stored = _raise_unless_refused(error)
+            return stored is not None and update.is_done_in(stored)
         return True
 
     def delete(self, key: Key) -> None:
@@ -244,11 +243,11 @@ class Table:
     # Writing several items together, or none
 
     def put_action(self, item: Item, condition: str = "") -> Write:
-        """A member of a transaction that writes an item; with a condition, a refusal tells what is stored."""
+        """A member of a transaction that writes an item. A refusal by the condition holds the stored item."""
         return {"Put": {"TableName": self.name, "Item": item, **_condition(condition)}}
 
     def update_action(self, key: Key, update: Update, *, tell: bool = False) -> Write:
-        """A member of a transaction that changes an item. `tell`: a refusal tells what is stored."""
+        """A member of a transaction that changes an item. `tell`: a refusal by the condition holds the stored item."""
         told = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"} if tell else {}
         return {"Update": {"TableName": self.name, "Key": key.item(), **update.arguments(), **told}}
 
@@ -257,32 +256,44 @@ class Table:
         return {"Delete": {"TableName": self.name, "Key": key.item()}}
 
     def write_together(self, writes: Sequence[Write]) -> Refusal | None:
-        """Makes all the writes in one transaction, or none; answers the first refusal, or None once they are made.
-        Another writer of the same items is waited for; raises ThrottledError when others stayed in the way."""
+        """Makes all the writes in one transaction, or none. Returns the first refusal, or None when they are made.
+        While another writer of the same items is in the way, it tries again, and raises ThrottledError in the end."""
         return write_together(self._client, writes, self._sleep, self._jitter)
 
     def try_together(self, writes: Sequence[Write]) -> list[dict[str, Any]]:
-        """Makes all the writes in one transaction, once. Nothing when they were made, otherwise the reason of each."""
+        """Makes all the writes in one transaction, in one attempt. Returns nothing when they were made, otherwise the
+        reason of each."""
         return cancellation_reasons(self._client, writes)
 
     # Writing many items
 
     def put_all(self, items: Iterable[Item]) -> set[Key]:
-        """Writes items, whatever is there. Returns the keys of those that DynamoDB did not take in several attempts."""
-        pending: list[Any] = [{"PutRequest": {"Item": item}} for item in items]
+        """Writes items, in place of what is there. Returns the keys of those that DynamoDB did not take in several
+        attempts."""
+        writes: list[Any] = [{"PutRequest": {"Item": item}} for item in items]
+        left = [
+            write
+            for start in range(0, len(writes), _WRITES_PER_CALL)
+            for write in self._put_few(writes[start : start + _WRITES_PER_CALL])
+        ]
+        return {key_of(write["PutRequest"]["Item"]) for write in left}
+
+    def _put_few(self, writes: list[Any]) -> list[Any]:
+        """Makes the writes of one call; returns those that were not made in several attempts."""
+        pending = writes
         for attempt in range(_ATTEMPTS):
-            if not pending:
-                break
             if attempt:
                 self._wait(attempt - 1)
             with classified_errors():
-                answer = self._client.batch_write_item(RequestItems={self.name: pending[:_WRITES_PER_CALL]})
-            pending = [*pending[_WRITES_PER_CALL:], *answer.get("UnprocessedItems", {}).get(self.name, [])]
-        return {key_of(write["PutRequest"]["Item"]) for write in pending}
+                answer = self._client.batch_write_item(RequestItems={self.name: pending})
+            pending = answer.get("UnprocessedItems", {}).get(self.name, [])
+            if not pending:
+                break
+        return pending
 
     def update_all(self, clauses: str, parameters: Sequence[Sequence[str]]) -> Counter[str]:
         """Carries out `UPDATE <table> <clauses>` once for each row of parameters, in batches (PartiQL), each statement
-        by itself. That a statement's WHERE finds nothing is no failure.
+        by itself. A statement whose WHERE finds nothing is no failure.
 
         Returns the error codes of the statements that DynamoDB would not carry out; when that is all of them, it
         raises AwsError.
@@ -300,7 +311,7 @@ class Table:
         return failed
 
     def _execute(self, statements: list[Any]) -> Counter[str]:
-        """The codes of what failed for good, or too often."""
+        """The error codes of the statements that failed for good, or in every attempt."""
         failed: Counter[str] = Counter()
         pending = statements
         for attempt in range(_ATTEMPTS):
@@ -318,6 +329,15 @@ class Table:
 
     def _wait(self, attempt: int) -> None:
         self._sleep(pause(attempt, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE, jitter=self._jitter()))
+
+
+def _raise_unless_refused(error: BotoCoreError | ClientError) -> Item | None:
+    """Raises AwsError unless the error says that a condition does not hold; returns the stored item, if it was asked
+    for and there is one."""
+    response = cast("dict[str, Any]", getattr(error, "response", {}))
+    if response.get("Error", {}).get("Code") != "ConditionalCheckFailedException":
+        raise classified(error) from error
+    return response.get("Item")
 
 
 def key_of(item: Mapping[str, Any]) -> Key:

@@ -1,41 +1,32 @@
-"""Comparing subscriptions with the agreement API: what no notification has told is found out, and applied like one.
+"""Compares subscriptions with the agreement API, and applies a difference as if a notification had reported it.
 
-EventBridge doesn't deliver again what was missed before a deployment or lost on the way. What AWS says now is turned
-into a finding with the time of finding it, so it stands in the history like any other fact, and a notification about
-what happens later outranks it. Agreements that changed a moment ago are left to the notifications on their way.
+EventBridge doesn't deliver again what was sent before a deployment or lost on the way. A difference becomes a finding
+with the time at which it was found. It is a fact in the history like any other, and a notification about a later event
+overrides it. Agreements that changed within the last minutes are left to the notifications that are on their way.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from marketplace.lifecycle.agreement_api import Agreement, Agreements, Provisioning
 from marketplace.lifecycle.facts import ENDING_STATUSES
-from marketplace.lifecycle.lifecycle import LicenseFinder, Lifecycle
+from marketplace.lifecycle.lifecycle import Lifecycle
 from marketplace.lifecycle.notifications import FindingKind, LookAgain, Notification, Reconcile, finding
+from marketplace.lifecycle.outcomes import ReconcileOutcome
 from marketplace.lifecycle.store import Stored, SubscriptionStore
 from marketplace.platform.clock import Clock, epoch
-from marketplace.platform.errors import AwsError, RefusedError, SystemicError
+from marketplace.platform.errors import RefusedError, SystemicError
 from marketplace.subscriptions import recheck
 from marketplace.subscriptions.identity import normalised_license_arn
 from marketplace.subscriptions.model import Status, Subscription
 from marketplace.subscriptions.recheck_queue import Requests
 
-type ReconcileOutcome = Literal[
-    "agrees",
-    "corrected",
-    "reconciliation_denied",  # the role may not call the agreement API; everything else was done
-    "reconciliation_refused",  # the agreement API doesn't take the question
-    "unknown_subscription",
-    "page",  # a part of a run over all subscriptions was handed out
-]
-
 SETTLING_TIME = 15 * 60
-"""How long a change is left to its own notifications."""
+"""Seconds for which a change is left to its own notifications."""
 _OPEN: tuple[Status, ...] = ("active", "closing", "pending")
 _PAGE = 25
 _SECONDS_PER_PAGE = 5
-"""GetEntitlements allows 20 calls a second in an account; this run takes about 5 of them."""
+"""GetEntitlements allows 20 calls a second for an account; this run makes about 5."""
 _PAYMENT_REASONS = frozenset({"INVALID_PAYMENT_INSTRUMENT", "INCOMPATIBLE_CURRENCY"})
 
 
@@ -54,7 +45,7 @@ def latest(agreements: Sequence[Agreement], now: int) -> Agreement | None:
 
 
 def needs_provisioning(subscription: Subscription, agreement: Agreement | None, now: int) -> bool:
-    """Whether the agreement's status alone doesn't tell if the licence lives."""
+    """Whether the status of the agreement leaves open if the licence is provisioned."""
     if agreement is None or agreement.status in ENDING_STATUSES:
         return False
     return (agreement.status == "ACTIVE") != (subscription.status_at(now) == "active")
@@ -63,9 +54,9 @@ def needs_provisioning(subscription: Subscription, agreement: Agreement | None, 
 def found_out(
     subscription: Subscription, agreement: Agreement | None, provisioning: Provisioning | None, now: int
 ) -> Finding | None:
-    """What AWS says about the licence's agreement that the subscription doesn't show, or None when they agree.
+    """The difference between what AWS says about the licence's agreement and the subscription; None when they agree.
 
-    A suspended account isn't ended: AWS refuses its usage until it is lifted, and the agreement goes on.
+    A suspended account is no end: AWS refuses its usage until the suspension is lifted, and the agreement goes on.
     """
     last_change = max(agreement.updated_at if agreement else now, subscription.last_event_at or 0)
     if agreement is None or last_change > now - SETTLING_TIME:
@@ -84,7 +75,7 @@ def found_out(
 
 
 class Reconciliation:
-    """The use case, on demand and daily."""
+    """The use case, run daily and on request."""
 
     def __init__(
         self,
@@ -102,7 +93,8 @@ class Reconciliation:
         self._clock = clock
 
     def reconcile(self, request: Reconcile) -> ReconcileOutcome:
-        """One subscription, or the next part of all. Raises AwsError: it has to be asked again."""
+        """Compares one subscription, or hands out the next part of a run over all. Raises AwsError: it has to be
+        requested again."""
         if request.subscription_id is None:
             self._hand_out(request)
             return "page"
@@ -135,7 +127,7 @@ class Reconciliation:
         return "agrees" if found is None else "corrected"
 
     def _provisioning(self, agreement: Agreement, license_arn: str) -> Provisioning | None:
-        """The state of the licence; of one that isn't named yet, when it is the agreement's only one."""
+        """The entry of this licence, or the agreement's only entry when that names no licence yet."""
         entries = self._agreements.provisioning(agreement.id)
         wanted = normalised_license_arn(license_arn)
         for entry in entries:
@@ -154,7 +146,8 @@ class Reconciliation:
         )
 
     def _note_free_trial(self, subscription_id: str, agreement: Agreement, now: int) -> None:
-        """A trial is a term of an agreement; its conversion is another agreement. The terms are asked for once."""
+        """Writes whether the agreement is a free trial. A trial is a term of an agreement, and its conversion is
+        another agreement; so the terms are read once for each agreement."""
         stored = self._store.read(subscription_id)
         if stored is None:
             return
@@ -172,7 +165,7 @@ class Reconciliation:
             self._store.write(subscription_id, read=stored, changes=changes, defaults={})
 
     def _hand_out(self, request: Reconcile) -> None:
-        """One request for each subscription of a page, and one for the next page."""
+        """Requests the comparison of each subscription of a page, and the next page."""
         status: Status = next((one for one in _OPEN if one == request.status), _OPEN[0])
         ids = self._store.with_status(status, after=request.after, limit=_PAGE)
         for index, subscription_id in enumerate(ids):
@@ -181,15 +174,3 @@ class Reconciliation:
             self._queue.reconcile_all(status, after=ids[-1], delay_seconds=_SECONDS_PER_PAGE)
         elif status != _OPEN[-1]:
             self._queue.reconcile_all(_OPEN[_OPEN.index(status) + 1], after=None, delay_seconds=_SECONDS_PER_PAGE)
-
-
-def license_finder(agreements: Agreements) -> LicenseFinder:
-    """For Lifecycle: the licences of an agreement whose join no notification has told; none when AWS doesn't say."""
-
-    def find(agreement_id: str) -> list[str]:
-        try:
-            return [found.license_arn for found in agreements.provisioning(agreement_id) if found.license_arn]
-        except AwsError:
-            return []
-
-    return find

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 type Clock = Callable[[], datetime]
 
-HOUR = 3600
+MINUTE = 60
+HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
 

@@ -1,20 +1,16 @@
 """One-time registration codes: what a buyer's browser carries instead of AWS Marketplace's token.
 
-Only a code's hash is stored. DynamoDB's TTL deletes late (within days, DynamoDB Developer Guide), so expiry is checked
+Only a code's hash is stored. Time to live deletes an item days late (DynamoDB Developer Guide), so expiry is checked
 when a code is read.
 """
 
 import re
 import secrets
-from typing import TYPE_CHECKING
 
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import Item, from_item, to_item
-from marketplace.platform.aws_errors import classified_errors
+from marketplace.dynamodb.table import Table
 from marketplace.platform.clock import HOUR, Clock, epoch
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 LIFETIME = HOUR
 """How long a registration code may be used, in seconds."""
@@ -28,16 +24,15 @@ def new_code() -> str:
 
 
 def code_item(code: str, subscription_id: str, now: int) -> Item:
-    """What is stored of a code: no more than which subscription it opens, and until when."""
+    """The stored item of a code: which subscription it opens, and until when."""
     values = {"subscription_id": subscription_id, "created_at": now, "expires_at": now + LIFETIME}
     return to_item({**keys.registration(code)._asdict(), **values})
 
 
 class RegistrationCodes:
-    """Looks registration codes up."""
+    """The stored registration codes."""
 
-    def __init__(self, client: "DynamoDBClient", table: str, clock: Clock) -> None:
-        self._client = client
+    def __init__(self, table: Table, clock: Clock) -> None:
         self._table = table
         self._clock = clock
 
@@ -48,11 +43,8 @@ class RegistrationCodes:
         """
         if not _SHAPE.fullmatch(code):
             return None
-        with classified_errors():
-            answer = self._client.get_item(
-                TableName=self._table, Key=keys.registration(code).item(), ConsistentRead=True
-            )
-        if "Item" not in answer:
+        item = self._table.get(keys.registration(code))
+        if item is None:
             return None
-        values = from_item(answer["Item"])
+        values = from_item(item)
         return str(values["subscription_id"]) if epoch(self._clock()) < values["expires_at"] else None

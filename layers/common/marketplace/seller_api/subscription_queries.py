@@ -1,30 +1,23 @@
-"""Finding subscriptions by tenant, account or status, a page at a time, and reading one with all that belongs to it.
+"""Finds subscriptions by tenant, account or status, a page at a time, and reads one with all that belongs to it.
 
-The indexes hold keys only and lag a moment behind; what they find is read consistently and checked again, so an answer
-is never out of date, though a subscription changed this instant may be missing from it.
+The indexes hold keys only and lag a moment behind. What they find is read consistently and checked again; so no answer
+holds an outdated subscription, but one that changed a moment ago may be missing.
 """
 
-import base64
-import binascii
 import hashlib
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item
-from marketplace.dynamodb.paging import InvalidCursorError
+from marketplace.dynamodb.paging import InvalidCursorError, cursor_of, parts_of
+from marketplace.dynamodb.table import Table
 from marketplace.entitlements.rules import Entitlement
-from marketplace.platform.aws_errors import classified_errors
 from marketplace.platform.clock import Clock, epoch
 from marketplace.registration.contacts import Contact
 from marketplace.subscriptions.identity import SUBSCRIPTION_ID
 from marketplace.subscriptions.model import Status, Subscription
 from marketplace.subscriptions.reader import SubscriptionReader
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 type Attribute = Literal["tenant_id", "account_id", "status"]
 
@@ -36,7 +29,7 @@ _SUBSCRIPTION_SK = keys.subscription("").sk
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which subscriptions: those whose attribute has this value as of now."""
+    """Selects the subscriptions whose attribute has this value at present."""
 
     attribute: Attribute
     value: str
@@ -54,7 +47,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionPage:
-    """Some subscriptions, and where to go on; no cursor means that this was all."""
+    """Some subscriptions, and the cursor of the next page; None on the last page."""
 
     items: list[Subscription]
     cursor: str | None
@@ -62,7 +55,7 @@ class SubscriptionPage:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """One subscription, what AWS last granted it (as stored, by dimension) and what its buyer typed."""
+    """One subscription, its stored entitlements and the contact that its buyer entered."""
 
     subscription: Subscription
     entitlements: list[Entitlement]
@@ -81,11 +74,10 @@ class SubscriptionQueries:
     """The subscriptions table as the seller's application reads it. Every method raises AwsError when DynamoDB can't
     answer."""
 
-    def __init__(self, client: "DynamoDBClient", table: str, clock: Clock) -> None:
-        self._client = client
+    def __init__(self, table: Table, clock: Clock) -> None:
         self._table = table
         self._clock = clock
-        self._reader = SubscriptionReader(client, table)
+        self._reader = SubscriptionReader(table)
 
     def get(self, subscription_id: str) -> Subscription | None:
         """The subscription, read consistently."""
@@ -99,7 +91,8 @@ class SubscriptionQueries:
         contact = keys.contact(subscription_id).sk
         entitlements: list[Entitlement] = []
         typed: Contact | None = None
-        for item in self._between(keys.subscription_pk(subscription_id), contact, f"{keys.ENTITLEMENT_PREFIX}\x7f"):
+        span = {"pk": keys.subscription_pk(subscription_id), "first": contact, "last": f"{keys.ENTITLEMENT_PREFIX}\x7f"}
+        for item in self._table.items("pk = :pk AND sk BETWEEN :first AND :last", span):
             values = from_item(item)
             if values["sk"] == contact:
                 typed = Contact.from_values(values)
@@ -108,8 +101,8 @@ class SubscriptionQueries:
         return Details(subscription, entitlements, typed)
 
     def find(self, wanted: Filter, *, cursor: str | None = None, limit: int = MAX_PAGE) -> SubscriptionPage:
-        """At most `limit` subscriptions in the order of their ids (by status: of the stored status first). A page may
-        be short, or empty, and still have a cursor.
+        """At most `limit` subscriptions in the order of their ids, those of status ended in the order of their stored
+        status first. A page may hold fewer, or none, and still have a cursor.
 
         Raises InvalidCursorError.
         """
@@ -128,71 +121,45 @@ class SubscriptionQueries:
         now = epoch(self._clock())
         stored = self._reader.get_many(ids)
         items = [stored[one] for one in ids if one in stored and wanted.fits(stored[one], now)]
-        return SubscriptionPage(items, _cursor(wanted, position) if position else None)
+        more_at = cursor_of(wanted.digest, position.partition, position.after) if position else None
+        return SubscriptionPage(items, more_at)
 
     def _ids(self, wanted: Filter, partition: str, after: str, limit: int) -> tuple[list[str], str | None]:
         """Up to `limit` subscription ids after `after`, and the id to go on after when there may be more."""
         if wanted.attribute == "tenant_id":
-            where: dict[str, Any] = {"ConsistentRead": True}
-            names, value = {"#partition": "pk", "#id": "sk"}, keys.tenant_pk(partition)
+            index, attribute, value, id_name = None, "pk", keys.tenant_pk(partition), "sk"
         else:
             index = keys.ACCOUNT_INDEX if wanted.attribute == "account_id" else keys.STATUS_INDEX
-            where = {"IndexName": index}
-            names, value = {"#partition": wanted.attribute, "#id": "pk"}, partition
-        with classified_errors():
-            page = self._client.query(
-                TableName=self._table,
-                KeyConditionExpression="#partition = :partition AND #id > :after",
-                ExpressionAttributeNames=names,
-                ExpressionAttributeValues={
-                    ":partition": {"S": value},
-                    ":after": {"S": keys.subscription_pk(after)},
-                },
-                Limit=limit,
-                **where,
-            )
-        last = page.get("LastEvaluatedKey")
-        id_name = names["#id"]
+            attribute, value, id_name = wanted.attribute, partition, "pk"
+        page = self._table.page(
+            f"#{attribute} = :partition AND {id_name} > :after",
+            {"partition": value, "after": keys.subscription_pk(after)},
+            index=index,
+            limit=limit,
+        )
         found = [
             keys.subscription_id_of(item[id_name]["S"])
-            for item in page["Items"]
+            for item in page.items
             if id_name == "sk" or item["sk"]["S"] == _SUBSCRIPTION_SK
         ]
-        return found, keys.subscription_id_of(last[id_name]["S"]) if last else None
-
-    def _between(self, pk: str, first: str, last: str) -> Sequence[dict[str, Any]]:
-        with classified_errors():
-            pages = self._client.get_paginator("query").paginate(
-                TableName=self._table,
-                KeyConditionExpression="pk = :pk AND sk BETWEEN :first AND :last",
-                ExpressionAttributeValues={":pk": {"S": pk}, ":first": {"S": first}, ":last": {"S": last}},
-                ConsistentRead=True,
-            )
-            return [item for page in pages for item in page["Items"]]
+        return found, keys.subscription_id_of(page.after[id_name]["S"]) if page.after else None
 
 
 def _partitions(wanted: Filter) -> list[str]:
-    """Where to look. A closing subscription has ended once its deadline passes, whether or not that is written down."""
+    """The partitions to query. A closing subscription has ended once its deadline passes, even while it is still stored
+    as closing."""
     ended: Status = "ended"
     closing: Status = "closing"
     return [ended, closing] if wanted == Filter("status", ended) else [wanted.value]
 
 
-def _cursor(wanted: Filter, position: _Position) -> str:
-    content = json.dumps([wanted.digest, position.partition, position.after], separators=(",", ":"))
-    return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
-
-
 def _position(cursor: str, wanted: Filter, partitions: int) -> _Position:
-    try:
-        digest, partition, after = json.loads(base64.urlsafe_b64decode(f"{cursor}{'=' * (-len(cursor) % 4)}".encode()))
-    except (binascii.Error, ValueError, TypeError) as error:
-        raise InvalidCursorError("the cursor is not one of this API's") from error
+    digest, partition, after = parts_of(cursor, 3)
     if (
         digest != wanted.digest
         or partition not in range(partitions)
         or not isinstance(after, str)
         or not (after == "" or SUBSCRIPTION_ID.fullmatch(after))
     ):
-        raise InvalidCursorError("the cursor belongs to another question")
+        raise InvalidCursorError("the cursor belongs to another query")
     return _Position(int(partition), after)

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item
 from marketplace.dynamodb.batch_read import read_items
-from marketplace.entitlements.entitlements import PENDING_FOR
-from marketplace.entitlements.rules import Entitlement
+from marketplace.entitlements.rules import PENDING_FOR, Entitlement
 from marketplace.ledger.deadlines import MAX_AGE
 from marketplace.platform.aws_errors import classified_errors
 from marketplace.platform.errors import ThrottledError

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import Item, from_item
 from marketplace.dynamodb.keys import Key
-from marketplace.dynamodb.paging import _cursor, _from_cursor
+from marketplace.dynamodb.paging import cursor_of, key_after
+from marketplace.dynamodb.table import key_of
 from marketplace.ledger.record import UNSEALED, in_doubt
 from marketplace.platform.aws_errors import classified_errors
 from marketplace.platform.clock import iso
@@ -44,7 +45,7 @@ class UsageQueries:
         pk = keys.subscription_pk(subscription_id)
         after: dict[str, Any] = {}
         if cursor is not None:
-            after = {"ExclusiveStartKey": _from_cursor(cursor, pk, first, last).item()}
+            after = {"ExclusiveStartKey": key_after(cursor, pk, first, last).item()}
         with classified_errors():
             page = self._client.query(
                 TableName=self._table,
@@ -55,7 +56,7 @@ class UsageQueries:
                 **after,
             )
         more = page.get("LastEvaluatedKey")
-        return Page([described(item) for item in page["Items"]], _cursor(more) if more else None)
+        return Page([described(item) for item in page["Items"]], cursor_of(*key_of(more)) if more else None)
 
     def proof(self, subscription_id: str, record_id: str) -> dict[str, Any] | None:
         """What was reported under this id, which hour took it, and what AWS Marketplace answered for that hour; None
