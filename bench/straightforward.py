@@ -14,6 +14,7 @@ from typing import Any
 from bench.metering import metering_run
 from bench.surroundings import HOUR, NOW, Surroundings, surroundings, table
 from marketplace.dynamodb import keys
+from marketplace.dynamodb.table import Table
 from marketplace.subscriptions.reader import SubscriptionReader
 from marketplace.usage.booking import UsageStore
 from marketplace.usage.recorder import UsageRecorder
@@ -37,7 +38,7 @@ def usage(around: Surroundings, records: int) -> list[dict[str, Any]]:
 
 def record_ours(around: Surroundings, records: list[dict[str, Any]]) -> None:
     recorder = UsageRecorder(
-        store=UsageStore(around.dynamodb, around.tables.usage, 400),
+        store=UsageStore(Table(around.dynamodb, around.tables.usage), 400),
         subscriptions=SubscriptionReader(around.dynamodb, around.tables.subscriptions),
         clock=lambda: datetime.fromtimestamp(NOW, UTC),
         seal_delay=240,

@@ -65,7 +65,7 @@ def lifecycle() -> Lifecycle:
     return Lifecycle(
         store=store(),
         entitlements=entitlements,
-        usage=UsageDeadlines(dynamodb, given.usage_table, given.seal_delay_minutes * 60),
+        usage=UsageDeadlines(Table(dynamodb, given.usage_table), given.seal_delay_minutes * 60),
         bus=bus,
         outbox=outbox,
         queue=queue(),

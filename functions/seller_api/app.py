@@ -38,6 +38,7 @@ def routes() -> SellerRoutes:
     """Everything put together, once per container."""
     settings = Settings.from_env()
     dynamodb, table = clients.dynamodb(), settings.subscriptions_table
+    usage_table = Table(dynamodb, settings.usage_table)
     outbox = Outbox(Table(dynamodb, table), SellerBus(clients.events(), settings.event_bus_name))
     return SellerRoutes(
         claims=Claims(
@@ -58,21 +59,16 @@ def routes() -> SellerRoutes:
             announce=outbox.publish,
         ),
         recorder=UsageRecorder(
-            store=UsageStore(dynamodb, settings.usage_table, settings.usage_record_ttl_days),
+            store=UsageStore(usage_table, settings.usage_record_ttl_days),
             subscriptions=SubscriptionReader(dynamodb, table),
             clock=utc_now,
             seal_delay=settings.seal_delay_minutes * MINUTE,
             sleep=time.sleep,
             monotonic=time.monotonic,
-            terms=ContractTerms(
-                dynamodb,
-                table=table,
-                usage_table=settings.usage_table,
-                overage_dimensions=settings.overage_dimensions,
-            ),
+            terms=ContractTerms(Table(dynamodb, table), usage_table, settings.overage_dimensions),
         ),
-        usage=UsageQueries(dynamodb, settings.usage_table),
-        usage_retry=UsageRetry(dynamodb, settings.usage_table, SubscriptionReader(dynamodb, table), utc_now),
+        usage=UsageQueries(usage_table),
+        usage_retry=UsageRetry(usage_table, SubscriptionReader(dynamodb, table), utc_now),
         clock=utc_now,
         entitlement_max_age=settings.entitlement_max_age_minutes * MINUTE,
     )

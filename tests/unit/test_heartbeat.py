@@ -80,10 +80,9 @@ def plenty() -> float:
 def fill(
     world: World, time_left: Callable[[], float] = plenty, *, workers: int = 1, seal_delay: int = SEAL_DELAY
 ) -> Filled:
-    client = world.wrap(world.dynamodb)
-    reader = SubscriptionReader(client, world.tables.subscriptions)
-    active = ActiveByStatus(client, world.tables.subscriptions, reader)
-    heartbeat = Heartbeat(client, world.tables.usage, active, "api_calls", seal_delay, workers)
+    reader = SubscriptionReader(world.wrap(world.dynamodb), world.tables.subscriptions)
+    active = ActiveByStatus(world.table(world.tables.subscriptions), reader)
+    heartbeat = Heartbeat(world.usage_table(), active, "api_calls", seal_delay, workers)
     return heartbeat.fill(world.time.seconds(), time_left)
 
 
@@ -286,7 +285,7 @@ def test_the_mark_stands_apart_from_every_subscription() -> None:
 
     store = MemoryDynamoDB()
     world = World.on(store)
-    Heartbeat(store.client, world.tables.usage, Nobody(), "a#b", SEAL_DELAY).fill(NOON, plenty)
+    Heartbeat(world.usage_table(), Nobody(), "a#b", SEAL_DELAY).fill(NOON, plenty)
     (mark,) = store.items(world.tables.usage)
     assert (mark["pk"]["S"], mark["sk"]["S"]) == keys.heartbeat_mark("a#b")
     assert world.meter().due == 0

@@ -5,10 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketplace.dynamodb import keys
-from marketplace.ledger.record import State
+from marketplace.ledger.record import DueEntry, State
 from marketplace.metering import backlog
 from marketplace.metering.backlog import Backlog
-from marketplace.metering.wire import DueEntry
 
 NOW = 1_795_003_500
 LIMIT = 8
@@ -33,11 +32,11 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def taken_on(added: list[DueEntry]) -> tuple[list[DueEntry], list[DueEntry]]:
-    beyond: list[DueEntry] = []
-    backlog = Backlog(NOW, beyond.append)
+    left_over: list[DueEntry] = []
+    backlog = Backlog(NOW, left_over.append)
     for one in added:
         backlog.add(one)
-    return backlog.entries(), beyond
+    return backlog.entries(), left_over
 
 
 def test_everything_is_taken_on_as_long_as_a_run_can_do_it() -> None:
@@ -63,11 +62,11 @@ def test_a_record_that_moves_while_the_index_is_read_counts_once_as_it_was_seen_
 )
 def test_the_most_urgent_are_taken_on_and_all_others_counted(given_entries: list[tuple[int, State]]) -> None:
     added = [entry(number, refuse_in, state) for number, (refuse_in, state) in enumerate(given_entries)]
-    entries, beyond = taken_on(added)
+    entries, left_over = taken_on(added)
 
     def urgency(one: DueEntry) -> tuple[bool, int]:
         return (one.state not in {"open", "held"} or one.refuse_at <= NOW, one.refuse_at)
 
-    assert sorted(map(urgency, entries + beyond)) == [urgency(one) for one in sorted(added, key=urgency)]
-    assert {one.key for one in entries + beyond} == {one.key for one in added}
+    assert sorted(map(urgency, entries + left_over)) == [urgency(one) for one in sorted(added, key=urgency)]
+    assert {one.key for one in entries + left_over} == {one.key for one in added}
     assert list(map(urgency, entries)) == sorted(map(urgency, added))[:LIMIT]

@@ -16,8 +16,9 @@ from marketplace.ledger.deadlines import (
     refuse_at,
     timestamp_of,
 )
+from marketplace.ledger.record import MAX_QUANTITY
 from marketplace.platform.clock import DAY, HOUR, hour_of
-from marketplace.usage.report import MAX_QUANTITY, Rejection, UsageReport, parsed, tag_set, tags_digest
+from marketplace.usage.report import Rejection, UsageReport, parsed, tag_set, tags_digest
 
 SUBSCRIPTION = "sub-" + "a" * 26
 

@@ -5,11 +5,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field, model_validator
 
+from marketplace.ledger.record import MAX_QUANTITY
 from marketplace.platform.clock import DAY, HOUR, epoch, hour_of
 from marketplace.seller_api.subscription_queries import MAX_PAGE, Filter
 from marketplace.subscriptions.model import Status
 from marketplace.usage.queries import MAX_PAGE as MAX_USAGE_PAGE
-from marketplace.usage.report import MAX_QUANTITY
 
 MAX_RECORDS = 500
 
