@@ -12,7 +12,7 @@ import pytest
 
 from marketplace.dynamodb import keys
 from marketplace.metering.heartbeat import ActiveByStatus, ActivePage, Filled, Heartbeat, Position
-from marketplace.platform.clock import DAY, HOUR
+from marketplace.platform.clock import DAY, HOUR, epoch
 from marketplace.platform.errors import ThrottledError
 from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.reader import SubscriptionReader
@@ -83,7 +83,7 @@ def fill(
     reader = SubscriptionReader(world.wrap(world.dynamodb), world.tables.subscriptions)
     active = ActiveByStatus(world.table(world.tables.subscriptions), reader)
     heartbeat = Heartbeat(world.usage_table(), active, "api_calls", seal_delay, workers)
-    return heartbeat.fill(world.time.seconds(), time_left)
+    return heartbeat.fill(epoch(world.time.now()), time_left)
 
 
 def all_of(written: int) -> Filled:
@@ -285,7 +285,7 @@ def test_the_mark_stands_apart_from_every_subscription() -> None:
 
     store = MemoryDynamoDB()
     world = World.on(store)
-    Heartbeat(world.usage_table(), Nobody(), "a#b", SEAL_DELAY).fill(NOON, plenty)
+    Heartbeat(world.usage_table(), Nobody(), "a#b", SEAL_DELAY).fill(epoch(world.time.now()), plenty)
     (mark,) = store.items(world.tables.usage)
     assert (mark["pk"]["S"], mark["sk"]["S"]) == keys.heartbeat_mark("a#b")
     assert world.meter().due == 0

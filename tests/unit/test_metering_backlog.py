@@ -8,8 +8,9 @@ from marketplace.dynamodb import keys
 from marketplace.ledger.record import DueEntry, State
 from marketplace.metering import backlog
 from marketplace.metering.backlog import Backlog
+from marketplace.platform.clock import EpochSeconds
 
-NOW = 1_795_003_500
+NOW = EpochSeconds(1_795_003_500)
 LIMIT = 8
 
 
@@ -18,11 +19,11 @@ def entry(number: int, refuse_in: int = 3600, state: State = "open", quantity: i
         key=keys.metering_record(f"sub-{number}", NOW - NOW % 3600, "api_calls"),
         seal="-",
         state=state,
-        refuse_at=NOW + refuse_in,
+        refuse_at=EpochSeconds(NOW + refuse_in),
         quantity=quantity,
         product_code="code",
         licensed=True,
-        due_at=NOW - 60,
+        due_at=EpochSeconds(NOW - 60),
     )
 
 

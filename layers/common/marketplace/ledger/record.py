@@ -19,7 +19,7 @@ Every attempt first puts its own token in place of the seal that it saw, so that
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
 from marketplace.dynamodb import keys
@@ -62,8 +62,9 @@ def in_doubt(seal: str) -> bool:
     return seal != UNSEALED and not seal.startswith(_CLEAR)
 
 
-class IncompleteRecordError(ValueError):
-    """A stored metering record lacks an attribute that every one has; the text names it."""
+class InvalidRecordError(ValueError):
+    """A stored metering record lacks an attribute that every one has, or holds a number in another form; the text
+    names the attribute."""
 
 
 class Payer(Protocol):
@@ -171,11 +172,12 @@ class MeteringRecord:
 
     @classmethod
     def from_item(cls, item: Item) -> Self:
-        """Raises IncompleteRecordError."""
+        """Raises InvalidRecordError."""
         values = from_item(item)
         given = {name: values[name] for name in _ATTRIBUTES if name in values}
-        if missing := _REQUIRED - given.keys():
-            raise IncompleteRecordError(f"{', '.join(sorted(missing))} is missing")
+        wrong = _REQUIRED - given.keys() or [name for name in _NUMBERS if type(given.get(name, 0)) is not int]
+        if wrong:
+            raise InvalidRecordError(f"{', '.join(sorted(wrong))}: missing, or no number")
         if "tag_keys" in given:
             given["tag_keys"] = frozenset(given["tag_keys"])
         return cls(key=Key(values["pk"], values["sk"]), **given)
@@ -273,9 +275,10 @@ class MeteringRecord:
 
 
 _ATTRIBUTES = tuple(field.name for field in fields(MeteringRecord) if field.name != "key")
-_REQUIRED = frozenset(
-    {"dimension", "hour", "quantity", "state", "seal", "timestamp", "refuse_at", "product_code"}
-)  # fmt: skip
+_REQUIRED = frozenset(field.name for field in fields(MeteringRecord) if field.default is MISSING) - {"key"}
+_NUMBERS = tuple(
+    field.name for field in fields(MeteringRecord) if field.type in (int, EpochSeconds, EpochSeconds | None)
+)
 _ADDED = ("quantity", "records", "untagged_records", "tag_sets", "tag_bytes", "tag_keys")
 _DUE_KEYS = ("due_shard", "due_at")
 """The keys of the `due` index: a record without them is not in it."""
@@ -361,8 +364,15 @@ SEALING = "SET seal=? WHERE pk=? AND sk=? AND seal=?"
 
 
 def is_sealed_for_sending(item: Item, token: str) -> bool:
-    """Whether a stored record, complete or not, carries the token and waits to be sent."""
+    """Whether a stored record, valid or not, carries the token and waits to be sent."""
     return item["seal"]["S"] == token and item["state"]["S"] in SENDABLE and "due_shard" in item
+
+
+def why_not_added(item: Item | None, quantity: int) -> Literal["sealed", "full", "changed"]:
+    """Why a stored record, valid or not, took no addition of this quantity; `changed`: it would take it now."""
+    if item is None or item["seal"]["S"] != UNSEALED:
+        return "sealed"
+    return "full" if int(item["quantity"]["N"]) + quantity > MAX_QUANTITY else "changed"
 
 
 class Selection(NamedTuple):

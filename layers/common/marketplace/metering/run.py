@@ -15,7 +15,7 @@ from marketplace.ledger.record import (
     SENDABLE,
     DueEntry,
     Group,
-    IncompleteRecordError,
+    InvalidRecordError,
     MeteringRecord,
     Unreadable,
     in_doubt,
@@ -140,7 +140,7 @@ class MeteringRun:
 
     def _take(self, entries: Sequence[DueEntry]) -> tuple[str, list[tuple[DueEntry, MeteringRecord]]]:
         """Seals the entries with a token of our own; returns it with the records that carry it now. The others were
-        taken by another run, or have changed since the index was read; an incomplete record is rejected."""
+        taken by another run, or have changed since the index was read; an invalid record is rejected."""
         token = self.new_token()
         for code in self.store.seal(entries, token).elements():
             self.report.count_error(code)
@@ -281,10 +281,10 @@ class MeteringRun:
 
 
 def _record(item: Item) -> MeteringRecord | None:
-    """None for a record that lacks what every one has: nothing of ours writes such a one."""
+    """None for an invalid record: nothing in this application writes one."""
     try:
         return MeteringRecord.from_item(item)
-    except IncompleteRecordError:
+    except InvalidRecordError:
         return None
 
 

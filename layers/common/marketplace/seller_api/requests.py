@@ -106,7 +106,7 @@ class UsageQuery(BaseModel, frozen=True, extra="forbid"):
 
     def hours(self, now: int) -> tuple[int, int]:
         """The first hour and the one after the last, in seconds since the epoch."""
-        end = hour_of(epoch(self.end) + HOUR - 1) if self.end is not None else None
+        end: int | None = hour_of(epoch(self.end) + HOUR - 1) if self.end is not None else None
         if self.start is not None:
             start = hour_of(epoch(self.start))
             return start, end if end is not None else max(hour_of(now), start) + HOUR

@@ -22,14 +22,17 @@ from marketplace.dynamodb.keys import Key
 from marketplace.dynamodb.table import Table
 from marketplace.dynamodb.transactions import Write, condition_failed
 from marketplace.dynamodb.update import Update
-from marketplace.ledger.record import MAX_QUANTITY, UNSEALED, Addition, MeteringRecord
+from marketplace.ledger.record import MAX_QUANTITY, Addition, MeteringRecord, why_not_added
 from marketplace.platform.clock import DAY, EpochSeconds
+from marketplace.platform.errors import RefusedError
 from marketplace.usage.overage import Term, included_parts
 from marketplace.usage.report import TagSet, UsageReport, tag_set
 from marketplace.usage.tag_sets import Tagging, allocation_key
 
 MAX_ACTIONS = 100
 """DynamoDB API reference, TransactWriteItems."""
+_CANCELLED = "TransactionCanceledException"
+"""DynamoDB's answer when a transaction was cancelled for reasons that it does not give."""
 _NEW_ID = "attribute_not_exists(pk)"
 
 type RecordName = tuple[str, str]
@@ -119,7 +122,12 @@ class UsageStore:
         writes = [self._writes(part, now) for part in parts]
         touched = [counter for counter in counters.values() if counter.taken]
         uses = [self._table.update_action(counter.term.counter, counter.use()) for counter in touched]
-        reasons = iter(self._table.try_together([write for group in (*writes, uses) for write in group]))
+        try:
+            reasons = iter(self._table.try_together([write for group in (*writes, uses) for write in group]))
+        except RefusedError as error:
+            if error.code != _CANCELLED:
+                raise
+            return [NotBooked({}, "busy") for _ in parts]
         by_part = [[reason for _, reason in zip(group, reasons, strict=False)] for group in writes]
         return _outcomes(parts, by_part, _in_use(touched, list(reasons)))
 
@@ -338,7 +346,7 @@ def _obstacles(part: _Part, reasons: Sequence[Mapping[str, Any]], in_use: Mappin
         elif index < len(job.bookings):
             known[job.bookings[index].name] = from_item(reason["Item"])
         elif index == len(job.bookings):
-            obstacle = _hour_obstacle(reason.get("Item"), part.total)
+            obstacle = why_not_added(reason.get("Item"), part.total)
         else:
             obstacle = obstacle or "changed"
     return NotBooked(known, obstacle)
@@ -347,10 +355,3 @@ def _obstacles(part: _Part, reasons: Sequence[Mapping[str, Any]], in_use: Mappin
 def _stopped(reason: Mapping[str, Any]) -> bool:
     """Whether this action is why the transaction was cancelled (DynamoDB API reference, CancellationReason)."""
     return bool(reason.get("Code", "None") != "None")
-
-
-def _hour_obstacle(item: Item | None, total: int) -> Obstacle:
-    record = MeteringRecord.from_item(item) if item else None
-    if record is None or record.seal != UNSEALED:
-        return "sealed"
-    return "full" if record.quantity + total > MAX_QUANTITY else "changed"
