@@ -43,7 +43,8 @@ OPERATIONS = frozenset(
         "get_paginator",
     }
 )
-"""The data operations of a DynamoDB client, under boto3's names."""
+"""The data operations of a DynamoDB client, under boto3's names. It takes keyword arguments only, unlike the query of
+an HTTP request; but for `get_paginator`."""
 
 
 def texts(tree: ast.AST) -> Iterator[str]:
@@ -74,7 +75,10 @@ def calls_to_the_store(source: str) -> set[str]:
     called = {
         node.func.attr
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in OPERATIONS
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in OPERATIONS
+        and (node.keywords or node.func.attr == "get_paginator")
     }
     names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)} | set(texts(tree))
     return called | {name for name in names if "ConditionalCheckFailed" in name}
