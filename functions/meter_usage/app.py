@@ -20,6 +20,7 @@ from marketplace.metering.report import MeteringReport
 from marketplace.metering.run import MeteringRun
 from marketplace.metering.store import MeteringStore
 from marketplace.platform import clients, clock
+from marketplace.platform.clock import MINUTE
 from marketplace.platform.errors import AwsError
 from marketplace.platform.settings import Settings
 from marketplace.subscriptions.reader import SubscriptionReader
@@ -68,10 +69,9 @@ def metering() -> Callable[[Callable[[], float]], MeteringRun]:
 @cache
 def heartbeat() -> Heartbeat:
     given, client = settings(), clients.dynamodb()
-    reader = SubscriptionReader(client, given.subscriptions_table)
-    active = ActiveByStatus(Table(client, given.subscriptions_table), reader)
-    usage = Table(client, given.usage_table, sleep=time.sleep)
-    return Heartbeat(usage, active, given.heartbeat_dimension, given.seal_delay_minutes * 60)
+    subscriptions, usage = Table(client, given.subscriptions_table), Table(client, given.usage_table, sleep=time.sleep)
+    active = ActiveByStatus(subscriptions, SubscriptionReader(subscriptions))
+    return Heartbeat(usage, active, given.heartbeat_dimension, given.seal_delay_minutes * MINUTE)
 
 
 @logger.inject_lambda_context

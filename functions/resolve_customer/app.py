@@ -7,10 +7,11 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from marketplace.dynamodb.table import Table
 from marketplace.platform import clients
 from marketplace.platform.clock import utc_now
 from marketplace.platform.http import Request
-from marketplace.platform.logs import whereabouts
+from marketplace.platform.logs import traceback_frames
 from marketplace.platform.settings import Settings
 from marketplace.registration.codes import RegistrationCodes, new_code
 from marketplace.registration.contacts import Contacts
@@ -27,10 +28,9 @@ metrics = Metrics(namespace="MarketplaceSaaS")
 def routes() -> BuyerRoutes:
     """Everything put together, once per container."""
     settings = Settings.from_env()
-    dynamodb, table = clients.dynamodb(), settings.subscriptions_table
+    table = Table(clients.dynamodb(), settings.subscriptions_table)
     registration = Registration(
         resolver=MarketplaceResolver(clients.metering_for_registration()),
-        client=dynamodb,
         table=table,
         queue=Requests(clients.sqs(), settings.notification_queue_url),
         product_codes=settings.product_codes,
@@ -39,8 +39,8 @@ def routes() -> BuyerRoutes:
     )
     return BuyerRoutes(
         registration,
-        RegistrationCodes(dynamodb, table, utc_now),
-        Contacts(dynamodb, table, utc_now),
+        RegistrationCodes(table, utc_now),
+        Contacts(table, utc_now),
         SellerLinks(settings.support_contact, settings.login_url),
         settings.sign_up_url,
     )
@@ -53,12 +53,12 @@ def lambda_handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, 
 
 
 def handle(event: dict[str, Any]) -> dict[str, Any]:
-    """Answers one request, and tells of it in one log line and one count that hold nothing the buyer sent."""
+    """Answers one request. The log line and the metric about it hold nothing that the buyer sent."""
     request = Request.from_event(event)
     try:
         answer = routes().answer(request)
     except Exception as error:
-        answer = failure(request, f"{type(error).__name__} at {', '.join(whereabouts(error))}")
+        answer = failure(request, f"{type(error).__name__} at {', '.join(traceback_frames(error))}")
     metrics.add_metric(name=answer.outcome, unit=MetricUnit.Count, value=1)
     log = logger.error if answer.response.status >= 500 else logger.info
     log(

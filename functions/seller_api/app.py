@@ -9,11 +9,13 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from marketplace.dynamodb.table import Table
-from marketplace.entitlements.entitlements import MINUTE, Entitlements, MarketplaceEntitlements
+from marketplace.entitlements.entitlements import Entitlements
+from marketplace.entitlements.source import MarketplaceEntitlements
+from marketplace.entitlements.store import EntitlementStore
 from marketplace.platform import clients
-from marketplace.platform.clock import utc_now
+from marketplace.platform.clock import MINUTE, utc_now
 from marketplace.platform.http import Request
-from marketplace.platform.logs import whereabouts
+from marketplace.platform.logs import traceback_frames
 from marketplace.platform.settings import Settings
 from marketplace.registration.claim import Claims
 from marketplace.registration.codes import RegistrationCodes
@@ -37,38 +39,37 @@ metrics = Metrics(namespace="MarketplaceSaaS")
 def routes() -> SellerRoutes:
     """Everything put together, once per container."""
     settings = Settings.from_env()
-    dynamodb, table = clients.dynamodb(), settings.subscriptions_table
-    usage_table = Table(dynamodb, settings.usage_table)
-    outbox = Outbox(Table(dynamodb, table), SellerBus(clients.events(), settings.event_bus_name))
+    dynamodb = clients.dynamodb()
+    table, usage_table = Table(dynamodb, settings.subscriptions_table), Table(dynamodb, settings.usage_table)
+    reader = SubscriptionReader(table)
+    outbox = Outbox(table, SellerBus(clients.events(), settings.event_bus_name))
     return SellerRoutes(
         claims=Claims(
-            client=dynamodb,
             table=table,
-            codes=RegistrationCodes(dynamodb, table, utc_now),
+            codes=RegistrationCodes(table, utc_now),
             queue=Requests(clients.sqs(), settings.notification_queue_url),
             clock=utc_now,
         ),
-        subscriptions=SubscriptionQueries(dynamodb, table, utc_now),
+        subscriptions=SubscriptionQueries(table, utc_now),
         entitlements=Entitlements(
-            client=dynamodb,
-            table=table,
+            store=EntitlementStore(table),
             source=MarketplaceEntitlements(clients.entitlement()),
             clock=utc_now,
-            max_age_minutes=settings.entitlement_max_age_minutes,
-            stale_limit_minutes=settings.entitlement_stale_limit_minutes,
+            max_age=settings.entitlement_max_age_minutes * MINUTE,
+            stale_limit=settings.entitlement_stale_limit_minutes * MINUTE,
             announce=outbox.publish,
         ),
         recorder=UsageRecorder(
             store=UsageStore(usage_table, settings.usage_record_ttl_days),
-            subscriptions=SubscriptionReader(dynamodb, table),
+            subscriptions=reader,
             clock=utc_now,
             seal_delay=settings.seal_delay_minutes * MINUTE,
             sleep=time.sleep,
             monotonic=time.monotonic,
-            terms=ContractTerms(Table(dynamodb, table), usage_table, settings.overage_dimensions),
+            terms=ContractTerms(table, usage_table, settings.overage_dimensions),
         ),
         usage=UsageQueries(usage_table),
-        usage_retry=UsageRetry(usage_table, SubscriptionReader(dynamodb, table), utc_now),
+        usage_retry=UsageRetry(usage_table, reader, utc_now),
         clock=utc_now,
         entitlement_max_age=settings.entitlement_max_age_minutes * MINUTE,
     )
@@ -81,11 +82,11 @@ def lambda_handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, 
 
 
 def handle(event: dict[str, Any]) -> dict[str, Any]:
-    """Answers one request, and tells of it in one log line and a few counts that hold nothing of its content."""
+    """Answers one request. The log line and the metrics about it hold nothing of its content."""
     try:
         answer = routes().answer(Request.from_event(event))
     except Exception as error:
-        answer = failure(f"{type(error).__name__} at {', '.join(whereabouts(error))}")
+        answer = failure(f"{type(error).__name__} at {', '.join(traceback_frames(error))}")
     for name, count in {answer.outcome: 1, **answer.counts}.items():
         metrics.add_metric(name=name, unit=MetricUnit.Count, value=count)
     log = logger.error if answer.response.status >= 500 else logger.info

@@ -33,7 +33,7 @@ WHO = {"id": LICENSED, "integration": "license", "product_code": "p"}
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = json.loads((ROOT / "docs/events/subscription_activated.json").read_text())["detail"]
 EVENT = SellerEvent(
-    "Subscription Activated", "evt-1", 5, {name: SAMPLE[name] for name in SAMPLE if name not in {"id", "time"}}
+    "Subscription Activated", SAMPLE["id"], 5, {name: SAMPLE[name] for name in SAMPLE if name not in {"id", "time"}}
 )
 
 
@@ -42,10 +42,10 @@ def store(request: pytest.FixtureRequest) -> Any:
     engine = request.param
     if engine == "memory":
         client = MemoryDynamoDB().client
-        return SubscriptionStore(client, create_tables(client).subscriptions, sleep=lambda _: None)
+        return SubscriptionStore(Table(client, create_tables(client).subscriptions, sleep=lambda _: None))
     client = request.getfixturevalue(f"{engine}_dynamodb")
     tables: Tables = request.getfixturevalue(f"{engine}_tables")
-    return SubscriptionStore(client, tables.subscriptions, sleep=lambda _: None)
+    return SubscriptionStore(Table(client, tables.subscriptions, sleep=lambda _: None))
 
 
 def read(store: SubscriptionStore) -> Stored:
@@ -54,7 +54,7 @@ def read(store: SubscriptionStore) -> Stored:
     return found
 
 
-def write(store: SubscriptionStore, stored: Stored | None, **changes: Any) -> bool:
+def write(store: SubscriptionStore, stored: Stored | None, **changes: Any) -> Stored | None:
     return store.write(LICENSED, read=stored, changes={"status": "active", **changes}, defaults=WHO)
 
 
@@ -82,7 +82,7 @@ def test_none_removes_and_defaults_fill_in_only(store: SubscriptionStore) -> Non
 
 def test_a_subscription_that_never_had_a_version_can_be_written(store: SubscriptionStore) -> None:
     item = {name: {"S": value} for name, value in WHO.items()}
-    store._client.put_item(TableName=store._table, Item={**keys.subscription(LICENSED).item(), **item})
+    store._table.put({**keys.subscription(LICENSED).item(), **item})
     assert write(store, read(store))
 
 
@@ -92,7 +92,7 @@ def test_an_event_is_in_the_outbox_only_with_its_change(store: SubscriptionStore
     write(store, old)
     assert not store.write(LICENSED, read=old, changes={}, defaults={}, events=[EVENT])
     published = EventsClient()
-    outbox = Outbox(Table(store._client, store._table), SellerBus(published, "seller"))  # type: ignore[arg-type]
+    outbox = Outbox(store._table, SellerBus(published, "seller"))  # type: ignore[arg-type]
     assert outbox.unpublished(LICENSED) == []
     assert store.write(LICENSED, read=read(store), changes={}, defaults={}, events=[EVENT])
     assert outbox.unpublished(LICENSED) == [EVENT]

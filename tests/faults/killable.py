@@ -98,7 +98,7 @@ def report(place: Place, records: list[dict[str, Any]], gate: Connection) -> Non
     client = place.client("dynamodb", place.dynamodb, gate)
     recorder = UsageRecorder(
         store=UsageStore(Table(client, place.tables.usage, sleep=_no_sleep), ttl_days=400),
-        subscriptions=SubscriptionReader(client, place.tables.subscriptions),
+        subscriptions=SubscriptionReader(Table(client, place.tables.subscriptions)),
         clock=place.clock,
         seal_delay=SEAL_DELAY,
         sleep=_no_sleep,

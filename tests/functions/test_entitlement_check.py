@@ -12,6 +12,7 @@ import boto3
 import pytest
 
 from functions.entitlement_check import app
+from marketplace.dynamodb.table import Table
 from marketplace.lifecycle.store import SubscriptionStore
 from marketplace.platform import clients
 from marketplace.platform.clock import HOUR
@@ -61,7 +62,7 @@ class Deployment:
         return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
 
     def subscription(self, subscription_id: str = LICENSED) -> Subscription | None:
-        stored = SubscriptionStore(self.dynamodb, self.tables.subscriptions).read(subscription_id)
+        stored = SubscriptionStore(Table(self.dynamodb, self.tables.subscriptions)).read(subscription_id)
         return None if stored is None else stored.subscription
 
     def heard(self) -> list[dict[str, Any]]:
@@ -103,7 +104,7 @@ def deployment(moto_dynamodb: Any, moto_tables: Tables, monkeypatch: pytest.Monk
     monkeypatch.setattr(clients, "entitlement", lambda: in_process_client("marketplace-entitlement", marketplace))
     monkeypatch.setattr(clients, "agreement", lambda: in_process_client("marketplace-agreement", marketplace))
     yield Deployment(moto_dynamodb, sqs, moto_tables, queue_url, heard_url, time, marketplace)
-    for cached in (app.settings, app.store, app.queue, app.agreements, app.lifecycle, app.reconciliation):
+    for cached in (app.settings, app.messages):
         cached.cache_clear()
 
 

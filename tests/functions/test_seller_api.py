@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from functions.seller_api import app
 from marketplace.dynamodb import keys
-from marketplace.entitlements.entitlements import MarketplaceEntitlements
+from marketplace.entitlements.source import MarketplaceEntitlements
 from marketplace.platform import errors
 from marketplace.platform.clock import epoch, utc_now
 from marketplace.platform.errors import NoAnswerError

@@ -12,10 +12,12 @@ from marketplace.dynamodb.attributes import from_item
 from marketplace.dynamodb.table import Table
 from marketplace.entitlements.entitlements import Entitlements
 from marketplace.entitlements.rules import Entitlement
-from marketplace.lifecycle.lifecycle import Lifecycle, Outcome
+from marketplace.entitlements.store import EntitlementStore
+from marketplace.lifecycle.lifecycle import Lifecycle
 from marketplace.lifecycle.notifications import LookAgain, Notification, QueueMessage, parsed
+from marketplace.lifecycle.outcomes import Outcome
 from marketplace.lifecycle.store import SubscriptionStore
-from marketplace.platform.clock import iso
+from marketplace.platform.clock import DAY, MINUTE, iso
 from marketplace.platform.errors import AwsError
 from marketplace.subscriptions import recheck
 from marketplace.subscriptions.identity import LegacyIdentity, LicenseIdentity
@@ -179,18 +181,16 @@ class LifecycleWorld:
             given.pop("usage", None) or Usage(),
             given.pop("source", None) or Source(),
         )
-        sleep = given.pop("sleep", lambda _: None)
-        self.store = SubscriptionStore(dynamodb, tables.subscriptions, sleep=sleep)
+        table = Table(dynamodb, tables.subscriptions, sleep=given.pop("sleep", lambda _: None))
+        self.store = SubscriptionStore(table)
         seller_bus = SellerBus(self.bus, "seller")  # type: ignore[arg-type]
-        self.outbox = Outbox(Table(dynamodb, tables.subscriptions), seller_bus)
+        self.outbox = Outbox(table, seller_bus)
         self.entitlements = Entitlements(
-            client=dynamodb,
-            table=tables.subscriptions,
+            store=EntitlementStore(table),
             source=self.source,
             clock=self.time.now,
-            max_age_minutes=15,
-            stale_limit_minutes=1440,
-            sleep=sleep,
+            max_age=15 * MINUTE,
+            stale_limit=DAY,
             announce=self.outbox.publish,
         )
         self.queue = Requests(self.sqs, "queue")  # type: ignore[arg-type]

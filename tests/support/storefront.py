@@ -8,6 +8,7 @@ from typing import Any
 
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item, to_item
+from marketplace.dynamodb.table import Table
 from marketplace.platform.errors import NoAnswerError
 from marketplace.registration.claim import Claim, Claims
 from marketplace.registration.codes import RegistrationCodes
@@ -54,9 +55,10 @@ class Storefront:
         self.emulator_clock = EmulatorClock.frozen(START)
         self.marketplace = Marketplace(clock=self.emulator_clock)
         self._codes = itertools.count(1)
-        self.codes = RegistrationCodes(self.dynamodb, self.table, self.now)
-        self.contacts = Contacts(self.dynamodb, self.table, self.now)
-        self.queries = SubscriptionQueries(self.dynamodb, self.table, self.now)
+        self.subscriptions = Table(self.dynamodb, self.table, sleep=lambda _: None)
+        self.codes = RegistrationCodes(self.subscriptions, self.now)
+        self.contacts = Contacts(self.subscriptions, self.now)
+        self.queries = SubscriptionQueries(self.subscriptions, self.now)
 
     @property
     def table(self) -> str:
@@ -83,13 +85,11 @@ class Storefront:
     def registration(self) -> Registration:
         return Registration(
             resolver=self.resolver or MarketplaceResolver(in_process_client("meteringmarketplace", self.marketplace)),
-            client=self.dynamodb,
-            table=self.table,
+            table=self.subscriptions,
             queue=self.queue,
             product_codes=self.product_codes,
             clock=self.now,
             new_code=self.new_code,
-            sleep=lambda _: None,
         )
 
     def register(self, purchase: Purchase | None = None) -> Registered:
@@ -97,12 +97,10 @@ class Storefront:
 
     def claims(self) -> Claims:
         return Claims(
-            client=self.dynamodb,
-            table=self.table,
+            table=self.subscriptions,
             codes=self.codes,
             queue=self.queue,
             clock=self.now,
-            sleep=lambda _: None,
         )
 
     def claim(self, code: str, tenant_id: str, *, share_account: bool = False) -> str:

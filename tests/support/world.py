@@ -200,7 +200,7 @@ class World:
     def recorder(self) -> UsageRecorder:
         return UsageRecorder(
             store=UsageStore(self.usage_table(), ttl_days=400),
-            subscriptions=SubscriptionReader(self.wrap(self.dynamodb), self.tables.subscriptions),
+            subscriptions=SubscriptionReader(self.table(self.tables.subscriptions)),
             clock=self.time.now,
             seal_delay=SEAL_DELAY,
             sleep=self.time.sleep,
@@ -230,7 +230,7 @@ class World:
         return UsageDeadlines(self.usage_table(), SEAL_DELAY)
 
     def retry(self) -> UsageRetry:
-        reader = SubscriptionReader(self.wrap(self.dynamodb), self.tables.subscriptions)
+        reader = SubscriptionReader(self.table(self.tables.subscriptions))
         return UsageRetry(self.usage_table(), reader, self.time.now)
 
     def queries(self) -> UsageQueries:

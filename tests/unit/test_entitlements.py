@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 
 from marketplace.dynamodb import keys
-from marketplace.entitlements.entitlements import Entitlements, MarketplaceEntitlements, UnknownSubscriptionError
+from marketplace.dynamodb.table import Table
+from marketplace.entitlements.entitlements import Entitlements
 from marketplace.entitlements.rules import Decision, Entitlement
-from marketplace.platform.clock import DAY, HOUR
+from marketplace.entitlements.source import MarketplaceEntitlements
+from marketplace.entitlements.store import EntitlementStore, UnknownSubscriptionError
+from marketplace.platform.clock import DAY, HOUR, MINUTE
 from marketplace.platform.errors import AwsError, NoAnswerError, ThrottledError
 from marketplace.subscriptions.model import Subscription
 from marketplace_emulator import Marketplace
@@ -48,6 +51,12 @@ class Calls:
     def __getattr__(self, name: str) -> Any:
         self.made.append(name)
         return getattr(self._client, name)
+
+
+def reading_through(world: LifecycleWorld, client: Any) -> None:
+    """Has the world's entitlements use this client of DynamoDB."""
+    table = Table(client, world.tables.subscriptions, sleep=lambda _: None)
+    world.entitlements._store = EntitlementStore(table)
 
 
 class TestReadingBack:
@@ -120,12 +129,11 @@ class TestReadingBack:
 
         slow = Overtaken(granted={LICENSED: [seats(10)]})
         overtaken = Entitlements(
-            client=active.dynamodb,
-            table=active.tables.subscriptions,
+            store=EntitlementStore(Table(active.dynamodb, active.tables.subscriptions)),
             source=slow,
             clock=active.time.now,
-            max_age_minutes=15,
-            stale_limit_minutes=1440,
+            max_age=15 * MINUTE,
+            stale_limit=DAY,
         )
         assert overtaken.sync(LICENSED).entitlements == (seats(50),)
         assert slow.calls == 2
@@ -140,12 +148,11 @@ class TestReadingBack:
 
         source = Crowded()
         crowded = Entitlements(
-            client=active.dynamodb,
-            table=active.tables.subscriptions,
+            store=EntitlementStore(Table(active.dynamodb, active.tables.subscriptions)),
             source=source,
             clock=active.time.now,
-            max_age_minutes=15,
-            stale_limit_minutes=1440,
+            max_age=15 * MINUTE,
+            stale_limit=DAY,
         )
         assert crowded.sync(LICENSED).entitlements == (seats(50),)
         assert source.calls == 2
@@ -192,7 +199,7 @@ class TestListing:
 class TestChecking:
     def test_is_one_read_when_the_answer_is_fresh(self, active: LifecycleWorld) -> None:
         calls = Calls(active.dynamodb)
-        active.entitlements._client = calls  # type: ignore[assignment]
+        reading_through(active, calls)
         assert active.entitlements.check(LICENSED, "seats", 25).allowed
         assert calls.made == ["batch_get_item"]
         assert active.source.calls == 0
@@ -276,7 +283,7 @@ class TestChecking:
             def batch_get_item(self, **call: Any) -> dict[str, Any]:
                 return {"Responses": {}, "UnprocessedKeys": call["RequestItems"]}
 
-        active.entitlements._client = Unread()  # type: ignore[assignment]
+        reading_through(active, Unread())
         with pytest.raises(ThrottledError):
             active.entitlements.check(LICENSED, "seats")
 

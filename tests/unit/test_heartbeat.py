@@ -80,8 +80,8 @@ def plenty() -> float:
 def fill(
     world: World, time_left: Callable[[], float] = plenty, *, workers: int = 1, seal_delay: int = SEAL_DELAY
 ) -> Filled:
-    reader = SubscriptionReader(world.wrap(world.dynamodb), world.tables.subscriptions)
-    active = ActiveByStatus(world.table(world.tables.subscriptions), reader)
+    subscriptions = world.table(world.tables.subscriptions)
+    active = ActiveByStatus(subscriptions, SubscriptionReader(subscriptions))
     heartbeat = Heartbeat(world.usage_table(), active, "api_calls", seal_delay, workers)
     return heartbeat.fill(epoch(world.time.now()), time_left)
 

@@ -65,10 +65,10 @@ class World:
     def __init__(self) -> None:
         self.bus, self.usage, self.time = EventsClient(), Usage(), Timeline(START + DAY)
         dynamodb = MemoryDynamoDB().client
-        table = create_tables(dynamodb).subscriptions
-        self.store = SubscriptionStore(dynamodb, table)
+        table = Table(dynamodb, create_tables(dynamodb).subscriptions)
+        self.store = SubscriptionStore(table)
         bus = SellerBus(self.bus, "seller")  # type: ignore[arg-type]
-        self.outbox = Outbox(Table(dynamodb, table), bus)
+        self.outbox = Outbox(table, bus)
         self.lifecycle = Lifecycle(
             store=self.store,
             entitlements=NoEntitlements(),  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ import pytest
 from marketplace.dynamodb import keys
 from marketplace.entitlements.rules import Entitlement
 from marketplace.lifecycle.notifications import Notification
+from marketplace.lifecycle.store import Stored
 from marketplace.platform.clock import DAY, HOUR
 from marketplace.platform.errors import RefusedError, ThrottledError
 from marketplace.subscriptions import recheck
@@ -288,8 +289,8 @@ def test_a_subscription_that_others_keep_changing_gives_the_message_back(
 ) -> None:
     write = world.store.write
 
-    def quicker(subscription_id: str, **given: Any) -> bool:
-        return "status" in given["changes"] and write(subscription_id, **given)
+    def quicker(subscription_id: str, **given: Any) -> Stored | None:
+        return write(subscription_id, **given) if "status" in given["changes"] else None
 
     monkeypatch.setattr(world.store, "write", quicker)
     with pytest.raises(ThrottledError):
@@ -349,7 +350,7 @@ def test_a_join_to_a_subscription_that_is_still_to_come_waits_for_it(world: Life
 
 
 def test_a_crowd_of_writers_gives_the_message_back(world: LifecycleWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world.store, "write", lambda *_, **__: False)
+    monkeypatch.setattr(world.store, "write", lambda *_, **__: None)
     with pytest.raises(ThrottledError):
         world.receive(UPDATED)
 

@@ -13,6 +13,7 @@ import pytest
 from marketplace.entitlements.rules import Entitlement
 from marketplace.ledger.rescheduling import UsageDeadlines
 from marketplace.lifecycle.notifications import Notification
+from marketplace.lifecycle.store import Stored
 from marketplace.platform.clock import HOUR, iso
 from marketplace.platform.errors import ThrottledError
 from marketplace.subscriptions import recheck
@@ -374,10 +375,10 @@ def _crashing(*_: Any, **__: Any) -> None:
     raise ThrottledError("Throttling")
 
 
-def _crashing_when_released(write: Callable[..., bool]) -> Callable[..., bool]:
+def _crashing_when_released(write: Callable[..., Stored | None]) -> Callable[..., Stored | None]:
     """The store's `write`, which fails when it is to take down that the release is done."""
 
-    def crashing(subscription_id: str, **given: Any) -> bool:
+    def crashing(subscription_id: str, **given: Any) -> Stored | None:
         if given["changes"] == {"release_due": None}:
             raise ThrottledError("InternalServerError")
         return write(subscription_id, **given)

@@ -7,6 +7,7 @@ import pytest
 from marketplace.commands.rebuild import Rebuild
 from marketplace.entitlements.rules import Entitlement
 from marketplace.lifecycle.notifications import Notification
+from marketplace.lifecycle.store import Stored
 from marketplace.platform.clock import DAY, HOUR, iso
 from marketplace.platform.errors import AwsError, ThrottledError
 from marketplace.subscriptions import recheck
@@ -289,7 +290,7 @@ def _crashing_on(attribute: str, world: LifecycleWorld) -> Any:
     """The store's `write`, which fails when it is to set this attribute."""
     write = world.store.write
 
-    def crashing(subscription_id: str, **given: Any) -> bool:
+    def crashing(subscription_id: str, **given: Any) -> Stored | None:
         if given["changes"].get(attribute) is not None:
             raise ThrottledError("InternalServerError")
         return write(subscription_id, **given)

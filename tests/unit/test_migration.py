@@ -8,6 +8,7 @@ import pytest
 from marketplace.commands import migration
 from marketplace.commands.migration import NOTICE, Cutover, Migration, MigrationRefusedError, next_boundary
 from marketplace.dynamodb import keys
+from marketplace.dynamodb.table import Table
 from marketplace.platform.clock import DAY, HOUR
 from marketplace.subscriptions import recheck
 from tests.support.lifecycle_world import LEGACY, LICENSED, LifecycleWorld, at, notification
@@ -35,12 +36,10 @@ def moving(world: LifecycleWorld) -> Migration:
 
 def migration_of(world: LifecycleWorld, sleep: Callable[[float], None] = lambda _: None) -> Migration:
     return Migration(
-        client=world.dynamodb,
-        table=world.tables.subscriptions,
-        usage_table=world.tables.usage,
+        table=Table(world.dynamodb, world.tables.subscriptions),
+        usage_table=Table(world.dynamodb, world.tables.usage),
         clock=world.time.now,
         sleep=sleep,
-        jitter=lambda: 0.0,
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from marketplace.commands.migration import IN_FLIGHT, Cutover, Migration, MigrationRefusedError
 from marketplace.dynamodb.keys import subscription_pk
+from marketplace.dynamodb.table import Table
 from marketplace.platform.clock import HOUR
 from marketplace.platform.errors import AwsError
 from marketplace.seller_api.views import subscription_view
@@ -78,19 +79,17 @@ class Customer:
             after=lambda _, __: after(len(self.made) - 1),
         )
         return Migration(
-            client=client,
-            table=self.world.tables.subscriptions,
-            usage_table=self.world.tables.usage,
+            table=Table(client, self.world.tables.subscriptions, sleep=wait, jitter=lambda: 0.5),
+            usage_table=Table(client, self.world.tables.usage),
             clock=self.world.time.now,
             sleep=wait,
-            jitter=lambda: 0.5,
         ).migrate(self.legacy.id, self.licensed.id)
 
     def stored(self, subscription: Subscription) -> Subscription:
         return self.reader().get_many([subscription.id])[subscription.id]
 
     def reader(self) -> SubscriptionReader:
-        return SubscriptionReader(self.world.dynamodb, self.world.tables.subscriptions)
+        return SubscriptionReader(Table(self.world.dynamodb, self.world.tables.subscriptions))
 
     def hours(self, subscription: Subscription) -> set[int]:
         """The hours of this subscription that are to be sent to AWS."""

@@ -83,7 +83,7 @@ def test_nobody_is_an_error(world: LifecycleWorld) -> None:
 
 def test_a_crowd_of_writers_is_waited_for_and_then_told(world: LifecycleWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     damage(world)
-    monkeypatch.setattr(world.store, "write", lambda *_, **__: False)
+    monkeypatch.setattr(world.store, "write", lambda *_, **__: None)
     with pytest.raises(ThrottledError):
         Rebuild(world.store, world.time.now).write(LICENSED)
 

@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 
-from marketplace.lifecycle.agreement_api import Agreement, MarketplaceAgreements, Provisioning
+from marketplace.lifecycle.agreement_api import Agreement, MarketplaceAgreements, Provisioning, license_finder
 from marketplace.lifecycle.notifications import Notification, QueueMessage, Reconcile, parsed
 from marketplace.lifecycle.reconciliation import (
     SETTLING_TIME,
     Reconciliation,
     found_out,
     latest,
-    license_finder,
     needs_provisioning,
 )
 from marketplace.platform.clock import DAY, HOUR
@@ -292,7 +291,7 @@ def test_an_end_without_a_join_is_joined_by_asking(moto_dynamodb: Any, moto_tabl
         world.dynamodb.delete_item(
             TableName=world.tables.subscriptions, Key={"pk": {"S": item["pk"]}, "sk": {"S": item["sk"]}}
         )
-    world.lifecycle._find_licenses = license_finder(world.agreements)
+    world.lifecycle._joins._find_licenses = license_finder(world.agreements)
     world.market.cancel(purchase.id)
     ended = parsed(
         QueueMessage(

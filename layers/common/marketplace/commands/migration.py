@@ -16,24 +16,18 @@ From a shell with credentials for the tables:
 """
 
 import argparse
-import random
 import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 from marketplace.dynamodb import keys
-from marketplace.dynamodb.attributes import from_item, to_attribute, to_item
-from marketplace.dynamodb.transactions import Write, write_together
+from marketplace.dynamodb.attributes import from_item
+from marketplace.dynamodb.table import Table, Update
 from marketplace.platform import clients
-from marketplace.platform.aws_errors import classified_errors
 from marketplace.platform.clock import HOUR, Clock, epoch, hour_of, iso, utc_now
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 NOTICE = HOUR + 600
 """Seconds that the cut-over lies ahead at least. A request books to the hour to come at most, counted from when it
@@ -68,26 +62,22 @@ def next_boundary(now: int) -> int:
 
 
 class Migration:
-    """The use case. `sleep` is what usage requests and other writers are waited for with, `jitter` (0 to 1) spreads the
-    latter; `new_hold` names a hold as no other is named."""
+    """The use case. `table` holds the subscriptions. `sleep` (seconds) waits until the usage requests that run now have
+    ended; `new_hold` returns a name that no other hold has."""
 
     def __init__(
         self,
         *,
-        client: "DynamoDBClient",
-        table: str,
-        usage_table: str,
+        table: Table,
+        usage_table: Table,
         clock: Clock,
         sleep: Callable[[float], None],
-        jitter: Callable[[], float],
         new_hold: Callable[[], str] = lambda: uuid.uuid4().hex,
     ) -> None:
-        self._client = client
         self._table = table
         self._usage_table = usage_table
         self._clock = clock
         self._sleep = sleep
-        self._jitter = jitter
         self._new_hold = new_hold
 
     def migrate(self, legacy_id: str, license_id: str) -> Cutover:
@@ -136,13 +126,10 @@ class Migration:
         return Cutover(legacy_id, license_id, at)
 
     def _read(self, subscription_id: str) -> dict[str, Any]:
-        with classified_errors():
-            answer = self._client.get_item(
-                TableName=self._table, Key=keys.subscription(subscription_id).item(), ConsistentRead=True
-            )
-        if "Item" not in answer:
+        item = self._table.get(keys.subscription(subscription_id))
+        if item is None:
             raise MigrationRefusedError(f"there is no subscription {subscription_id}")
-        return from_item(answer["Item"])
+        return from_item(item)
 
     def _has_usage(self, subscription_id: str, first: int, last: int) -> bool:
         """Whether there are metering records of these hours, the first and the last included."""
@@ -161,62 +148,40 @@ class Migration:
 
     def _has_any(self, subscription_id: str, condition: str, **values: str) -> bool:
         named = {"pk": keys.subscription_pk(subscription_id), **values}
-        with classified_errors():
-            answer = self._client.query(
-                TableName=self._usage_table,
-                KeyConditionExpression=f"pk = :pk AND {condition}",
-                ExpressionAttributeValues={f":{name}": to_attribute(value) for name, value in named.items()},
-                ConsistentRead=True,
-                Limit=1,
-            )
-        return bool(answer["Items"])
+        return bool(self._usage_table.page(f"pk = :pk AND {condition}", named, limit=1).items)
 
     def _hold(self, license_id: str, hold: str) -> bool:
         """Has the licence take no usage, in place of any hold that it has. False when it is part of a migration."""
-        with classified_errors():
-            try:
-                self._client.update_item(
-                    TableName=self._table,
-                    Key=keys.subscription(license_id).item(),
-                    UpdateExpression="SET usage_hold = :hold ADD version :one",
-                    ConditionExpression=_NOT_MIGRATED,
-                    ExpressionAttributeValues={":hold": to_attribute(hold), ":one": to_attribute(1)},
-                )
-            except self._client.exceptions.ConditionalCheckFailedException:
-                return False
-        return True
+        held = Update(set={"usage_hold": hold}, add={"version": 1}, condition=_NOT_MIGRATED)
+        return self._table.update_if(keys.subscription(license_id), held)
 
     def _release(self, license_id: str, hold: str) -> None:
-        """Ends this hold; whatever stands in its place stays."""
-        with classified_errors(), suppress(self._client.exceptions.ConditionalCheckFailedException):
-            self._client.update_item(
-                TableName=self._table,
-                Key=keys.subscription(license_id).item(),
-                UpdateExpression="REMOVE usage_hold ADD version :one",
-                ConditionExpression="usage_hold = :hold",
-                ExpressionAttributeValues={":hold": to_attribute(hold), ":one": to_attribute(1)},
-            )
+        """Ends this hold; a hold that stands in its place stays."""
+        released = Update(
+            remove=("usage_hold",), add={"version": 1}, condition="usage_hold = :hold", given={"hold": hold}
+        )
+        self._table.update_if(keys.subscription(license_id), released)
 
     def _set(self, cutover: Cutover, hold: str) -> bool:
         """Writes the cut-over and ends the hold, if that still stands and neither is part of a migration."""
+        legacy = _side("migrated_to", cutover.license_id, cutover.at)
+        licensed = _side("migrated_from", cutover.legacy_id, cutover.at)
+        licensed = replace(licensed, condition=f"{_NOT_MIGRATED} AND usage_hold = :hold", given={"hold": hold})
         writes = [
-            self._side(cutover.legacy_id, "migrated_to", cutover.license_id, cutover.at),
-            self._side(cutover.license_id, "migrated_from", cutover.legacy_id, cutover.at, hold),
+            self._table.update_action(keys.subscription(cutover.legacy_id), legacy),
+            self._table.update_action(keys.subscription(cutover.license_id), licensed),
         ]
-        return write_together(self._client, writes, self._sleep, self._jitter) is None
+        return self._table.write_together(writes) is None
 
-    def _side(self, subscription_id: str, name: str, other: str, at: int, hold: str | None = None) -> Write:
-        values = {":other": other, ":at": at, ":one": 1} | ({} if hold is None else {":hold": hold})
-        return {
-            "Update": {
-                "TableName": self._table,
-                "Key": keys.subscription(subscription_id).item(),
-                "UpdateExpression": "SET #other = :other, cutover_at = :at REMOVE usage_hold ADD version :one",
-                "ConditionExpression": _NOT_MIGRATED + ("" if hold is None else " AND usage_hold = :hold"),
-                "ExpressionAttributeNames": {"#other": name},
-                "ExpressionAttributeValues": to_item(values),
-            }
-        }
+
+def _side(attribute: str, other: str, at: int) -> Update:
+    """The change of one of the two subscriptions: `attribute` names the other."""
+    return Update(
+        set={attribute: other, "cutover_at": at},
+        remove=("usage_hold",),
+        add={"version": 1},
+        condition=_NOT_MIGRATED,
+    )
 
 
 def _standing(legacy: Mapping[str, Any], licensed: Mapping[str, Any]) -> Cutover | None:
@@ -247,13 +212,12 @@ def main(arguments: Sequence[str], show: Callable[[str], object] = sys.stdout.wr
     ):
         parser.add_argument(f"--{name}", required=True, help=meaning)
     given = parser.parse_args(arguments)
+    dynamodb = clients.dynamodb()
     migration = Migration(
-        client=clients.dynamodb(),
-        table=given.table,
-        usage_table=given.usage_table,
+        table=Table(dynamodb, given.table),
+        usage_table=Table(dynamodb, given.usage_table),
         clock=utc_now,
         sleep=time.sleep,
-        jitter=random.random,
     )
     show(f"usage requests that are running are waited for: up to {IN_FLIGHT} seconds\n")
     try:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from marketplace.dynamodb.table import Table
 from marketplace.lifecycle.changes import state_changes, state_events
 from marketplace.lifecycle.facts import Fact, compacted, folded, merged
 from marketplace.lifecycle.store import INBOX_DAYS, Stored, SubscriptionStore
@@ -128,7 +129,7 @@ def main(arguments: Sequence[str], show: Callable[[str], object] = sys.stdout.wr
     if given.write and not given.queue_url:
         parser.error("--write needs --queue-url, or what follows from a change isn't done")
     queue = Requests(clients.sqs(), given.queue_url) if given.queue_url else None
-    rebuild = Rebuild(SubscriptionStore(clients.dynamodb(), given.table), utc_now, queue)
+    rebuild = Rebuild(SubscriptionStore(Table(clients.dynamodb(), given.table)), utc_now, queue)
     differing = 0
     for subscription_id in rebuild.all_ids() if given.all else [given.subscription]:
         diff = rebuild.write(subscription_id) if given.write else rebuild.diff(subscription_id)

@@ -145,7 +145,7 @@ class Table:
             arguments["ConsistentRead"] = True
         if last_first:
             arguments["ScanIndexForward"] = False
-        arguments |= placeholders(condition + where, values)
+        arguments |= placeholders(f"{condition} {where}", values)
         with classified_errors():
             answer = self._client.query(TableName=self.name, **arguments)
         return Page(answer["Items"], answer.get("LastEvaluatedKey") or None)
@@ -165,17 +165,17 @@ class Table:
         """Writes an item if there is none under its key; False when there is."""
         try:
             self._client.put_item(TableName=self.name, Item=item, ConditionExpression=_ABSENT)
-        except self._client.exceptions.ConditionalCheckFailedException:
-            return False
         except (BotoCoreError, ClientError) as error:
-            raise classified(error) from error
+            _raise_unless_refused(error)
+            return False
         return True
 
     def update_if(self, key: Key, update: Update) -> bool:
         """Makes the change if its condition holds. False when it does not: another writer was there first.
 
         The SDK repeats a write whose answer was lost, and the repetition finds the condition broken by its own first
-        attempt. So what is stored is looked at: if it holds all that the change sets, the change is made.
+        attempt. So a refusal returns the stored item: if that holds all that the change sets and nothing that it
+        removes, the change is made.
         """
         try:
             self._client.update_item(
@@ -184,12 +184,9 @@ class Table:
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 **update.arguments(),
             )
-        except ClientError as error:
-            if error.response.get("Error", {}).get("Code") != "ConditionalCheckFailedException":
-                raise classified(error) from error
-            return update.is_done_in(cast("dict[str, Any]", error.response).get("Item") or {})
-        except BotoCoreError as error:
-            raise classified(error) from error
+        except (BotoCoreError, ClientError) as error:
+            stored = _raise_unless_refused(error)
+            return stored is not None and update.is_done_in(stored)
         return True
 
     def delete(self, key: Key) -> None:
@@ -225,16 +222,26 @@ class Table:
 
     def put_all(self, items: Iterable[Item]) -> set[Key]:
         """Writes items, whatever is there. Returns the keys of those that DynamoDB did not take in several attempts."""
-        pending: list[Any] = [{"PutRequest": {"Item": item}} for item in items]
+        writes: list[Any] = [{"PutRequest": {"Item": item}} for item in items]
+        left = [
+            write
+            for start in range(0, len(writes), _WRITES_PER_CALL)
+            for write in self._put_few(writes[start : start + _WRITES_PER_CALL])
+        ]
+        return {key_of(write["PutRequest"]["Item"]) for write in left}
+
+    def _put_few(self, writes: list[Any]) -> list[Any]:
+        """Makes the writes of one call; returns those that were not made in several attempts."""
+        pending = writes
         for attempt in range(_ATTEMPTS):
-            if not pending:
-                break
             if attempt:
                 self._wait(attempt - 1)
             with classified_errors():
-                answer = self._client.batch_write_item(RequestItems={self.name: pending[:_WRITES_PER_CALL]})
-            pending = [*pending[_WRITES_PER_CALL:], *answer.get("UnprocessedItems", {}).get(self.name, [])]
-        return {key_of(write["PutRequest"]["Item"]) for write in pending}
+                answer = self._client.batch_write_item(RequestItems={self.name: pending})
+            pending = answer.get("UnprocessedItems", {}).get(self.name, [])
+            if not pending:
+                break
+        return pending
 
     def update_all(self, clauses: str, parameters: Sequence[Sequence[str]]) -> Counter[str]:
         """Carries out `UPDATE <table> <clauses>` once for each row of parameters, in batches (PartiQL), each statement
@@ -274,6 +281,15 @@ class Table:
 
     def _wait(self, attempt: int) -> None:
         self._sleep(pause(attempt, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE, jitter=self._jitter()))
+
+
+def _raise_unless_refused(error: BotoCoreError | ClientError) -> Item | None:
+    """Raises AwsError unless the error says that a condition does not hold; returns the stored item, if it was asked
+    for and there is one."""
+    response = cast("dict[str, Any]", getattr(error, "response", {}))
+    if response.get("Error", {}).get("Code") != "ConditionalCheckFailedException":
+        raise classified(error) from error
+    return response.get("Item")
 
 
 def key_of(item: Mapping[str, Any]) -> Key:

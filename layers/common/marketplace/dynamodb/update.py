@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from marketplace.dynamodb.attributes import Item, from_item, to_attribute
+from marketplace.dynamodb.attributes import Item, from_item, to_attribute, to_item
 
 _NAME = re.compile(r"#(\w+)")
 
@@ -49,15 +49,16 @@ class Update:
             arguments["UpdateExpression"] = expression
         if self.condition:
             arguments["ConditionExpression"] = self.condition
-        return arguments | placeholders(expression + self.condition, {**values, **kept, **self.add, **self.given})
+        return arguments | placeholders(f"{expression} {self.condition}", {**values, **kept, **self.add, **self.given})
 
     def is_done_in(self, item: Item) -> bool:
-        """Whether the item holds what this change would have set and removed: it is made already. A change that adds
-        can't be recognised."""
+        """Whether the item holds what this change sets, and nothing that it removes. False for a change that adds: its
+        result does not show whether it was made."""
         if self.add or not (self.set or self.remove):
             return False
+        expected = from_item(to_item(self.set))
         stored = from_item(item)
-        return all(stored.get(name) == value for name, value in self.set.items()) and not any(
+        return all(stored.get(name) == expected.get(name) for name in self.set) and not any(
             name in stored for name in self.remove
         )
 

@@ -1,4 +1,4 @@
-"""What a buyer is entitled to, and whether that allows what they want to do: pure rules that fail closed.
+"""What a buyer is entitled to, and whether that allows what they want to do. Pure rules: in doubt access is refused.
 
 Source: botocore model of marketplace-entitlement: one of four value types per entitlement; ExpirationDate is "the
 *minimum* date through which this entitlement is expected to remain valid", and renewing customers have one too.
@@ -10,8 +10,8 @@ from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, Self
 
-from marketplace.platform.clock import DAY, epoch
-from marketplace.subscriptions.model import Status
+from marketplace.platform.clock import DAY, HOUR, MINUTE, epoch
+from marketplace.subscriptions.model import Status, Subscription
 
 type ValueType = Literal["integer", "double", "boolean", "string"]
 type Reason = Literal[
@@ -33,6 +33,11 @@ type Reason = Literal[
 
 EXPIRY_GRACE = DAY
 """How long after its date an entitlement that AWS still lists counts; a renewal may be late by less."""
+PENDING_FOR = HOUR
+"""How long after an activation an empty answer is taken to mean "not yet". AWS gives no number; minutes are seen."""
+WITHDRAWN_FOR = 2 * DAY
+"""How long the entitlements of a contract that has ended are kept: its last usage, at most a day old, counts against
+them (marketplace.usage.contract_terms)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +99,27 @@ class Decision:
     entitlement: Entitlement | None = None
     synced_at: int | None = None
 
+    @classmethod
+    def of(
+        cls,
+        subscription: Subscription,
+        now: int,
+        allowed: bool,
+        reason: Reason,
+        *,
+        entitlement: Entitlement | None = None,
+        stale: bool = False,
+    ) -> Self:
+        """The decision about a subscription as it is at `now`."""
+        return cls(
+            allowed=allowed,
+            reason=reason,
+            stale=stale,
+            status=subscription.status_at(now),
+            entitlement=entitlement,
+            synced_at=subscription.entitlements_synced_at,
+        )
+
 
 _STATUS_REASONS: dict[Status, Reason] = {
     "pending": "subscription_pending",
@@ -104,8 +130,51 @@ _STATUS_REASONS: dict[Status, Reason] = {
 
 
 def refused_by_status(status: Status) -> Reason | None:
-    """Why nothing is allowed in this status, or None when it doesn't stand in the way."""
+    """Why nothing is allowed in this status; None for a status that allows access."""
     return _STATUS_REASONS.get(status)
+
+
+def age(subscription: Subscription, now: int) -> float:
+    """How many seconds ago AWS was asked for the entitlements; infinite when it never was."""
+    synced_at = subscription.entitlements_synced_at
+    return float("inf") if synced_at is None else now - synced_at
+
+
+def must_ask_again(subscription: Subscription, entitlement: Entitlement | None, now: int, max_age: int) -> bool:
+    """Whether AWS has to be asked before what is stored for a dimension can be relied on."""
+    since_asked = age(subscription, now)
+    if since_asked > max_age:
+        return True
+    if entitlement is None:
+        return since_asked >= MINUTE and _may_still_come(subscription, now)
+    expires_at, synced_at = entitlement.expires_at, subscription.entitlements_synced_at or 0
+    return expires_at is not None and synced_at < expires_at <= now
+
+
+def decided(
+    subscription: Subscription, entitlement: Entitlement | None, quantity: int | None, now: int, *, stale: bool = False
+) -> Decision:
+    """Whether an active subscription with this entitlement may use `quantity` of its dimension (None: any use)."""
+    allowed, reason = decide(entitlement, quantity, now)
+    if entitlement is None and _may_still_come(subscription, now):
+        reason = "entitlements_pending"
+    return Decision.of(subscription, now, allowed, reason, entitlement=entitlement, stale=stale)
+
+
+def decided_without_aws(
+    subscription: Subscription, entitlement: Entitlement | None, quantity: int | None, now: int, stale_limit: int
+) -> Decision:
+    """The same when AWS gave no answer: what is stored counts for `stale_limit` seconds after AWS said it."""
+    if subscription.entitlements_synced_at is None:
+        return Decision.of(subscription, now, False, "entitlements_unavailable", stale=True)
+    if age(subscription, now) > stale_limit:
+        return Decision.of(subscription, now, False, "entitlements_too_old", entitlement=entitlement, stale=True)
+    return decided(subscription, entitlement, quantity, now, stale=True)
+
+
+def _may_still_come(subscription: Subscription, now: int) -> bool:
+    """Right after a purchase AWS may list nothing yet."""
+    return subscription.activated_at is not None and now - subscription.activated_at < PENDING_FOR
 
 
 def decide(entitlement: Entitlement | None, quantity: int | None, now: int) -> tuple[bool, Reason]:

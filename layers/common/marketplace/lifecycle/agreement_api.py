@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from marketplace.platform.aws_errors import classified_errors
 from marketplace.platform.clock import epoch
+from marketplace.platform.errors import AwsError
 
 if TYPE_CHECKING:
     from mypy_boto3_marketplace_agreement import AgreementServiceClient
@@ -54,6 +55,22 @@ class Agreements(Protocol):
     def provisioning(self, agreement_id: str) -> list[Provisioning]: ...
 
     def has_free_trial(self, agreement_id: str) -> bool: ...
+
+
+type LicenseFinder = Callable[[str], list[str]]
+"""Returns the licence ARNs of an agreement, as far as AWS says."""
+
+
+def license_finder(agreements: Agreements) -> LicenseFinder:
+    """A LicenseFinder that asks the agreement API, and finds none when that gives no answer."""
+
+    def find(agreement_id: str) -> list[str]:
+        try:
+            return [found.license_arn for found in agreements.provisioning(agreement_id) if found.license_arn]
+        except AwsError:
+            return []
+
+    return find
 
 
 class MarketplaceAgreements:

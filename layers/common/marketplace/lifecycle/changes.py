@@ -1,41 +1,34 @@
-"""What the facts of a subscription change: its attributes, and the events that the seller is sent."""
+"""What the facts of a subscription change: its attributes, and the events that the seller is sent. Pure functions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from marketplace.lifecycle.facts import (
-    ACTIVATING,
-    Fact,
-    State,
-)
+from marketplace.lifecycle.facts import ACTIVATING, Fact, State, compacted, folded, merged
 from marketplace.lifecycle.notifications import Notification
 from marketplace.lifecycle.store import Stored
 from marketplace.platform.clock import iso
-from marketplace.subscriptions.identity import Identity, LegacyIdentity, LicenseIdentity
+from marketplace.subscriptions.identity import LegacyIdentity, LicenseIdentity
 from marketplace.subscriptions.model import Status
 from marketplace.subscriptions.seller_events import Kind as SellerEventKind
 from marketplace.subscriptions.seller_events import SellerEvent, stable_id
 
-_FIRST_TIMER = 60
-"""Catches usage that was booked by a request which had read the state from before the closing, or from before the
-return from it."""
+RELEASE_DUE = "release_due"
+"""An attribute that the write which makes a subscription active sets. It is removed once the held usage is released and
+a later recheck is requested. Until then every message about the subscription releases it, so a crash in between, or an
+activation by the passing of time alone, leaves no usage held."""
 
+START_RECHECK_AT = "start_look_at"
+"""An attribute of a subscription that waits for a scheduled start: when its next recheck is due, in seconds since the
+epoch."""
 
-_CLOCK_SKEW = 60
-"""How far the clocks of two functions, and AWS's, may be apart."""
+ACTIVATION_SEEN_AT = "activation_seen_at"
+"""An attribute: when the newest activation arrived here, in seconds since the epoch."""
 
+ANNOUNCED_ATTRIBUTES = ("tenant_id", "product_code", "integration", "license_arn", "customer_identifier")
+"""The attributes of a subscription that every event about its status carries."""
 
-_RELEASE_DUE = "release_due"
-"""On a subscription from the write that makes it active until its held usage is released and a later look is asked for:
-whatever made it active, and whoever crashed in between, the next look at it knows. Once done it costs nothing more."""
-
-
-_START_LOOK_AT = "start_look_at"
-"""On a subscription that waits for a scheduled start: when the next look at it comes, in seconds since the epoch."""
-
-
-_CHANGED: dict[Status, SellerEventKind] = {
+_EVENT_OF_STATUS: dict[Status, SellerEventKind] = {
     "active": "Subscription Activated",
     "closing": "Subscription Closing",
     "ended": "Subscription Ended",
@@ -44,16 +37,75 @@ _CHANGED: dict[Status, SellerEventKind] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Standing:
-    """A subscription after the facts were applied."""
+class Standing:
+    """A subscription as stored, and the state that its facts add up to."""
 
     stored: Stored
     state: State
 
+    @property
+    def id(self) -> str:
+        return self.stored.subscription.id
 
-def _who(subscription_id: str, identity: Identity | None, notification: Notification | None) -> dict[str, Any]:
-    """What a notification says of whose subscription it is; set only where nothing is known yet."""
-    if identity is None or notification is None:
+    @property
+    def closing(self) -> tuple[Status, int | None]:
+        """The part of the state that the subscription's usage is adjusted to: the status and the closing deadline."""
+        return self.state.status, self.state.closing_deadline
+
+    @property
+    def release_due(self) -> bool:
+        return self.state.status == "active" and RELEASE_DUE in self.stored.values
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is to be written of a subscription. `attributes` are set (None removes), `defaults` only where there is no
+    value yet; `events` go to the seller."""
+
+    state: State
+    attributes: Mapping[str, Any]
+    defaults: Mapping[str, Any]
+    events: Sequence[SellerEvent]
+
+    def is_stored_in(self, read: Stored) -> bool:
+        """Whether nothing of it has to be written."""
+        unset: dict[str, list[Any]] = {"agreement_ids": [], "history": []}
+        return all(read.values.get(name, unset.get(name)) == value for name, value in self.attributes.items()) and all(
+            name in read.values for name, value in self.defaults.items() if value is not None
+        )
+
+
+def change(
+    subscription_id: str,
+    read: Stored | None,
+    facts: Iterable[Fact],
+    now: int,
+    *,
+    notification: Notification | None = None,
+    agreement_id: str | None = None,
+) -> Change:
+    """What these facts change, beside those that the subscription has.
+
+    read: the subscription as stored, None when there is none yet. now: seconds since the epoch. notification: the one
+    that brings the facts, if it names its subscription. agreement_id: an agreement that a registration named, of which
+    no fact may be known yet.
+    """
+    known = () if read is None else read.facts
+    whole = merged(known, facts)
+    state, history = folded(whole, now), compacted(whole, now)
+    attributes = state_changes(state, history, read, agreement_id)
+    if _holds_new_activation(history, known):
+        attributes[ACTIVATION_SEEN_AT] = now
+    defaults = identity_attributes(subscription_id, notification)
+    status: Status = "pending" if read is None else read.subscription.status
+    values = defaults if read is None else {**defaults, **read.values}
+    return Change(state, attributes, defaults, state_events(subscription_id, status, state, values))
+
+
+def identity_attributes(subscription_id: str, notification: Notification | None) -> dict[str, Any]:
+    """What a notification says about whose subscription it is; nothing when it names no subscription."""
+    identity = None if notification is None else notification.identity
+    if notification is None or identity is None:
         return {}
     who = {"id": subscription_id, "product_code": notification.product_code, "account_id": notification.account_id}
     match identity:
@@ -82,46 +134,25 @@ def state_changes(
     if state.free_trial is not None:
         changes["free_trial"] = state.free_trial
     if state.scheduled_start is None:
-        changes[_START_LOOK_AT] = None
+        changes[START_RECHECK_AT] = None
     if state.status == "active" and (read is None or read.subscription.status != "active"):
-        changes[_RELEASE_DUE] = True
+        changes[RELEASE_DUE] = True
     return changes
 
 
-def _deadlines(standing: _Standing) -> tuple[Status, int | None]:
-    """The part of a subscription that its usage is adjusted to."""
-    return standing.state.status, standing.state.closing_deadline
-
-
-def _release_due(standing: _Standing) -> bool:
-    return standing.state.status == "active" and _RELEASE_DUE in standing.stored.values
-
-
-def _any_activation(history: Sequence[Fact], known: Sequence[Fact]) -> bool:
-    ids = {fact.id for fact in known}
-    return any(fact.kind in ACTIVATING and fact.id not in ids for fact in history)
-
-
-def _is_settled(read: Stored, changes: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:
-    """Whether all of it is stored already."""
-    unset: dict[str, list[Any]] = {"agreement_ids": [], "history": []}
-    return all(read.values.get(name, unset.get(name)) == value for name, value in changes.items()) and all(
-        name in read.values for name, value in defaults.items() if value is not None
-    )
-
-
 def state_events(subscription_id: str, before: Status, state: State, values: Mapping[str, Any]) -> list[SellerEvent]:
-    """What the seller is told of a change of the status: where the subscription has got to. The id is made of the fact
-    that brought it there, so it doesn't depend on the order of arrival."""
+    """The event for a change of the status from `before`: none when it is the same. `values` are the attributes of the
+    subscription. The event's id is made of the fact that caused the status, so it is the same in whatever order the
+    facts arrive."""
     if state.status in {before, "pending"}:
         return []
-    kind = _CHANGED[state.status]
+    kind = _EVENT_OF_STATUS[state.status]
     at = state.changed_at or 0
     times = {"activated_at": state.activated_at, "closing_deadline": state.closing_deadline}
     detail: dict[str, Any] = {
         "subscription_id": subscription_id,
         "status": state.status,
-        **{name: values.get(name) for name in _TOLD},
+        **{name: values.get(name) for name in ANNOUNCED_ATTRIBUTES},
         "agreement_id": state.current_agreement_id,
         "offer_id": state.offer_id,
         **{name: None if time is None else iso(time) for name, time in times.items()},
@@ -129,4 +160,6 @@ def state_events(subscription_id: str, before: Status, state: State, values: Map
     return [SellerEvent(kind, stable_id(kind, subscription_id, state.cause), at, detail)]
 
 
-_TOLD = ("tenant_id", "product_code", "integration", "license_arn", "customer_identifier")
+def _holds_new_activation(history: Sequence[Fact], known: Sequence[Fact]) -> bool:
+    ids = {fact.id for fact in known}
+    return any(fact.kind in ACTIVATING and fact.id not in ids for fact in history)

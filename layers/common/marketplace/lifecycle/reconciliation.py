@@ -7,28 +7,19 @@ what happens later outranks it. Agreements that changed a moment ago are left to
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from marketplace.lifecycle.agreement_api import Agreement, Agreements, Provisioning
 from marketplace.lifecycle.facts import ENDING_STATUSES
-from marketplace.lifecycle.lifecycle import LicenseFinder, Lifecycle
+from marketplace.lifecycle.lifecycle import Lifecycle
 from marketplace.lifecycle.notifications import FindingKind, LookAgain, Notification, Reconcile, finding
+from marketplace.lifecycle.outcomes import ReconcileOutcome
 from marketplace.lifecycle.store import Stored, SubscriptionStore
 from marketplace.platform.clock import Clock, epoch
-from marketplace.platform.errors import AwsError, RefusedError, SystemicError
+from marketplace.platform.errors import RefusedError, SystemicError
 from marketplace.subscriptions import recheck
 from marketplace.subscriptions.identity import normalised_license_arn
 from marketplace.subscriptions.model import Status, Subscription
 from marketplace.subscriptions.recheck_queue import Requests
-
-type ReconcileOutcome = Literal[
-    "agrees",
-    "corrected",
-    "reconciliation_denied",  # the role may not call the agreement API; everything else was done
-    "reconciliation_refused",  # the agreement API doesn't take the question
-    "unknown_subscription",
-    "page",  # a part of a run over all subscriptions was handed out
-]
 
 SETTLING_TIME = 15 * 60
 """How long a change is left to its own notifications."""
@@ -181,15 +172,3 @@ class Reconciliation:
             self._queue.reconcile_all(status, after=ids[-1], delay_seconds=_SECONDS_PER_PAGE)
         elif status != _OPEN[-1]:
             self._queue.reconcile_all(_OPEN[_OPEN.index(status) + 1], after=None, delay_seconds=_SECONDS_PER_PAGE)
-
-
-def license_finder(agreements: Agreements) -> LicenseFinder:
-    """For Lifecycle: the licences of an agreement whose join no notification has told; none when AWS doesn't say."""
-
-    def find(agreement_id: str) -> list[str]:
-        try:
-            return [found.license_arn for found in agreements.provisioning(agreement_id) if found.license_arn]
-        except AwsError:
-            return []
-
-    return find

@@ -10,7 +10,8 @@ EpochSeconds = NewType("EpochSeconds", int)
 """A moment: whole seconds since 1970-01-01T00:00Z. A type of its own, so that a duration or milliseconds can't pass for
 one."""
 
-HOUR = 3600
+MINUTE = 60
+HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
 

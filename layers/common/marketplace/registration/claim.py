@@ -5,18 +5,16 @@ a further licence of the same account goes to the same tenant. Both rules are co
 claims, so they hold however many claim at once.
 """
 
-import random
 import re
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import dataclass, replace
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, Field
 
 from marketplace.dynamodb import keys
-from marketplace.dynamodb.attributes import to_attribute, to_item
-from marketplace.dynamodb.transactions import Write, write_together
+from marketplace.dynamodb.attributes import to_item
+from marketplace.dynamodb.table import Table, Update
+from marketplace.dynamodb.transactions import Write
 from marketplace.platform.clock import Clock, epoch
 from marketplace.registration.codes import RegistrationCodes
 from marketplace.subscriptions import recheck
@@ -25,12 +23,9 @@ from marketplace.subscriptions.reader import SubscriptionReader
 from marketplace.subscriptions.recheck_queue import Requests
 from marketplace.subscriptions.seller_events import SellerEvent, outbox_item, stable_id
 
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-
 _TENANT = re.compile(r"\S(.*\S)?")
 
-_NO_OTHER_TENANT = "attribute_exists(pk) AND (attribute_not_exists(tenant_id) OR tenant_id = :tenant)"
+_NO_OTHER_TENANT = "attribute_exists(pk) AND (attribute_not_exists(tenant_id) OR tenant_id = :tenant_id)"
 _ACCOUNT_NOT_LINKED_ELSEWHERE = "attribute_not_exists(tenants) OR contains(tenants, :tenant)"
 
 
@@ -79,27 +74,14 @@ class AccountLinkedToAnotherTenantError(Exception):
 
 
 class Claims:
-    """The use case. `sleep` (seconds) and `jitter` (0 to 1) are what waiting for another writer is done with."""
+    """The use case: one transaction per claim."""
 
-    def __init__(
-        self,
-        *,
-        client: "DynamoDBClient",
-        table: str,
-        codes: RegistrationCodes,
-        queue: Requests,
-        clock: Clock,
-        sleep: Callable[[float], None] = time.sleep,
-        jitter: Callable[[], float] = random.random,
-    ) -> None:
-        self._client = client
+    def __init__(self, *, table: Table, codes: RegistrationCodes, queue: Requests, clock: Clock) -> None:
         self._table = table
         self._codes = codes
         self._queue = queue
         self._clock = clock
-        self._sleep = sleep
-        self._jitter = jitter
-        self._subscriptions = SubscriptionReader(client, table)
+        self._subscriptions = SubscriptionReader(table)
 
     def claim(self, code: str, claim: Claim) -> Claimed:
         """Claims the subscription that the code opens; repeating it is safe as long as the code lives.
@@ -120,8 +102,7 @@ class Claims:
         return Claimed(subscription.id)
 
     def _write(self, subscription: Subscription, claim: Claim) -> None:
-        writes = self._writes(subscription, claim, epoch(self._clock()))
-        refusal = write_together(self._client, writes, self._sleep, self._jitter)
+        refusal = self._table.write_together(self._writes(subscription, claim, epoch(self._clock())))
         if refusal is None:
             return
         if refusal.index == 0:
@@ -134,46 +115,27 @@ class Claims:
             "tenant_id": claim.tenant_id,
             "subscription_id": subscription.id,
         }
-        writes: list[Write] = [
-            {
-                "Update": {
-                    "TableName": self._table,
-                    "Key": keys.subscription(subscription.id).item(),
-                    "UpdateExpression": "SET tenant_id = :tenant, claimed_at = if_not_exists(claimed_at, :now) "
-                    "ADD version :one",
-                    "ConditionExpression": _NO_OTHER_TENANT,
-                    "ExpressionAttributeValues": {
-                        ":tenant": to_attribute(claim.tenant_id),
-                        ":now": to_attribute(now),
-                        ":one": to_attribute(1),
-                    },
-                }
-            },
-            {"Put": {"TableName": self._table, "Item": to_item(tenant_link)}},
-            {
-                "Put": {
-                    "TableName": self._table,
-                    "Item": outbox_item(subscription.id, _completed(subscription, claim, now)),
-                }
-            },
+        take = Update(
+            set={"tenant_id": claim.tenant_id},
+            keep={"claimed_at": now},
+            add={"version": 1},
+            condition=_NO_OTHER_TENANT,
+        )
+        writes = [
+            self._table.update_action(keys.subscription(subscription.id), take),
+            self._table.put_action(to_item(tenant_link)),
+            self._table.put_action(outbox_item(subscription.id, _completed(subscription, claim, now))),
         ]
         buyer = subscription.account_id or subscription.customer_identifier
         if buyer:
-            writes.append({"Update": self._account_link(buyer, claim)})
+            writes.append(self._account_link(buyer, claim))
         return writes
 
-    def _account_link(self, buyer: str, claim: Claim) -> dict[str, Any]:
-        update: dict[str, Any] = {
-            "TableName": self._table,
-            "Key": keys.account_tenants(buyer).item(),
-            "UpdateExpression": "ADD tenants :tenants",
-            "ExpressionAttributeValues": {":tenants": {"SS": [claim.tenant_id]}},
-        }
+    def _account_link(self, buyer: str, claim: Claim) -> Write:
+        link = Update(add={"tenants": frozenset({claim.tenant_id})})
         if not claim.share_account:
-            update["ConditionExpression"] = _ACCOUNT_NOT_LINKED_ELSEWHERE
-            update["ExpressionAttributeValues"][":tenant"] = to_attribute(claim.tenant_id)
-            update["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
-        return update
+            link = replace(link, condition=_ACCOUNT_NOT_LINKED_ELSEWHERE, given={"tenant": claim.tenant_id})
+        return self._table.update_action(keys.account_tenants(buyer), link, tell=not claim.share_account)
 
 
 def _completed(subscription: Subscription, claim: Claim, now: int) -> SellerEvent:

@@ -6,15 +6,11 @@ when a code is read.
 
 import re
 import secrets
-from typing import TYPE_CHECKING
 
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import Item, from_item, to_item
-from marketplace.platform.aws_errors import classified_errors
+from marketplace.dynamodb.table import Table
 from marketplace.platform.clock import HOUR, Clock, epoch
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 LIFETIME = HOUR
 """How long a registration code may be used, in seconds."""
@@ -36,8 +32,7 @@ def code_item(code: str, subscription_id: str, now: int) -> Item:
 class RegistrationCodes:
     """Looks registration codes up."""
 
-    def __init__(self, client: "DynamoDBClient", table: str, clock: Clock) -> None:
-        self._client = client
+    def __init__(self, table: Table, clock: Clock) -> None:
         self._table = table
         self._clock = clock
 
@@ -48,11 +43,8 @@ class RegistrationCodes:
         """
         if not _SHAPE.fullmatch(code):
             return None
-        with classified_errors():
-            answer = self._client.get_item(
-                TableName=self._table, Key=keys.registration(code).item(), ConsistentRead=True
-            )
-        if "Item" not in answer:
+        item = self._table.get(keys.registration(code))
+        if item is None:
             return None
-        values = from_item(answer["Item"])
+        values = from_item(item)
         return str(values["subscription_id"]) if epoch(self._clock()) < values["expires_at"] else None

@@ -4,15 +4,12 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item, to_item
-from marketplace.platform.aws_errors import classified_errors
+from marketplace.dynamodb.table import Table
 from marketplace.platform.clock import Clock, epoch
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 _EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 _PHONE = re.compile(r"[0-9+()./ -]*")
@@ -84,8 +81,7 @@ def _problem(field: Field, value: str) -> str | None:
 class Contacts:
     """The contacts in the subscriptions table."""
 
-    def __init__(self, client: "DynamoDBClient", table: str, clock: Clock) -> None:
-        self._client = client
+    def __init__(self, table: Table, clock: Clock) -> None:
         self._table = table
         self._clock = clock
 
@@ -93,18 +89,14 @@ class Contacts:
         """Stores the contact in place of an earlier one, with a mark of the code it came by. Raises AwsError."""
         stamp = {"updated_at": epoch(self._clock()), "registration": keys.registration(code).pk}
         item = to_item({**keys.contact(subscription_id)._asdict(), **contact.values, **stamp})
-        with classified_errors():
-            self._client.put_item(TableName=self._table, Item=item)
+        self._table.put(item)
 
     def read(self, subscription_id: str, *, code: str | None = None) -> Contact | None:
         """The stored contact; with `code`, only if it came by that code. Raises AwsError."""
-        with classified_errors():
-            answer = self._client.get_item(
-                TableName=self._table, Key=keys.contact(subscription_id).item(), ConsistentRead=True
-            )
-        if "Item" not in answer:
+        item = self._table.get(keys.contact(subscription_id))
+        if item is None:
             return None
-        values = from_item(answer["Item"])
+        values = from_item(item)
         if code is not None and values.get("registration") != keys.registration(code).pk:
             return None
         return Contact.from_values(values)

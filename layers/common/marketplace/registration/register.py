@@ -5,15 +5,14 @@ notification queue is asked to look at the subscription. All of it may be repeat
 subscription and a fresh code, and what a crash left undone is done by the buyer's next attempt.
 """
 
-import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from marketplace.dynamodb import keys
-from marketplace.dynamodb.attributes import to_attribute, to_item
-from marketplace.dynamodb.transactions import Write, write_together
+from marketplace.dynamodb.attributes import to_item
+from marketplace.dynamodb.table import Table, Update
+from marketplace.dynamodb.transactions import Write
 from marketplace.platform.aws_errors import classified_errors
 from marketplace.platform.clock import Clock, epoch
 from marketplace.platform.errors import InvalidParameterError, InvalidTokenError, NoAnswerError
@@ -24,7 +23,6 @@ from marketplace.subscriptions.recheck_queue import Requests
 from marketplace.subscriptions.seller_events import SellerEvent, outbox_item, stable_id
 
 if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_meteringmarketplace import MarketplaceMeteringClient
 
 _MALFORMED = {"ParamValidationError", "ValidationException"}
@@ -109,31 +107,24 @@ class MarketplaceResolver:
 
 
 class Registration:
-    """The use case. `new_code` gives an unguessable, URL-safe text; `sleep` (seconds) and `jitter` (0 to 1) are what
-    waiting for another writer is done with."""
+    """The use case. `new_code` returns an unguessable, URL-safe text."""
 
     def __init__(
         self,
         *,
         resolver: Resolver,
-        client: "DynamoDBClient",
-        table: str,
+        table: Table,
         queue: Requests,
         product_codes: frozenset[str],
         clock: Clock,
         new_code: Callable[[], str],
-        sleep: Callable[[float], None] = time.sleep,
-        jitter: Callable[[], float] = random.random,
     ) -> None:
         self._resolver = resolver
-        self._client = client
         self._table = table
         self._queue = queue
         self._product_codes = product_codes
         self._clock = clock
         self._new_code = new_code
-        self._sleep = sleep
-        self._jitter = jitter
 
     def register(self, token: str) -> Registered:
         """Resolves the token and stores who its bearer is; three calls to AWS.
@@ -146,8 +137,7 @@ class Registration:
             raise ProductNotOfferedError
         subscription_id = customer.identity.subscription_id
         code = self._new_code()
-        writes = self._writes(customer, subscription_id, code, epoch(self._clock()))
-        write_together(self._client, writes, self._sleep, self._jitter)
+        self._table.write_together(self._writes(customer, subscription_id, code, epoch(self._clock())))
         self._queue.look_again(subscription_id, recheck.REGISTERED, agreement_id=customer.agreement_id)
         return Registered(code, subscription_id)
 
@@ -159,39 +149,25 @@ class Registration:
             {"subscription_id": subscription_id, **customer.values, "agreement_id": customer.agreement_id},
         )
         writes = [
-            _subscription_update(self._table, customer, subscription_id, now),
-            {"Put": {"TableName": self._table, "Item": code_item(code, subscription_id, now)}},
-            {"Put": {"TableName": self._table, "Item": outbox_item(subscription_id, event)}},
+            self._table.update_action(keys.subscription(subscription_id), _subscription(customer, now)),
+            self._table.put_action(code_item(code, subscription_id, now)),
+            self._table.put_action(outbox_item(subscription_id, event)),
         ]
         if customer.agreement_id:
             join = keys.agreement_subscription(customer.agreement_id, subscription_id)
-            item = to_item({**join._asdict(), "subscription_id": subscription_id})
-            writes.append({"Put": {"TableName": self._table, "Item": item}})
+            writes.append(self._table.put_action(to_item({**join._asdict(), "subscription_id": subscription_id})))
         return writes
 
 
-def _subscription_update(table: str, customer: ResolvedCustomer, subscription_id: str, now: int) -> Write:
-    """Who the buyer is, as AWS says now; the tenant and whatever the lifecycle has found out stay as they are.
+def _subscription(customer: ResolvedCustomer, now: int) -> Update:
+    """Who the buyer is, as AWS says now. The tenant and what the lifecycle has written stay as they are.
 
-    An agreement that is already listed may not be listed twice and is not read first, so only the first one is written
-    here; a later one reaches the list through its join item when the subscription is looked at again.
+    An agreement must not be listed twice, and the list is not read first. So only the first agreement is written here;
+    a later one reaches the list through its join item, at the recheck that the registration asks for.
     """
-    identity = customer.values
-    kept: dict[str, Any] = {"status": "pending", "registered_at": now}
-    if customer.agreement_id:
-        kept["agreement_ids"] = [customer.agreement_id]
-    assignments = [f"#{name} = :{name}" for name in identity]
-    assignments += [f"#{name} = if_not_exists(#{name}, :{name})" for name in kept]
-    values = {"id": subscription_id, **identity, **kept}
-    return {
-        "Update": {
-            "TableName": table,
-            "Key": keys.subscription(subscription_id).item(),
-            "UpdateExpression": f"SET #id = :id, {', '.join(assignments)} ADD version :one",
-            "ExpressionAttributeNames": {f"#{name}": name for name in values},
-            "ExpressionAttributeValues": {
-                ":one": {"N": "1"},
-                **{f":{name}": to_attribute(value) for name, value in values.items()},
-            },
-        }
-    }
+    agreements = [customer.agreement_id] if customer.agreement_id else None
+    return Update(
+        set={"id": customer.identity.subscription_id, **customer.values},
+        keep={"status": "pending", "registered_at": now, "agreement_ids": agreements},
+        add={"version": 1},
+    )

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from marketplace.dynamodb.paging import InvalidCursorError
-from marketplace.entitlements.entitlements import Entitlements, UnknownSubscriptionError
+from marketplace.entitlements.entitlements import Entitlements
+from marketplace.entitlements.store import UnknownSubscriptionError
 from marketplace.platform.clock import Clock, epoch
 from marketplace.platform.errors import AwsError, ThrottledError, UnavailableError
 from marketplace.platform.http import (

@@ -8,23 +8,19 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item
 from marketplace.dynamodb.paging import InvalidCursorError
+from marketplace.dynamodb.table import Table
 from marketplace.entitlements.rules import Entitlement
-from marketplace.platform.aws_errors import classified_errors
 from marketplace.platform.clock import Clock, epoch
 from marketplace.registration.contacts import Contact
 from marketplace.subscriptions.identity import SUBSCRIPTION_ID
 from marketplace.subscriptions.model import Status, Subscription
 from marketplace.subscriptions.reader import SubscriptionReader
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 type Attribute = Literal["tenant_id", "account_id", "status"]
 
@@ -81,11 +77,10 @@ class SubscriptionQueries:
     """The subscriptions table as the seller's application reads it. Every method raises AwsError when DynamoDB can't
     answer."""
 
-    def __init__(self, client: "DynamoDBClient", table: str, clock: Clock) -> None:
-        self._client = client
+    def __init__(self, table: Table, clock: Clock) -> None:
         self._table = table
         self._clock = clock
-        self._reader = SubscriptionReader(client, table)
+        self._reader = SubscriptionReader(table)
 
     def get(self, subscription_id: str) -> Subscription | None:
         """The subscription, read consistently."""
@@ -99,7 +94,8 @@ class SubscriptionQueries:
         contact = keys.contact(subscription_id).sk
         entitlements: list[Entitlement] = []
         typed: Contact | None = None
-        for item in self._between(keys.subscription_pk(subscription_id), contact, f"{keys.ENTITLEMENT_PREFIX}\x7f"):
+        span = {"pk": keys.subscription_pk(subscription_id), "first": contact, "last": f"{keys.ENTITLEMENT_PREFIX}\x7f"}
+        for item in self._table.items("pk = :pk AND sk BETWEEN :first AND :last", span):
             values = from_item(item)
             if values["sk"] == contact:
                 typed = Contact.from_values(values)
@@ -133,42 +129,22 @@ class SubscriptionQueries:
     def _ids(self, wanted: Filter, partition: str, after: str, limit: int) -> tuple[list[str], str | None]:
         """Up to `limit` subscription ids after `after`, and the id to go on after when there may be more."""
         if wanted.attribute == "tenant_id":
-            where: dict[str, Any] = {"ConsistentRead": True}
-            names, value = {"#partition": "pk", "#id": "sk"}, keys.tenant_pk(partition)
+            index, attribute, value, id_name = None, "pk", keys.tenant_pk(partition), "sk"
         else:
             index = keys.ACCOUNT_INDEX if wanted.attribute == "account_id" else keys.STATUS_INDEX
-            where = {"IndexName": index}
-            names, value = {"#partition": wanted.attribute, "#id": "pk"}, partition
-        with classified_errors():
-            page = self._client.query(
-                TableName=self._table,
-                KeyConditionExpression="#partition = :partition AND #id > :after",
-                ExpressionAttributeNames=names,
-                ExpressionAttributeValues={
-                    ":partition": {"S": value},
-                    ":after": {"S": keys.subscription_pk(after)},
-                },
-                Limit=limit,
-                **where,
-            )
-        last = page.get("LastEvaluatedKey")
-        id_name = names["#id"]
+            attribute, value, id_name = wanted.attribute, partition, "pk"
+        page = self._table.page(
+            f"#{attribute} = :partition AND {id_name} > :after",
+            {"partition": value, "after": keys.subscription_pk(after)},
+            index=index,
+            limit=limit,
+        )
         found = [
             keys.subscription_id_of(item[id_name]["S"])
-            for item in page["Items"]
+            for item in page.items
             if id_name == "sk" or item["sk"]["S"] == _SUBSCRIPTION_SK
         ]
-        return found, keys.subscription_id_of(last[id_name]["S"]) if last else None
-
-    def _between(self, pk: str, first: str, last: str) -> Sequence[dict[str, Any]]:
-        with classified_errors():
-            pages = self._client.get_paginator("query").paginate(
-                TableName=self._table,
-                KeyConditionExpression="pk = :pk AND sk BETWEEN :first AND :last",
-                ExpressionAttributeValues={":pk": {"S": pk}, ":first": {"S": first}, ":last": {"S": last}},
-                ConsistentRead=True,
-            )
-            return [item for page in pages for item in page["Items"]]
+        return found, keys.subscription_id_of(page.after[id_name]["S"]) if page.after else None
 
 
 def _partitions(wanted: Filter) -> list[str]:

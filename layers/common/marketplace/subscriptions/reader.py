@@ -1,27 +1,20 @@
-"""Reading subscriptions by id, consistently and several at once."""
+"""Reading several subscriptions by their ids."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from marketplace.dynamodb import keys
-from marketplace.dynamodb.batch_read import read_items
-from marketplace.platform.errors import ThrottledError
+from marketplace.dynamodb.table import Table
 from marketplace.subscriptions.model import Subscription
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 
 class SubscriptionReader:
-    """The subscriptions table, read only."""
+    """Reads the subscriptions table."""
 
-    def __init__(self, client: "DynamoDBClient", table: str) -> None:
-        self._client = client
+    def __init__(self, table: Table) -> None:
         self._table = table
 
     def get_many(self, ids: Sequence[str]) -> dict[str, Subscription]:
-        """The subscriptions that exist among these ids. Raises AwsError when any can't be read."""
-        found, unread = read_items(self._client, self._table, [keys.subscription(one) for one in ids])
-        if unread:
-            raise ThrottledError("UnprocessedKeys", f"{len(unread)} subscriptions were left unread")
+        """The subscriptions that exist among these ids (consistent reads), by id. Raises AwsError when any of them
+        can't be read."""
+        found = self._table.get_many(keys.subscription(one) for one in ids)
         return {(one := Subscription.from_item(item)).id: one for item in found.values()}

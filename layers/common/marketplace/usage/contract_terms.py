@@ -10,8 +10,7 @@ from typing import Any
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item
 from marketplace.dynamodb.table import Table
-from marketplace.entitlements.entitlements import PENDING_FOR
-from marketplace.entitlements.rules import Entitlement
+from marketplace.entitlements.rules import PENDING_FOR, Entitlement
 from marketplace.ledger.deadlines import MAX_AGE
 from marketplace.platform.settings import OverageDimensions
 from marketplace.subscriptions.model import Subscription

@@ -1,0 +1,144 @@
+"""The stored entitlements of a subscription: one item for each dimension, replaced as a whole.
+
+`entitlements_version` on the subscription counts the replacements. Each is written on the condition that the count is
+the one that was read before AWS was asked. So an older answer of AWS never replaces a newer one, and what is written is
+always the difference to what is stored.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from marketplace.dynamodb import keys
+from marketplace.dynamodb.attributes import from_item, to_item
+from marketplace.dynamodb.table import Table, Update
+from marketplace.dynamodb.transactions import Write
+from marketplace.entitlements.rules import WITHDRAWN_FOR, Entitlement
+from marketplace.platform.clock import iso
+from marketplace.subscriptions.model import Subscription
+from marketplace.subscriptions.seller_events import SellerEvent, outbox_item, stable_id
+
+_CHANGES_PER_TRANSACTION = 98
+"""A transaction holds 100 writes (DynamoDB API reference, TransactWriteItems); one of them counts, one is the event."""
+
+
+class UnknownSubscriptionError(Exception):
+    """There is no such subscription."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEntitlements:
+    """A subscription and its entitlements by dimension, as stored. `version` counts the replacements so far; None
+    before the first."""
+
+    subscription: Subscription
+    entitlements: Mapping[str, Entitlement]
+    version: int | None
+
+
+class EntitlementStore:
+    """Entitlements in the subscriptions table. Every method raises AwsError when DynamoDB gives no answer."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def read(self, subscription_id: str) -> StoredEntitlements:
+        """The subscription with all its entitlements (consistent reads). Raises UnknownSubscriptionError."""
+        item = self._table.get(keys.subscription(subscription_id))
+        if item is None:
+            raise UnknownSubscriptionError(subscription_id)
+        values = from_item(item)
+        entitlements: dict[str, Entitlement] = {}
+        for one in self._table.items_under(keys.subscription_pk(subscription_id), keys.ENTITLEMENT_PREFIX):
+            dimension = keys.decoded(one["sk"]["S"].removeprefix(keys.ENTITLEMENT_PREFIX))
+            entitlements[dimension] = Entitlement.from_values(dimension, from_item(one))
+        return StoredEntitlements(Subscription.from_values(values), entitlements, values.get("entitlements_version"))
+
+    def read_dimension(self, subscription_id: str, dimension: str) -> tuple[Subscription | None, Entitlement | None]:
+        """The subscription and its entitlement in one dimension, each None when it is not stored; one request."""
+        subscription, entitlement = keys.subscription(subscription_id), keys.entitlement(subscription_id, dimension)
+        found = self._table.get_many([subscription, entitlement])
+        return (
+            Subscription.from_item(found[subscription]) if subscription in found else None,
+            Entitlement.from_values(dimension, from_item(found[entitlement])) if entitlement in found else None,
+        )
+
+    def replace(self, before: StoredEntitlements, after: Mapping[str, Entitlement], now: int) -> bool:
+        """Writes the difference between `before` and `after` (by dimension), with an "Entitlements Changed" event in
+        the outbox if there is one. `now`: when AWS was asked, in seconds since the epoch.
+
+        Returns False when another reading was written since `before` was read. Of more than 98 changes a part may be
+        written then; the next reading corrects it.
+        """
+        changes = self._changes(before, after, now)
+        count = before.version
+        for start in range(0, max(len(changes), 1), _CHANGES_PER_TRANSACTION):
+            part = changes[start : start + _CHANGES_PER_TRANSACTION]
+            last = start + _CHANGES_PER_TRANSACTION >= len(changes)
+            counted = _counted(count, now if last else None)
+            writes = [self._table.update_action(keys.subscription(before.subscription.id), counted), *part]
+            if last and changes:
+                event = _changed_event(before, after, now, count or 0)
+                writes.append(self._table.put_action(outbox_item(before.subscription.id, event)))
+            if self._table.write_together(writes) is not None:
+                return False
+            count = (count or 0) + 1
+        return True
+
+    def _changes(self, before: StoredEntitlements, after: Mapping[str, Entitlement], now: int) -> list[Write]:
+        subscription_id, stored = before.subscription.id, before.entitlements
+        withdrawn = {} if after else stored
+        new = {dimension: granted for dimension, granted in after.items() if stored.get(dimension) != granted}
+        return [
+            *(self._put_withdrawn(subscription_id, granted, now) for granted in withdrawn.values()),
+            *(self._put(subscription_id, granted, now) for granted in new.values()),
+            *(
+                self._table.delete_action(keys.entitlement(subscription_id, dimension))
+                for dimension in stored
+                if dimension not in after
+            ),
+        ]
+
+    def _put(self, subscription_id: str, granted: Entitlement, now: int) -> Write:
+        key = keys.entitlement(subscription_id, granted.dimension)
+        stamp = {"dimension": granted.dimension, "synced_at": now}
+        return self._table.put_action(to_item({**key._asdict(), **granted.as_values(), **stamp}))
+
+    def _put_withdrawn(self, subscription_id: str, granted: Entitlement, now: int) -> Write:
+        key = keys.withdrawn_entitlement(subscription_id, granted.dimension)
+        stamp = {"withdrawn_at": now, "expires_at": now + WITHDRAWN_FOR}
+        return self._table.put_action(to_item({**key._asdict(), **granted.as_values(), **stamp}))
+
+
+def _counted(count: int | None, synced_at: int | None) -> Update:
+    """One more replacement written, on the condition that none was written since `count` was read."""
+    values = {
+        "entitlements_version": (count or 0) + 1,
+        **({} if synced_at is None else {"entitlements_synced_at": synced_at}),
+    }
+    if count is None:
+        return Update(set=values, condition="attribute_exists(pk) AND attribute_not_exists(entitlements_version)")
+    return Update(set=values, condition="entitlements_version = :read", given={"read": count})
+
+
+def _changed_event(before: StoredEntitlements, after: Mapping[str, Entitlement], now: int, count: int) -> SellerEvent:
+    subscription = before.subscription
+    return SellerEvent(
+        "Entitlements Changed",
+        stable_id("Entitlements Changed", subscription.id, count),
+        now,
+        {
+            "subscription_id": subscription.id,
+            "tenant_id": subscription.tenant_id,
+            "before": _announced(before.entitlements),
+            "after": _announced(after),
+        },
+    )
+
+
+def _announced(entitlements: Mapping[str, Entitlement]) -> dict[str, Any]:
+    return {
+        dimension: {"value_type": granted.value_type, "value": granted.value}
+        | ({} if granted.expires_at is None else {"expires_at": iso(granted.expires_at)})
+        for dimension, granted in entitlements.items()
+    }

@@ -1,0 +1,63 @@
+"""Rechecks that the passing of time makes necessary: until a closing subscription's deadline, and until a scheduled
+start.
+
+SQS holds a message back for 15 minutes at most (SQS Developer Guide: message timers). So each recheck requests the next
+one until the moment has come.
+"""
+
+from marketplace.lifecycle.changes import START_RECHECK_AT, Standing
+from marketplace.lifecycle.facts import State
+from marketplace.lifecycle.store import SubscriptionStore
+from marketplace.platform.clock import Clock, epoch
+from marketplace.subscriptions import recheck
+from marketplace.subscriptions.recheck_queue import Requests
+
+FIRST_RECHECK = 60
+"""Seconds after a subscription begins to close, or returns from closing, at which it is rechecked: a request that read
+the subscription before the change may book usage until then."""
+
+CLOCK_SKEW = 60
+"""Seconds by which the clocks of two functions, and of AWS, may differ."""
+
+
+class Timers:
+    """Requests the rechecks of a subscription. Raises AwsError when SQS or DynamoDB gave no answer."""
+
+    def __init__(self, store: SubscriptionStore, queue: Requests, clock: Clock) -> None:
+        self._store = store
+        self._queue = queue
+        self._clock = clock
+
+    def set(self, standing: Standing) -> None:
+        """Requests the next recheck of a subscription that is closing, or that waits for a scheduled start."""
+        now = epoch(self._clock())
+        state = standing.state
+        if state.status == "closing":
+            delay = closing_delay(state, now)
+            self._queue.look_again(standing.id, recheck.CLOSING_TIMER, delay_seconds=delay)
+        if state.scheduled_start is not None and state.status != "active":
+            self._set_start_timer(standing, state.scheduled_start, now)
+
+    def _set_start_timer(self, standing: Standing, starts_at: int, now: int) -> None:
+        """Requests the next recheck unless the subscription says that one is on its way. Nothing else would recheck an
+        ended subscription until its start.
+
+        Every recheck and every message does this, so one chain of rechecks exists however many messages come. Two
+        chains, after a crash or a repeated delivery, become one at their next recheck; a lost chain begins again with
+        the next message. A recheck that comes a little early by this clock requests the next one.
+        """
+        if now + CLOCK_SKEW < standing.stored.values.get(START_RECHECK_AT, 0) <= starts_at:
+            return
+        delay = min(starts_at - now, recheck.MAX_DELAY_SECONDS)
+        self._queue.look_again(standing.id, recheck.START_TIMER, delay_seconds=delay)
+        # The request goes first: one recheck too many is harmless, one too few is not. For the same reason it does not
+        # matter if another writer was first.
+        self._store.write(standing.id, read=standing.stored, changes={START_RECHECK_AT: now + delay}, defaults={})
+
+
+def closing_delay(state: State, now: int) -> int:
+    """Seconds until the next recheck of a closing subscription: soon after it began to close, then as late as SQS
+    allows, and never later than its deadline."""
+    until_deadline = (state.closing_deadline or now) - now + 1
+    begun = now - (state.changed_at or now) >= FIRST_RECHECK
+    return min(recheck.MAX_DELAY_SECONDS if begun else FIRST_RECHECK, until_deadline)
