@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bench.surroundings import NOW, Surroundings, surroundings, table
+from marketplace.dynamodb.table import Table
 from marketplace.metering.api import MeteringApi
 from marketplace.metering.rate import CallRate
 from marketplace.metering.run import MeteringRun
@@ -39,7 +40,7 @@ class Silent:
 def metering_run(around: Surroundings, calls_per_second: float, workers: int) -> MeteringRun:
     tokens = itertools.count()
     return MeteringRun(
-        store=MeteringStore(around.dynamodb, around.tables.usage, time.sleep),
+        store=MeteringStore(Table(around.dynamodb, around.tables.usage)),
         api=MeteringApi(around.metering),
         rate=CallRate(calls_per_second, time.monotonic, time.sleep),
         bus=Silent(),

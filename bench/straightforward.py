@@ -38,7 +38,7 @@ def usage(around: Surroundings, records: int) -> list[dict[str, Any]]:
 
 def record_ours(around: Surroundings, records: list[dict[str, Any]]) -> None:
     recorder = UsageRecorder(
-        store=UsageStore(around.dynamodb, around.tables.usage, 400),
+        store=UsageStore(Table(around.dynamodb, around.tables.usage), 400),
         subscriptions=SubscriptionReader(Table(around.dynamodb, around.tables.subscriptions)),
         clock=lambda: datetime.fromtimestamp(NOW, UTC),
         seal_delay=240,

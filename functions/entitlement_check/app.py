@@ -57,7 +57,7 @@ def messages() -> Messages:
             stale_limit=given.entitlement_stale_limit_minutes * MINUTE,
             announce=outbox.publish,
         ),
-        usage=UsageDeadlines(dynamodb, given.usage_table, given.seal_delay_minutes * MINUTE),
+        usage=UsageDeadlines(Table(dynamodb, given.usage_table), given.seal_delay_minutes * MINUTE),
         bus=bus,
         outbox=outbox,
         queue=queue,

@@ -1,6 +1,5 @@
 """The schedule's function: meters every hour of usage that is due."""
 
-import random
 import time
 import uuid
 from collections.abc import Callable
@@ -15,11 +14,13 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from marketplace.dynamodb.table import Table
 from marketplace.metering.api import MeteringApi
 from marketplace.metering.heartbeat import ActiveByStatus, Heartbeat
+from marketplace.metering.metrics import counts_of, seconds_of
 from marketplace.metering.rate import CallRate
 from marketplace.metering.report import MeteringReport
 from marketplace.metering.run import MeteringRun
 from marketplace.metering.store import MeteringStore
 from marketplace.platform import clients, clock
+from marketplace.platform.clock import MINUTE
 from marketplace.platform.errors import AwsError
 from marketplace.platform.settings import Settings
 from marketplace.subscriptions.reader import SubscriptionReader
@@ -39,56 +40,71 @@ def settings() -> Settings:
 
 
 @cache
-def collaborators() -> dict[str, Any]:
+def metering() -> Callable[[Callable[[], float]], MeteringRun]:
+    """Makes a run from the seconds that it has left; the clients and the call rate are the container's."""
     given = settings()
-    return {
-        "store": MeteringStore(clients.dynamodb(), given.usage_table, time.sleep),
-        "api": MeteringApi(clients.metering_without_retries(given.metering_region)),
-        "rate": CallRate(given.metering_calls_per_second, time.monotonic, time.sleep),
-        "bus": SellerBus(clients.events(), given.event_bus_name),
-        "requests": Requests(clients.sqs(), given.notification_queue_url),
-    }
+    store = MeteringStore(Table(clients.dynamodb(), given.usage_table, sleep=time.sleep))
+    api = MeteringApi(clients.metering_without_retries(given.metering_region))
+    rate = CallRate(given.metering_calls_per_second, time.monotonic, time.sleep)
+    bus = SellerBus(clients.events(), given.event_bus_name)
+    requests = Requests(clients.sqs(), given.notification_queue_url)
+
+    def run(time_left: Callable[[], float]) -> MeteringRun:
+        return MeteringRun(
+            store=store,
+            api=api,
+            rate=rate,
+            bus=bus,
+            requests=requests,
+            clock=clock.utc_now,
+            monotonic=time.monotonic,
+            sleep=time.sleep,
+            time_left=time_left,
+            new_token=lambda: uuid.uuid4().hex,
+        )
+
+    return run
 
 
 @cache
 def heartbeat() -> Heartbeat:
     given, client = settings(), clients.dynamodb()
-    subscriptions = SubscriptionReader(Table(client, given.subscriptions_table))
-    active = ActiveByStatus(client, given.subscriptions_table, subscriptions)
-    return Heartbeat(client, given.usage_table, active, given.heartbeat_dimension, given.seal_delay_minutes * 60)
+    subscriptions, usage = Table(client, given.subscriptions_table), Table(client, given.usage_table, sleep=time.sleep)
+    active = ActiveByStatus(subscriptions, SubscriptionReader(subscriptions))
+    return Heartbeat(usage, active, given.heartbeat_dimension, given.seal_delay_minutes * MINUTE)
 
 
 @logger.inject_lambda_context
 @metrics.log_metrics
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    return metered(context)
-
-
-def metered(context: LambdaContext) -> dict[str, Any]:
     """One metering run, reported in metrics and log lines; then the zero records of idle hours, for the next run."""
 
     def time_left() -> float:
         return context.get_remaining_time_in_millis() / 1000
 
-    report = MeteringRun(
-        **collaborators(),
-        clock=clock.utc_now,
-        monotonic=time.monotonic,
-        sleep=time.sleep,
-        time_left=time_left,
-        new_token=lambda: uuid.uuid4().hex,
-        jitter=random.random,
-    ).run()
-    summary = published(report)
+    report = metering()(time_left).run()
+    publish(report)
     if settings().heartbeat_dimension:
         fill_heartbeat(lambda: time_left() - HEARTBEAT_RESERVE)
     if report.failure is not None:
         raise report.failure
-    return summary
+    return report.summary()
+
+
+def publish(report: MeteringReport) -> None:
+    for name, value in counts_of(report).items():
+        metrics.add_metric(name, MetricUnit.Count, value)
+    for name, value in seconds_of(report).items():
+        metrics.add_metric(name, MetricUnit.Seconds, value)
+    for key in report.unreadable:
+        logger.error("unreadable metering record", extra=key._asdict())
+    for note in report.notes:
+        logger.warning("usage not metered", extra=asdict(note))
+    logger.info("metering run", extra=report.summary())
 
 
 def fill_heartbeat(time_left: Callable[[], float]) -> None:
-    """The zero records of idle hours. Without them the hour is only idle: they neither delay usage nor stop it."""
+    """The zero records of idle hours. A failure here only leaves the hours idle: no usage is delayed or lost."""
     try:
         filled = heartbeat().fill(clock.epoch(clock.utc_now()), time_left)
     except AwsError as error:
@@ -97,38 +113,3 @@ def fill_heartbeat(time_left: Callable[[], float]) -> None:
         return
     metrics.add_metric("HeartbeatRecords", MetricUnit.Count, filled.written)
     metrics.add_metric("HeartbeatUnfinished", MetricUnit.Count, int(not filled.complete))
-
-
-def published(report: MeteringReport) -> dict[str, Any]:
-    """The report as metrics (docs/operations.md names their alarms), as log lines, and as the answer."""
-    for outcome, metric in METRIC_OF_OUTCOME.items():
-        metrics.add_metric(metric, MetricUnit.Count, report.records[outcome])
-    metrics.add_metric("MeteringCalls", MetricUnit.Count, report.calls)
-    metrics.add_metric("MeteringErrors", MetricUnit.Count, report.errors.total())
-    metrics.add_metric("UnitsAtRisk", MetricUnit.Count, report.units_at_risk)
-    metrics.add_metric("OldestUnsettledAgeSeconds", MetricUnit.Seconds, report.oldest_unsettled_seconds)
-    metrics.add_metric("BreakerOpened", MetricUnit.Count, int(report.breaker_opened))
-    metrics.add_metric("UsageUnreadable", MetricUnit.Count, len(report.unreadable))
-    for key in report.unreadable:
-        logger.error("unreadable metering record", extra=key._asdict())
-    for note in report.notes:
-        logger.warning("usage not metered", extra=asdict(note))
-    summary = report.summary()
-    logger.info("metering run", extra=summary)
-    return summary
-
-
-METRIC_OF_OUTCOME = {
-    "metered": "UsageMetered",
-    "metered_earlier": "UsageMeteredEarlier",
-    "held": "UsageHeld",
-    "rejected": "UsageRejected",
-    "conflict": "UsageConflict",
-    "unbillable": "UsageUnbillable",
-    "unprocessed": "UsageUnprocessed",
-    "unanswered": "UsageUnanswered",
-    "unknown_status": "UsageUnknownStatus",
-    "unknown_refusal": "UsageUnknownRefusal",
-    "metered_unwritten": "UsageMeteredUnwritten",
-}
-"""Every outcome that a run counts, and its metric."""

@@ -40,7 +40,7 @@ def routes() -> SellerRoutes:
     """Everything put together, once per container."""
     settings = Settings.from_env()
     dynamodb = clients.dynamodb()
-    table = Table(dynamodb, settings.subscriptions_table)
+    table, usage_table = Table(dynamodb, settings.subscriptions_table), Table(dynamodb, settings.usage_table)
     reader = SubscriptionReader(table)
     outbox = Outbox(table, SellerBus(clients.events(), settings.event_bus_name))
     return SellerRoutes(
@@ -60,21 +60,16 @@ def routes() -> SellerRoutes:
             announce=outbox.publish,
         ),
         recorder=UsageRecorder(
-            store=UsageStore(dynamodb, settings.usage_table, settings.usage_record_ttl_days),
+            store=UsageStore(usage_table, settings.usage_record_ttl_days),
             subscriptions=reader,
             clock=utc_now,
             seal_delay=settings.seal_delay_minutes * MINUTE,
             sleep=time.sleep,
             monotonic=time.monotonic,
-            terms=ContractTerms(
-                dynamodb,
-                table=settings.subscriptions_table,
-                usage_table=settings.usage_table,
-                overage_dimensions=settings.overage_dimensions,
-            ),
+            terms=ContractTerms(table, usage_table, settings.overage_dimensions),
         ),
-        usage=UsageQueries(dynamodb, settings.usage_table),
-        usage_retry=UsageRetry(dynamodb, settings.usage_table, reader, utc_now),
+        usage=UsageQueries(usage_table),
+        usage_retry=UsageRetry(usage_table, reader, utc_now),
         clock=utc_now,
         entitlement_max_age=settings.entitlement_max_age_minutes * MINUTE,
     )

@@ -97,7 +97,7 @@ def report(place: Place, records: list[dict[str, Any]], gate: Connection) -> Non
     """A child: one request of POST /usage."""
     client = place.client("dynamodb", place.dynamodb, gate)
     recorder = UsageRecorder(
-        store=UsageStore(client, place.tables.usage, ttl_days=400),
+        store=UsageStore(Table(client, place.tables.usage, sleep=_no_sleep), ttl_days=400),
         subscriptions=SubscriptionReader(Table(client, place.tables.subscriptions)),
         clock=place.clock,
         seal_delay=SEAL_DELAY,
@@ -110,8 +110,9 @@ def report(place: Place, records: list[dict[str, Any]], gate: Connection) -> Non
 
 def meter(place: Place, gate: Connection) -> None:
     """A child: one metering run."""
+    client = place.client("dynamodb", place.dynamodb, gate)
     run = MeteringRun(
-        store=MeteringStore(place.client("dynamodb", place.dynamodb, gate), place.tables.usage, _no_sleep),
+        store=MeteringStore(Table(client, place.tables.usage, sleep=_no_sleep)),
         api=MeteringApi(place.client("meteringmarketplace", place.marketplace, gate)),
         rate=CallRate(1000, time.monotonic, _no_sleep),
         bus=GatedBus(gate),

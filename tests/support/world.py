@@ -11,13 +11,14 @@ from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item, to_item
 from marketplace.dynamodb.table import Table
 from marketplace.entitlements.rules import Entitlement, ValueType
+from marketplace.ledger.record import UNSEALED, MeteringRecord
 from marketplace.ledger.rescheduling import UsageDeadlines
 from marketplace.metering.api import MeteringApi
 from marketplace.metering.rate import CallRate
 from marketplace.metering.report import MeteringReport
 from marketplace.metering.run import MeteringRun
 from marketplace.metering.store import MeteringStore
-from marketplace.platform.clock import HOUR, hour_of
+from marketplace.platform.clock import DAY, HOUR, hour_of
 from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.reader import SubscriptionReader
 from marketplace.subscriptions.seller_events import SellerEvent
@@ -35,6 +36,22 @@ from tests.support.tables import Tables, create_tables
 
 SEAL_DELAY = 600
 NOON = int(datetime(2026, 11, 18, 12, tzinfo=UTC).timestamp())
+
+
+def metering_record(**given: Any) -> MeteringRecord:
+    """An open metering record of noon."""
+    values: dict[str, Any] = {
+        "key": keys.metering_record("sub-a", hour_of(NOON), "api_calls"),
+        "dimension": "api_calls",
+        "hour": hour_of(NOON),
+        "quantity": 1,
+        "state": "open",
+        "seal": UNSEALED,
+        "timestamp": NOON,
+        "refuse_at": NOON + DAY,
+        "product_code": "code",
+    }
+    return MeteringRecord(**{**values, **given})
 
 
 class Bus:
@@ -174,28 +191,28 @@ class World:
 
     # -- the product --------------------------------------------------------------------------------------
 
+    def table(self, name: str) -> Table:
+        return Table(self.wrap(self.dynamodb), name, sleep=self.time.sleep, jitter=lambda: 0.5)
+
+    def usage_table(self) -> Table:
+        return self.table(self.tables.usage)
+
     def recorder(self) -> UsageRecorder:
-        client = self.wrap(self.dynamodb)
         return UsageRecorder(
-            store=UsageStore(client, self.tables.usage, ttl_days=400),
-            subscriptions=SubscriptionReader(Table(client, self.tables.subscriptions)),
+            store=UsageStore(self.usage_table(), ttl_days=400),
+            subscriptions=SubscriptionReader(self.table(self.tables.subscriptions)),
             clock=self.time.now,
             seal_delay=SEAL_DELAY,
             sleep=self.time.sleep,
             monotonic=self.time.monotonic,
             jitter=lambda: 0.5,
             parallel=1,
-            terms=ContractTerms(
-                client,
-                table=self.tables.subscriptions,
-                usage_table=self.tables.usage,
-                overage_dimensions=self.overage_dimensions,
-            ),
+            terms=ContractTerms(self.table(self.tables.subscriptions), self.usage_table(), self.overage_dimensions),
         )
 
     def metering(self) -> MeteringRun:
         return MeteringRun(
-            store=MeteringStore(self.wrap(self.dynamodb), self.tables.usage, self.time.sleep, lambda: 0.5),
+            store=MeteringStore(self.usage_table()),
             api=MeteringApi(self.wrap(in_process_client("meteringmarketplace", self.marketplace))),
             rate=CallRate(self.calls_per_second, self.time.monotonic, self.time.sleep),
             bus=self.bus,
@@ -210,15 +227,14 @@ class World:
         )
 
     def deadlines(self) -> UsageDeadlines:
-        return UsageDeadlines(self.wrap(self.dynamodb), self.tables.usage, SEAL_DELAY)
+        return UsageDeadlines(self.usage_table(), SEAL_DELAY)
 
     def retry(self) -> UsageRetry:
-        client = self.wrap(self.dynamodb)
-        reader = SubscriptionReader(Table(client, self.tables.subscriptions))
-        return UsageRetry(client, self.tables.usage, reader, self.time.now)
+        reader = SubscriptionReader(self.table(self.tables.subscriptions))
+        return UsageRetry(self.usage_table(), reader, self.time.now)
 
     def queries(self) -> UsageQueries:
-        return UsageQueries(self.dynamodb, self.tables.usage)
+        return UsageQueries(Table(self.dynamodb, self.tables.usage))
 
     def report(self, subscription: Subscription, quantity: int, **given: Any) -> dict[str, Any]:
         """One usage record; `id`, `dimension`, `at` (seconds) and `tags` can be given."""

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from marketplace.dynamodb import keys
-from marketplace.dynamodb.table import Table
 from marketplace.metering.heartbeat import ActiveByStatus, ActivePage, Filled, Heartbeat, Position
-from marketplace.platform.clock import DAY, HOUR
+from marketplace.platform.clock import DAY, HOUR, epoch
 from marketplace.platform.errors import ThrottledError
 from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.reader import SubscriptionReader
@@ -61,11 +60,10 @@ def plenty() -> float:
 def fill(
     world: World, time_left: Callable[[], float] = plenty, *, workers: int = 1, seal_delay: int = SEAL_DELAY
 ) -> Filled:
-    client = world.wrap(world.dynamodb)
-    reader = SubscriptionReader(Table(client, world.tables.subscriptions))
-    active = ActiveByStatus(client, world.tables.subscriptions, reader)
-    heartbeat = Heartbeat(client, world.tables.usage, active, "api_calls", seal_delay, workers)
-    return heartbeat.fill(world.time.seconds(), time_left)
+    subscriptions = world.table(world.tables.subscriptions)
+    active = ActiveByStatus(subscriptions, SubscriptionReader(subscriptions))
+    heartbeat = Heartbeat(world.usage_table(), active, "api_calls", seal_delay, workers)
+    return heartbeat.fill(epoch(world.time.now()), time_left)
 
 
 def all_of(written: int) -> Filled:
@@ -267,7 +265,7 @@ def test_the_mark_stands_apart_from_every_subscription() -> None:
 
     store = MemoryDynamoDB()
     world = World.on(store)
-    Heartbeat(store.client, world.tables.usage, Nobody(), "a#b", SEAL_DELAY).fill(NOON, plenty)
+    Heartbeat(world.usage_table(), Nobody(), "a#b", SEAL_DELAY).fill(epoch(world.time.now()), plenty)
     (mark,) = store.items(world.tables.usage)
     assert (mark["pk"]["S"], mark["sk"]["S"]) == keys.heartbeat_mark("a#b")
     assert world.meter().due == 0

@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketplace.dynamodb import keys
-from marketplace.ledger.record import State
+from marketplace.ledger.record import DueEntry, State
 from marketplace.metering import backlog
 from marketplace.metering.backlog import Backlog
-from marketplace.metering.wire import DueEntry
+from marketplace.platform.clock import EpochSeconds
 
-NOW = 1_795_003_500
+NOW = EpochSeconds(1_795_003_500)
 LIMIT = 8
 
 
@@ -19,11 +19,11 @@ def entry(number: int, refuse_in: int = 3600, state: State = "open", quantity: i
         key=keys.metering_record(f"sub-{number}", NOW - NOW % 3600, "api_calls"),
         seal="-",
         state=state,
-        refuse_at=NOW + refuse_in,
+        refuse_at=EpochSeconds(NOW + refuse_in),
         quantity=quantity,
         product_code="code",
         licensed=True,
-        due_at=NOW - 60,
+        due_at=EpochSeconds(NOW - 60),
     )
 
 
@@ -33,11 +33,11 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def taken_on(added: list[DueEntry]) -> tuple[list[DueEntry], list[DueEntry]]:
-    beyond: list[DueEntry] = []
-    backlog = Backlog(NOW, beyond.append)
+    left_over: list[DueEntry] = []
+    backlog = Backlog(NOW, left_over.append)
     for one in added:
         backlog.add(one)
-    return backlog.entries(), beyond
+    return backlog.entries(), left_over
 
 
 def test_everything_is_taken_on_as_long_as_a_run_can_do_it() -> None:
@@ -63,11 +63,11 @@ def test_a_record_that_moves_while_the_index_is_read_counts_once_as_it_was_seen_
 )
 def test_the_most_urgent_are_taken_on_and_all_others_counted(given_entries: list[tuple[int, State]]) -> None:
     added = [entry(number, refuse_in, state) for number, (refuse_in, state) in enumerate(given_entries)]
-    entries, beyond = taken_on(added)
+    entries, left_over = taken_on(added)
 
     def urgency(one: DueEntry) -> tuple[bool, int]:
         return (one.state not in {"open", "held"} or one.refuse_at <= NOW, one.refuse_at)
 
-    assert sorted(map(urgency, entries + beyond)) == [urgency(one) for one in sorted(added, key=urgency)]
-    assert {one.key for one in entries + beyond} == {one.key for one in added}
+    assert sorted(map(urgency, entries + left_over)) == [urgency(one) for one in sorted(added, key=urgency)]
+    assert {one.key for one in entries + left_over} == {one.key for one in added}
     assert list(map(urgency, entries)) == sorted(map(urgency, added))[:LIMIT]

@@ -16,12 +16,12 @@ from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConn
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import to_item
 from marketplace.ledger.deadlines import HELD_TRIES_WITHIN, month_of
-from marketplace.ledger.record import MAX_TAG_SETS, in_doubt
+from marketplace.ledger.record import MAX_TAG_SETS, Group, in_doubt
 from marketplace.metering import backlog
 from marketplace.metering.api import MeteringApi
 from marketplace.metering.outcomes import Answer
 from marketplace.metering.report import MeteringReport
-from marketplace.metering.wire import MAX_REQUEST_BYTES, Group, Sendable
+from marketplace.metering.wire import MAX_REQUEST_BYTES, Sendable
 from marketplace.platform.clock import DAY, HOUR, hour_of, iso
 from marketplace.platform.errors import NoAnswerError, ThrottledError
 from marketplace.subscriptions.model import Subscription

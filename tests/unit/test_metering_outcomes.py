@@ -2,7 +2,6 @@
 
 import pytest
 
-from marketplace.dynamodb.keys import Key
 from marketplace.metering.outcomes import (
     Answer,
     Conflict,
@@ -16,11 +15,12 @@ from marketplace.metering.outcomes import (
 )
 from marketplace.metering.wire import Sendable
 from marketplace.platform.errors import InvalidParameterError, RecordRefusedError, RefusedError
+from tests.support.world import metering_record
 
 
 def record(*, doubtful: bool = False) -> Sendable:
     wire = {"Timestamp": 7200, "Dimension": "d", "Quantity": 1, "CustomerIdentifier": "c"}
-    return Sendable(Key("p", "s"), {}, wire, 100, doubtful=doubtful, refuse_at=0)
+    return Sendable(metering_record(), wire, 100, doubtful=doubtful)
 
 
 def answered(status: str, metering_record_id: str | None = None) -> Answer:

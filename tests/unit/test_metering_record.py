@@ -7,13 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketplace.dynamodb.attributes import to_item
 from marketplace.dynamodb.keys import Key
-from marketplace.ledger.record import UNSEALED, cleared, in_doubt
+from marketplace.ledger.record import UNSEALED, DueEntry, MeteringRecord, cleared, in_doubt
 from marketplace.metering.wire import (
     MAX_REQUEST_BYTES,
     Allocation,
-    DueEntry,
     Sendable,
     UnsendableError,
     batches,
@@ -22,11 +20,13 @@ from marketplace.metering.wire import (
     wire_record,
     wire_size,
 )
+from marketplace.platform.clock import EpochSeconds
+from tests.support.world import metering_record
 
 LICENSE = "arn:aws:license-manager::294406891311:license:l-0123456789abcdef0123456789abcdef"
 
 
-def stored(**changes: Any) -> dict[str, Any]:
+def stored(**changes: Any) -> MeteringRecord:
     values = {
         "timestamp": 1795316400,
         "dimension": "api_calls",
@@ -34,16 +34,25 @@ def stored(**changes: Any) -> dict[str, Any]:
         "license_arn": LICENSE,
         "account_id": "111122223333",
     }
-    return to_item({**values, **changes})
+    return metering_record(**{**values, **changes})
 
 
 def entry(number: int, *, refuse_at: int = 0, product: str = "p", licensed: bool = True) -> DueEntry:
-    return DueEntry(Key(f"SUB#{number:05d}", "HOUR#1#d"), UNSEALED, "open", refuse_at, 1, product, licensed, 0)
+    return DueEntry(
+        Key(f"SUB#{number:05d}", "HOUR#1#d"),
+        UNSEALED,
+        "open",
+        EpochSeconds(refuse_at),
+        1,
+        product,
+        licensed,
+        EpochSeconds(0),
+    )
 
 
 def sendable(size: int) -> Sendable:
     wire = {"Timestamp": 0, "Dimension": "d", "Quantity": 1, "CustomerIdentifier": "c"}
-    return Sendable(Key("p", "s"), {}, wire, size, doubtful=False, refuse_at=0)
+    return Sendable(stored(), wire, size, doubtful=False)
 
 
 def test_a_licence_record_names_licence_and_account_and_never_a_product() -> None:
@@ -85,8 +94,9 @@ def test_allocations_beyond_the_quantity_are_not_sent() -> None:
 @given(st.integers(0, 1000), st.lists(st.integers(0, 50), max_size=20))
 def test_the_same_stored_data_gives_the_same_bytes(rest: int, parts: list[int]) -> None:
     allocations = [Allocation(quantity, (("k", str(n)),)) for n, quantity in enumerate(parts)]
-    item = stored(quantity=rest + sum(parts))
-    first, second = wire_record(item, allocations), wire_record(dict(item), list(allocations))
+    record = stored(quantity=rest + sum(parts))
+    again = MeteringRecord.from_item(record.to_item())
+    first, second = wire_record(record, allocations), wire_record(again, list(allocations))
     assert json.dumps(first) == json.dumps(second)
     assert sum(part["AllocatedUsageQuantity"] for part in first.get("UsageAllocations", [])) in {0, first["Quantity"]}
     assert wire_size(first) >= len(json.dumps(first))

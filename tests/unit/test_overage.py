@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item, to_item
 from marketplace.entitlements.rules import Entitlement, ValueType
+from marketplace.ledger.record import MAX_QUANTITY
 from marketplace.platform.clock import DAY, HOUR, hour_of, iso
 from marketplace.platform.errors import ThrottledError
 from marketplace.platform.settings import parsed_overage_dimensions
 from marketplace.subscriptions.model import Subscription
 from marketplace.usage.overage import included_parts
-from marketplace.usage.report import MAX_QUANTITY
 from tests.support.calls import Calls, conflicting, no_answer
 from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.tables import Tables

@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketplace.ledger.record import MAX_ALLOCATION_BYTES, MAX_TAG_SETS
+from marketplace.ledger.record import MAX_ALLOCATION_BYTES, MAX_QUANTITY, MAX_TAG_SETS
 from marketplace.platform.clock import DAY, HOUR, hour_of, iso
 from marketplace.platform.errors import AwsError, NoAnswerError, ThrottledError
 from marketplace.subscriptions.model import Subscription
-from marketplace.usage.report import MAX_QUANTITY
 from tests.support.calls import Calls, conflicting, no_answer
 from tests.support.memory_dynamodb import MemoryDynamoDB, aws_error
 from tests.support.world import NOON, Timeline, World

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from marketplace.dynamodb.paging import InvalidCursorError
+from marketplace.dynamodb.table import Table
 from marketplace.platform.clock import HOUR, iso
 from marketplace.platform.errors import ThrottledError
 from marketplace.subscriptions.model import Subscription
@@ -179,7 +180,7 @@ def test_a_record_whose_hour_is_gone_still_has_a_proof(world: World) -> None:
 def test_a_store_without_an_answer_is_said_to_be_one() -> None:
     calls = Calls()
     world = World.on(MemoryDynamoDB())
-    queries = UsageQueries(calls.wrap(world.dynamodb), world.tables.usage)
+    queries = UsageQueries(Table(calls.wrap(world.dynamodb), world.tables.usage))
     calls.fail("query")
     with pytest.raises(ThrottledError):
         queries.metering_records("sub-" + "b" * 26, start=0, end=NOON)

@@ -16,14 +16,15 @@ from marketplace.ledger.deadlines import (
     refuse_at,
     timestamp_of,
 )
-from marketplace.platform.clock import DAY, HOUR, hour_of
-from marketplace.usage.report import MAX_QUANTITY, Rejection, UsageReport, parsed, tag_set, tags_digest
+from marketplace.ledger.record import MAX_QUANTITY
+from marketplace.platform.clock import DAY, HOUR, EpochSeconds, epoch, hour_of
+from marketplace.usage.report import Rejection, UsageReport, parsed, tag_set, tags_digest
 
 SUBSCRIPTION = "sub-" + "a" * 26
 
 
-def at(*when: int) -> int:
-    return int(datetime(*when, tzinfo=UTC).timestamp())  # type: ignore[arg-type,misc]
+def at(*when: int) -> EpochSeconds:
+    return epoch(datetime(*when, tzinfo=UTC))  # type: ignore[arg-type,misc]
 
 
 def raw(**changes: Any) -> dict[str, Any]:
@@ -130,7 +131,7 @@ def test_tag_sets_are_told_apart_whatever_they_contain() -> None:
         (at(2027, 2, 28, 12), at(2027, 3, 1, 6)),
     ],
 )
-def test_refusal_is_after_a_day_or_at_six_on_the_first(hour: int, refused: int) -> None:
+def test_refusal_is_after_a_day_or_at_six_on_the_first(hour: EpochSeconds, refused: EpochSeconds) -> None:
     assert refuse_at(hour) == refused
 
 
@@ -149,7 +150,7 @@ def test_a_closing_subscriptions_running_hour_waits_for_the_last_usage_but_not_f
     closed = at(2026, 11, 10, 5, 30)
     period = Period(at(2026, 11, 1), closing_deadline=closed + HOUR)
     assert period.due_at(at(2026, 11, 10, 5), 600, closed) == at(2026, 11, 10, 5, 55)
-    assert period.due_at(at(2026, 11, 10, 5), 600, closed + 1800) == at(2026, 11, 10, 6)
+    assert period.due_at(at(2026, 11, 10, 5), 600, EpochSeconds(closed + 1800)) == at(2026, 11, 10, 6)
     assert period.due_at(at(2026, 11, 10, 6), 600, closed) == at(2026, 11, 10, 6)
 
 
@@ -161,9 +162,9 @@ def test_the_timestamp_is_never_before_activation() -> None:
 # booking_hours
 
 
-def hours(moment: int, now: int, **given: Any) -> list[int]:
+def hours(moment: int, now: int, **given: Any) -> list[EpochSeconds]:
     period = Period(**{"activated_at": at(2026, 1, 1), **given})
-    return list(booking_hours(moment, period, now))
+    return list(booking_hours(moment, period, EpochSeconds(now)))
 
 
 def test_usage_of_now_goes_to_its_own_hour_first_and_to_the_coming_one_next() -> None:
@@ -217,7 +218,7 @@ def test_usage_of_a_period_with_an_end_stays_before_it() -> None:
     assert max(hours(now, now, until=at(2026, 11, 10, 6))) == at(2026, 11, 10, 5)
 
 
-moments = st.integers(at(2026, 1, 1), at(2029, 1, 1))
+moments = st.integers(at(2026, 1, 1), at(2029, 1, 1)).map(EpochSeconds)
 
 
 @given(
@@ -226,7 +227,9 @@ moments = st.integers(at(2026, 1, 1), at(2029, 1, 1))
     lifetime=st.integers(0, 40 * DAY),
     left=st.none() | st.integers(1, HOUR),
 )
-def test_every_candidate_hour_is_one_that_aws_takes(now: int, age: int, lifetime: int, left: int | None) -> None:
+def test_every_candidate_hour_is_one_that_aws_takes(
+    now: EpochSeconds, age: int, lifetime: int, left: int | None
+) -> None:
     moment, activated = now - age, now - lifetime
     period = Period(activated, None if left is None else now + left)
     candidates = list(booking_hours(moment, period, now))

@@ -6,18 +6,18 @@ named `#name` and a value `:name`; the placeholders are filled in here.
 """
 
 import random
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from marketplace.dynamodb.attributes import Item, from_item, to_attribute, to_item
+from marketplace.dynamodb.attributes import Item
 from marketplace.dynamodb.keys import Key
 from marketplace.dynamodb.transactions import Refusal, Write, cancellation_reasons, write_together
+from marketplace.dynamodb.update import Update, placeholders
 from marketplace.platform.aws_errors import classified, classified_errors, statement_error
 from marketplace.platform.backoff import pause
 from marketplace.platform.errors import ThrottledError
@@ -25,8 +25,9 @@ from marketplace.platform.errors import ThrottledError
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+__all__ = ["Page", "Table", "Update", "key_of"]
+
 _ABSENT = "attribute_not_exists(pk)"
-_NAME = re.compile(r"#(\w+)")
 _KEYS_PER_READ = 100
 """DynamoDB API reference, BatchGetItem."""
 _WRITES_PER_CALL = 25
@@ -45,56 +46,6 @@ _PASSING = frozenset(
     }
 )
 """Errors of a statement that it is tried again after (botocore model, BatchStatementErrorCodeEnum)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """A change of one item, and the condition for it.
-
-    `set`: values that replace what is there, None removes. `keep`: values that are set where there is none yet.
-    `add`: numbers that are added, and sets of strings that are joined. `remove`: attributes that go. `condition`: an
-    expression; `given` holds the values that only the condition names.
-    """
-
-    set: Mapping[str, Any] = field(default_factory=dict)
-    keep: Mapping[str, Any] = field(default_factory=dict)
-    add: Mapping[str, int | frozenset[str]] = field(default_factory=dict)
-    remove: Sequence[str] = ()
-    condition: str = ""
-    given: Mapping[str, Any] = field(default_factory=dict)
-
-    def arguments(self) -> dict[str, Any]:
-        """The expression with its names and values, as UpdateItem and TransactWriteItems take them."""
-        kept = {name: value for name, value in self.keep.items() if value is not None}
-        values = {name: value for name, value in self.set.items() if value is not None}
-        removed = [*self.remove, *(name for name, value in self.set.items() if value is None)]
-        sets = [
-            *(f"#{name} = :{name}" for name in values),
-            *(f"#{name} = if_not_exists(#{name}, :{name})" for name in kept),
-        ]
-        clauses = {
-            "SET": sets,
-            "REMOVE": [f"#{name}" for name in removed],
-            "ADD": [f"#{name} :{name}" for name in self.add],
-        }
-        expression = " ".join(f"{verb} {', '.join(parts)}" for verb, parts in clauses.items() if parts)
-        arguments: dict[str, Any] = {}
-        if expression:
-            arguments["UpdateExpression"] = expression
-        if self.condition:
-            arguments["ConditionExpression"] = self.condition
-        return arguments | _placeholders(f"{expression} {self.condition}", {**values, **kept, **self.add, **self.given})
-
-    def is_done_in(self, item: Item) -> bool:
-        """Whether the item holds what this change sets, and nothing that it removes. False for a change that adds: its
-        result does not show whether it was made."""
-        if self.add or not (self.set or self.remove):
-            return False
-        expected = from_item(to_item(self.set))
-        stored = from_item(item)
-        return all(stored.get(name) == expected.get(name) for name in self.set) and not any(
-            name in stored for name in self.remove
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,14 +135,18 @@ class Table:
         after: Item | None = None,
         limit: int | None = None,
         consistent: bool = True,
+        last_first: bool = False,
     ) -> Page:
-        """One page of such a query: at most `limit` items before the filter, those after the key `after`."""
+        """One page of such a query: at most `limit` items before the filter, those after the key `after`, in the order
+        of their keys or with the last one first."""
         arguments: dict[str, Any] = {"KeyConditionExpression": condition}
         optional = {"FilterExpression": where, "IndexName": index, "ExclusiveStartKey": after, "Limit": limit}
         arguments |= {name: value for name, value in optional.items() if value}
         if index is None and consistent:
             arguments["ConsistentRead"] = True
-        arguments |= _placeholders(f"{condition} {where}", values)
+        if last_first:
+            arguments["ScanIndexForward"] = False
+        arguments |= placeholders(f"{condition} {where}", values)
         with classified_errors():
             answer = self._client.query(TableName=self.name, **arguments)
         return Page(answer["Items"], answer.get("LastEvaluatedKey") or None)
@@ -334,7 +289,7 @@ class Table:
 def _raise_unless_refused(error: BotoCoreError | ClientError) -> Item | None:
     """Raises AwsError unless the error says that a condition does not hold; returns the stored item, if it was asked
     for and there is one."""
-    response = cast("dict[str, Any]", getattr(error, "response", {}))
+    response = cast("dict[str, Any]", getattr(error, "response", None) or {})
     if response.get("Error", {}).get("Code") != "ConditionalCheckFailedException":
         raise classified(error) from error
     return response.get("Item")
@@ -349,15 +304,4 @@ def _condition(condition: str) -> dict[str, Any]:
     if not condition:
         return {}
     told = {"ConditionExpression": condition, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
-    return told | _placeholders(condition, {})
-
-
-def _placeholders(expressions: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The names that the expressions use, and the values that are given for them."""
-    names = {f"#{name}": name for name in _NAME.findall(expressions)}
-    filled: dict[str, Any] = {}
-    if names:
-        filled["ExpressionAttributeNames"] = names
-    if values:
-        filled["ExpressionAttributeValues"] = {f":{name}": to_attribute(value) for name, value in values.items()}
-    return filled
+    return told | placeholders(condition, {})

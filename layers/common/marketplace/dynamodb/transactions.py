@@ -48,11 +48,16 @@ def write_together(
             sleep(_BACKOFF * 2**attempt * jitter())
         reasons = cancellation_reasons(client, writes)
         for index, reason in enumerate(reasons):
-            if reason.get("Code") == _CONDITION:
+            if condition_failed(reason):
                 return Refusal(index, from_item(reason.get("Item") or {}))
         if not reasons:
             return None
     raise ThrottledError("TransactionConflict")
+
+
+def condition_failed(reason: Mapping[str, Any]) -> bool:
+    """Whether the write with this reason was refused for its own condition."""
+    return reason.get("Code") == _CONDITION
 
 
 def cancellation_reasons(client: "DynamoDBClient", writes: Sequence[Write]) -> list[dict[str, Any]]:

@@ -1,30 +1,26 @@
 """When AWS refuses usage, when a metering record is due, and which hours take late usage.
 
-The rules are pure functions. Times are seconds since the epoch.
+The rules are pure functions. Moments are EpochSeconds, and an hour is named by its first second; durations are seconds.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from marketplace.platform.clock import DAY, HOUR, epoch, hour_of
+from marketplace.platform.clock import DAY, HOUR, EpochSeconds, epoch, hour_of
 
 MAX_AGE = DAY
 """BatchMeterUsage refuses a record once it is 24 hours old (botocore model, BatchMeterUsage)."""
 
-
 MONTH_GRACE = 6 * HOUR
 """Last month's usage is taken until 06:00 UTC on the 1st (botocore model, TimestampOutOfBoundsException)."""
-
 
 SENDING_MARGIN = 20 * 60
 """How long before AWS's refusal an hour must be booked for a metering run (every 15 minutes) to reach it."""
 
-
 FINAL_MARGIN = 35 * 60
 """How long before its closing deadline a subscription's running hour is metered: late enough for the usage that the
 seller flushes on hearing of the closing, early enough for two runs."""
-
 
 HELD_TRIES_WITHIN = 6 * HOUR
 """How long before AWS's refusal held usage is tried again, and counts as at risk."""
@@ -36,32 +32,32 @@ def month_of(moment: int) -> tuple[int, int]:
     return at.year, at.month
 
 
-def refuse_at(hour: int) -> int:
+def refuse_at(hour: EpochSeconds) -> EpochSeconds:
     """When AWS stops taking usage of this hour: 24 hours after it began, or at 06:00 UTC on the 1st of the month after
     it, whichever is sooner (botocore model, BatchMeterUsage and TimestampOutOfBoundsException)."""
     year, month = month_of(hour)
     next_month = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
-    return min(hour + MAX_AGE, epoch(next_month) + MONTH_GRACE)
+    return EpochSeconds(min(hour + MAX_AGE, epoch(next_month) + MONTH_GRACE))
 
 
-def due_at(hour: int, seal_delay: int) -> int:
+def due_at(hour: EpochSeconds, seal_delay: int) -> EpochSeconds:
     """When an hour is metered: once it has ended and `seal_delay` seconds more have passed for usage on its way."""
-    return hour + HOUR + seal_delay
+    return EpochSeconds(hour + HOUR + seal_delay)
 
 
-def held_due_at(now: int, refused: int) -> int:
+def held_due_at(now: EpochSeconds, refused: EpochSeconds) -> EpochSeconds:
     """When usage that AWS answered CustomerNotSubscribed for is due again on its own: six hours before AWS refuses it
     for good, from then on at half of the time that is left, and at the refusal, to be written off."""
     left = refused - now
     if left > HELD_TRIES_WITHIN:
-        return refused - HELD_TRIES_WITHIN
-    return now + left // 2 if left // 2 >= SENDING_MARGIN // 2 else refused
+        return EpochSeconds(refused - HELD_TRIES_WITHIN)
+    return EpochSeconds(now + left // 2) if left // 2 >= SENDING_MARGIN // 2 else refused
 
 
-def timestamp_of(hour: int, activated_at: int) -> int:
+def timestamp_of(hour: EpochSeconds, activated_at: int) -> EpochSeconds:
     """The Timestamp that is sent for an hour: its start, but never before AWS began to meter the subscription
     (botocore model, InvalidLicenseException: usage outside of the licence's activation period)."""
-    return max(hour, activated_at)
+    return EpochSeconds(max(hour, activated_at))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +71,19 @@ class Period:
     until: int | None = None
 
     @property
-    def first_hour(self) -> int:
-        return max(hour_of(self.activated_at), self.since)
+    def first_hour(self) -> EpochSeconds:
+        return EpochSeconds(max(hour_of(self.activated_at), self.since))
 
-    def own_hour(self, moment: int) -> int:
+    def own_hour(self, moment: int) -> EpochSeconds:
         """The hour that usage of this moment belongs to, once it can be metered at all."""
         return max(hour_of(moment), self.first_hour)
 
-    def refuse_at(self, hour: int) -> int:
+    def refuse_at(self, hour: EpochSeconds) -> EpochSeconds:
+        """When AWS stops taking usage of this hour, at the closing deadline at the latest."""
         regular = refuse_at(hour)
-        return regular if self.closing_deadline is None else min(regular, self.closing_deadline)
+        return regular if self.closing_deadline is None else EpochSeconds(min(regular, self.closing_deadline))
 
-    def due_at(self, hour: int, seal_delay: int, now: int) -> int:
+    def due_at(self, hour: EpochSeconds, seal_delay: int, now: EpochSeconds) -> EpochSeconds:
         """When an hour is to be metered. While closing, hours that have ended are due at once; the running one stays
         open for the last usage until FINAL_MARGIN before the deadline, because what comes after its seal may find no
         hour any more. Never before the Timestamp: AWS refuses the future."""
@@ -96,14 +93,14 @@ class Period:
         earliest = max(now, timestamp_of(hour, self.activated_at))
         if hour + HOUR <= now:
             return earliest
-        return max(earliest, min(regular, self.closing_deadline - FINAL_MARGIN))
+        return max(earliest, EpochSeconds(min(regular, self.closing_deadline - FINAL_MARGIN)))
 
-    def time_to_send(self, hour: int, now: int) -> int:
+    def time_to_send(self, hour: EpochSeconds, now: EpochSeconds) -> int:
         """Seconds between the moment this hour can first be sent and AWS's refusal."""
         return self.refuse_at(hour) - max(now, timestamp_of(hour, self.activated_at))
 
 
-def booking_hours(moment: int, period: Period, now: int) -> Iterator[int]:
+def booking_hours(moment: int, period: Period, now: EpochSeconds) -> Iterator[EpochSeconds]:
     """The hours that may take usage of `moment`, best first; the first unsealed one is to be used.
 
     Its own hour; then later ones of the same billing month, up to the coming one; then earlier ones, not before
@@ -118,12 +115,12 @@ def booking_hours(moment: int, period: Period, now: int) -> Iterator[int]:
     yield from narrow
 
 
-def _nearest_hours(own: int, period: Period, now: int) -> Iterator[int]:
+def _nearest_hours(own: EpochSeconds, period: Period, now: EpochSeconds) -> Iterator[EpochSeconds]:
     current = hour_of(now)
-    coming = current + HOUR
+    coming = EpochSeconds(current + HOUR)
     month = month_of(own)
     later = range(own, max(own, coming) + HOUR, HOUR)
     earlier = range(own - HOUR, max(period.first_hour, own - MAX_AGE) - HOUR, -HOUR)
-    seen = [hour for hour in (*later, *earlier) if month_of(hour) == month]
+    seen = [EpochSeconds(hour) for hour in (*later, *earlier) if month_of(hour) == month]
     yield from seen
     yield from (hour for hour in (current, coming) if hour >= period.first_hour and hour not in seen)

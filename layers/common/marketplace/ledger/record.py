@@ -1,24 +1,55 @@
-"""The metering record."""
+"""The metering record: one subscription's usage of one dimension in one hour, as the usage table holds it.
 
-from typing import Literal
+The names of its attributes stand in this module alone. Whoever changes a record gets the change from here:
+
+    recording usage                   MeteringRecord.new(...).addition(...)
+    a metering run                    DueEntry.sealing, RecordChange, MeteringRecord.as_metered
+    a closing, a return to life       MeteringRecord.rescheduled
+    the seller's retry                MeteringRecord.made_due
+    a zero for an hour without usage  MeteringRecord.new(...).to_item()
+
+`seal` says who may change the record, and whether AWS may know it already:
+
+    "-"              unsealed: usage can still be added
+    "<token>"        sealed, and in doubt: the attempt with this token may have reached AWS, no answer is written down
+    "clear-<token>"  sealed, and no attempt without an answer stands behind it
+
+Every attempt first puts its own token in place of the seal that it saw, so that a slower writer finds another seal.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, replace
+from typing import Any, Literal, NamedTuple, Protocol, Self
+
+from marketplace.dynamodb import keys
+from marketplace.dynamodb.attributes import Item, from_item, to_item
+from marketplace.dynamodb.keys import Key
+from marketplace.dynamodb.update import Update
+from marketplace.platform.clock import EpochSeconds, iso
 
 UNSEALED = "-"
-
-
 _CLEAR = "clear-"
-
 
 type State = Literal["open", "metered", "held", "rejected", "conflict", "unbillable"]
 """open: waits to be metered. metered: AWS has it. held: AWS said CustomerNotSubscribed; due again on activation.
 rejected: AWS refused the record itself. conflict: another sender took the hour. unbillable: AWS takes it no more."""
 
+SENDABLE = frozenset({"open", "held"})
+"""The states in which a record waits to be sent."""
+
+MAX_QUANTITY = 2_147_483_647
+"""BatchMeterUsage takes 0 to 2147483647 (botocore model, UsageQuantity)."""
 
 MAX_TAG_SETS = 2500
 """botocore model, UsageAllocations."""
 
-
 MAX_ALLOCATION_BYTES = 900_000
 """What the allocations of one record may take, so that every record fits a request alone."""
+
+type Group = tuple[str, str]
+"""What may go into one call: the integration and the product (one product per call; ProductCode and LicenseArn never
+together, botocore model: duplicate billing)."""
 
 
 def cleared(token: str) -> str:
@@ -27,4 +58,345 @@ def cleared(token: str) -> str:
 
 
 def in_doubt(seal: str) -> bool:
+    """Whether an attempt stands behind this seal that AWS may have accepted without an answer."""
     return seal != UNSEALED and not seal.startswith(_CLEAR)
+
+
+class InvalidRecordError(ValueError):
+    """A stored metering record lacks an attribute that every one has, or holds a number in another form; the text
+    names the attribute."""
+
+
+class Payer(Protocol):
+    """What a metering record keeps of the subscription that pays for it."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def product_code(self) -> str: ...
+    @property
+    def license_arn(self) -> str | None: ...
+    @property
+    def customer_identifier(self) -> str | None: ...
+    @property
+    def account_id(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The part of a record that waits to be sent which follows its subscription: whether it is held, when it is due,
+    and when AWS refuses it."""
+
+    state: State
+    due_at: EpochSeconds
+    refuse_at: EpochSeconds
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """What one transaction adds to a record. `tag_sets`, `tag_bytes` and `tag_keys` count what is new in it;
+    `seen_tag_sets` is how many tag sets the record had when that was decided."""
+
+    quantity: int
+    records: int
+    untagged_records: int = 0
+    tag_sets: int = 0
+    tag_bytes: int = 0
+    tag_keys: frozenset[str] = frozenset()
+    seen_tag_sets: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeteringRecord:
+    """A metering record. Each field but the key is the attribute of its name.
+
+    `quantity` is what `records` usage records sum to. `timestamp` is the Timestamp that AWS is sent, `refuse_at` when
+    AWS takes the hour no more. `due_shard` and `due_at` place an unsettled record in the `due` index and are None
+    once it is settled at `settled_at`; `reason` says why it was not simply metered. `tag_sets` of its allocations
+    exist, with the tag keys `tag_keys` and at most `tag_bytes` bytes of JSON; the tags of `untagged_records` found no
+    room.
+    """
+
+    key: Key
+    dimension: str
+    hour: EpochSeconds
+    quantity: int
+    state: State
+    seal: str
+    timestamp: EpochSeconds
+    refuse_at: EpochSeconds
+    product_code: str
+    records: int = 0
+    license_arn: str | None = None
+    customer_identifier: str | None = None
+    account_id: str | None = None
+    due_shard: str | None = None
+    due_at: EpochSeconds | None = None
+    tag_sets: int = 0
+    tag_bytes: int = 0
+    tag_keys: frozenset[str] = frozenset()
+    untagged_records: int = 0
+    reason: str | None = None
+    settled_at: EpochSeconds | None = None
+    metering_record_id: str | None = None
+
+    @classmethod
+    def new(
+        cls,
+        payer: Payer,
+        hour: EpochSeconds,
+        dimension: str,
+        *,
+        timestamp: EpochSeconds,
+        due_at: EpochSeconds,
+        refuse_at: EpochSeconds,
+    ) -> Self:
+        """The record of an hour before any usage is in it."""
+        licensed = bool(payer.license_arn)
+        return cls(
+            key=keys.metering_record(payer.id, hour, dimension),
+            dimension=dimension,
+            hour=hour,
+            quantity=0,
+            state="open",
+            seal=UNSEALED,
+            timestamp=timestamp,
+            refuse_at=refuse_at,
+            product_code=payer.product_code,
+            license_arn=payer.license_arn,
+            customer_identifier=None if licensed else payer.customer_identifier,
+            account_id=payer.account_id if licensed else None,
+            due_shard=keys.due_shard(payer.id),
+            due_at=due_at,
+        )
+
+    @classmethod
+    def from_item(cls, item: Item) -> Self:
+        """Raises InvalidRecordError."""
+        values = from_item(item)
+        given = {name: values[name] for name in _ATTRIBUTES if name in values}
+        wrong = _REQUIRED - given.keys() or [name for name in _NUMBERS if type(given.get(name, 0)) is not int]
+        if wrong:
+            raise InvalidRecordError(f"{', '.join(sorted(wrong))}: missing, or no number")
+        if "tag_keys" in given:
+            given["tag_keys"] = frozenset(given["tag_keys"])
+        return cls(key=Key(values["pk"], values["sk"]), **given)
+
+    def to_item(self) -> Item:
+        """The whole record in DynamoDB's attribute-value form; what is None, empty or no count at all is left out."""
+        return to_item({**self.key._asdict(), **self._values(), "quantity": self.quantity, "records": self.records})
+
+    def _values(self) -> dict[str, Any]:
+        return {name: value for name in _ATTRIBUTES if (value := getattr(self, name))}
+
+    @property
+    def subscription_id(self) -> str:
+        return keys.subscription_id_of(self.key.pk)
+
+    @property
+    def schedule(self) -> Schedule:
+        """Raises ValueError for a record that is settled."""
+        if self.due_at is None:
+            raise ValueError("a settled record is not due")
+        return Schedule(self.state, self.due_at, self.refuse_at)
+
+    def addition(self, added: Addition, *, moves_deadlines: bool) -> Update:
+        """Adds usage to the hour while it is unsealed and the sum is one that AWS takes, and creates it as this record
+        says where it does not exist. `moves_deadlines`: its times replace those of an existing record."""
+        deadlines = {"due_at": self.due_at, "refuse_at": self.refuse_at}
+        adds = {name: value for name in _ADDED if (value := getattr(added, name)) or name == "quantity"}
+        condition = "attribute_not_exists(pk) OR (#seal = :unsealed AND #quantity <= :room)"
+        given: dict[str, Any] = {"unsealed": UNSEALED, "room": MAX_QUANTITY - added.quantity}
+        if added.tag_sets:
+            # Whether a tag set has room depends on the sets that are there: creating one needs them to be unchanged.
+            unchanged = "#tag_sets = :seen_tag_sets" if added.seen_tag_sets else "attribute_not_exists(#tag_sets)"
+            condition = f"({condition}) AND (attribute_not_exists(pk) OR {unchanged})"
+            given |= {"seen_tag_sets": added.seen_tag_sets} if added.seen_tag_sets else {}
+        kept = self._values()
+        if moves_deadlines:
+            kept = {name: value for name, value in kept.items() if name not in deadlines}
+            return Update(set=deadlines, keep=kept, add=adds, condition=condition, given=given)
+        return Update(keep=kept, add=adds, condition=condition, given=given)
+
+    def as_metered(self, now: EpochSeconds, metering_record_id: str | None) -> Item:
+        """The item once AWS has accepted the record: out of the index, with AWS's id for it."""
+        known = metering_record_id or self.metering_record_id
+        settled = replace(self, state="metered", settled_at=now, metering_record_id=known, reason=None)
+        return {name: value for name, value in settled.to_item().items() if name not in _DUE_KEYS}
+
+    def rescheduled(self, schedule: Schedule) -> Update | None:
+        """The change to this schedule, unless the record was settled meanwhile; None when it has it already."""
+        wanted = {
+            name: value
+            for name in Schedule.__slots__
+            if (value := getattr(schedule, name)) != getattr(self, name)
+        }  # fmt: skip
+        if not wanted:
+            return None
+        condition = "attribute_exists(#due_shard) AND #state = :seen_state"
+        return Update(set=wanted, condition=condition, given={"seen_state": self.state})
+
+    def made_due(self, now: EpochSeconds, refuse_at: EpochSeconds) -> tuple[Update, "MeteringRecord"]:
+        """The change that makes a refused record due, unless another writer got further, and the record after it. The
+        seal stays, and with it whether an earlier attempt is in doubt."""
+        shard = keys.due_shard(self.subscription_id)
+        update = Update(
+            set={"state": "open", "due_shard": shard, "due_at": now, "refuse_at": refuse_at},
+            remove=("reason", "settled_at"),
+            condition="#state = :seen_state AND #seal = :seen_seal",
+            given={"seen_state": self.state, "seen_seal": self.seal},
+        )
+        after = replace(
+            self, state="open", due_shard=shard, due_at=now, refuse_at=refuse_at, reason=None, settled_at=None
+        )
+        return update, after
+
+    def described(self) -> dict[str, Any]:
+        """The record as the API shows it."""
+        shown: dict[str, Any] = {
+            "hour": iso(self.hour),
+            "dimension": self.dimension,
+            "quantity": self.quantity,
+            "records": self.records,
+            "state": self.state,
+            "sealed": self.seal != UNSEALED,
+            "timestamp": iso(self.timestamp),
+        }
+        if self.state != "metered" and in_doubt(self.seal):
+            shown["in_doubt"] = True
+        for name in ("metering_record_id", "reason", "tag_sets", "untagged_records"):
+            if value := getattr(self, name):
+                shown[name] = value
+        if self.due_shard is not None and self.due_at is not None:
+            shown |= {"due_at": iso(self.due_at), "refuse_at": iso(self.refuse_at)}
+        if self.settled_at is not None:
+            shown["settled_at"] = iso(self.settled_at)
+        return shown
+
+
+_ATTRIBUTES = tuple(field.name for field in fields(MeteringRecord) if field.name != "key")
+_REQUIRED = frozenset(field.name for field in fields(MeteringRecord) if field.default is MISSING) - {"key"}
+_NUMBERS = tuple(
+    field.name for field in fields(MeteringRecord) if field.type in (int, EpochSeconds, EpochSeconds | None)
+)
+_ADDED = ("quantity", "records", "untagged_records", "tag_sets", "tag_bytes", "tag_keys")
+_DUE_KEYS = ("due_shard", "due_at")
+"""The keys of the `due` index: a record without them is not in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordChange:
+    """What a metering run writes to a record that carries its seal; None leaves an attribute as it is."""
+
+    state: State | None = None
+    reason: str | None = None
+    seal: str | None = None
+    due_at: EpochSeconds | None = None
+    settled_at: EpochSeconds | None = None
+    metering_record_id: str | None = None
+
+    def _values(self) -> dict[str, Any]:
+        return {name: value for name in self.__slots__ if (value := getattr(self, name)) is not None}
+
+    def update(self, seal: str, *, settled: bool = False, refused_by: EpochSeconds | None = None) -> Update:
+        """The change on the condition that the record still carries `seal`. `settled` takes it out of the index; with
+        `refused_by`, only if AWS takes the record no more at that moment."""
+        given: dict[str, Any] = {"seen_seal": seal}
+        condition = "#seal = :seen_seal"
+        if refused_by is not None:
+            condition += " AND #refuse_at <= :refused_by"
+            given["refused_by"] = refused_by
+        return Update(set=self._values(), remove=_DUE_KEYS if settled else (), condition=condition, given=given)
+
+    def applied_to(self, record: MeteringRecord) -> MeteringRecord:
+        return replace(record, **self._values())
+
+
+@dataclass(frozen=True, slots=True)
+class DueEntry:
+    """What the `due` index knows of an unsettled metering record."""
+
+    key: Key
+    seal: str
+    state: str
+    refuse_at: EpochSeconds
+    quantity: int
+    product_code: str
+    licensed: bool
+    due_at: EpochSeconds
+
+    @property
+    def group(self) -> Group:
+        return ("license" if self.licensed else "legacy", self.product_code)
+
+    @classmethod
+    def from_item(cls, item: Any) -> "DueEntry | Unreadable":
+        key = Key(item["pk"]["S"], item["sk"]["S"])
+        try:
+            return cls(
+                key=key,
+                seal=item["seal"]["S"],
+                state=sys.intern(item["state"]["S"]),
+                refuse_at=EpochSeconds(int(item["refuse_at"]["N"])),
+                quantity=int(item["quantity"]["N"]),
+                product_code=sys.intern(item["product_code"]["S"]),
+                licensed="license_arn" in item,
+                due_at=EpochSeconds(int(item["due_at"]["N"])),
+            )
+        except (KeyError, ValueError):
+            return Unreadable(key)
+
+    def sealing(self, token: str) -> tuple[str, str, str, str]:
+        """The parameters of SEALING that put the token in place of the seal this entry was seen with."""
+        return token, self.key.pk, self.key.sk, self.seal
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An item in the `due` index that lacks what a metering record has: nothing of ours writes such a one. It waits
+    for a person, and nothing else waits for it."""
+
+    key: Key
+
+
+SEALING = "SET seal=? WHERE pk=? AND sk=? AND seal=?"
+"""PartiQL clauses that seal a record; DueEntry.sealing gives the parameters."""
+
+
+def is_sealed_for_sending(item: Item, token: str) -> bool:
+    """Whether a stored record, valid or not, carries the token and waits to be sent."""
+    return item["seal"]["S"] == token and item["state"]["S"] in SENDABLE and "due_shard" in item
+
+
+def why_not_added(item: Item | None, quantity: int) -> Literal["sealed", "full", "changed"]:
+    """Why a stored record, valid or not, took no addition of this quantity; `changed`: it would take it now."""
+    if item is None or item["seal"]["S"] != UNSEALED:
+        return "sealed"
+    return "full" if int(item["quantity"]["N"]) + quantity > MAX_QUANTITY else "changed"
+
+
+class Selection(NamedTuple):
+    """Which metering records a query finds: an expression and its values, as marketplace.dynamodb.table takes them."""
+
+    expression: str
+    values: Mapping[str, Any]
+
+
+METERING_RECORDS = Selection("attribute_exists(#seal)", {})
+"""The metering records among all items of an hour."""
+
+UNSETTLED = Selection("attribute_exists(#due_shard) AND #state IN (:open, :held)", {"open": "open", "held": "held"})
+"""Those that wait to be sent."""
+
+
+def refused(dimension: str | None) -> Selection:
+    """Those that AWS refused, in one dimension or all."""
+    states = Selection("#state IN (:rejected, :held)", {"rejected": "rejected", "held": "held"})
+    if dimension is None:
+        return states
+    return Selection(f"{states.expression} AND #dimension = :dimension", {**states.values, "dimension": dimension})
+
+
+def due_in(shard: str, now: EpochSeconds) -> Selection:
+    """The key condition of the `due` index for what is due in a shard."""
+    return Selection("#due_shard = :shard AND #due_at <= :now", {"shard": shard, "now": now})

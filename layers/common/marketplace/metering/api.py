@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from marketplace.ledger.record import Group
 from marketplace.metering.outcomes import Answer
-from marketplace.metering.wire import Group, Sendable, result_key
+from marketplace.metering.wire import Sendable, result_key
 from marketplace.platform.aws_errors import classified_errors
 
 if TYPE_CHECKING:

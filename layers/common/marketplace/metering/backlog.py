@@ -3,9 +3,8 @@
 from collections.abc import Callable
 
 from marketplace.dynamodb.keys import Key
-from marketplace.metering.wire import DueEntry
-
-SENDABLE = frozenset({"open", "held"})
+from marketplace.ledger.record import SENDABLE, DueEntry
+from marketplace.platform.clock import EpochSeconds
 
 MAX_ENTRIES = 250_000
 """More than AWS's quota lets one run send (250 records a second for fourteen minutes: 210,000), and little enough for
@@ -14,15 +13,15 @@ the function's memory."""
 
 class Backlog:
     """Of the entries added, MAX_ENTRIES at most: first those that AWS still takes, soonest refusal first; then what is
-    to be written off or told.
+    to be written off or announced.
 
-    `beyond` is called with each entry that is left for a later run. An entry that is added twice counts once, as it
-    was seen last.
+    `on_left_over` is called with each entry that is left for a later run. An entry that is added twice counts once, as
+    it was seen last.
     """
 
-    def __init__(self, now: int, beyond: Callable[[DueEntry], None]) -> None:
+    def __init__(self, now: EpochSeconds, on_left_over: Callable[[DueEntry], None]) -> None:
         self._now = now
-        self._beyond = beyond
+        self._on_left_over = on_left_over
         self._limit = MAX_ENTRIES
         self._entries: dict[Key, DueEntry] = {}
 
@@ -32,14 +31,14 @@ class Backlog:
             self._cut()
 
     def entries(self) -> list[DueEntry]:
-        """Those that are taken on, in the order of their urgency."""
+        """The entries that the run takes on, most urgent first."""
         self._cut()
         return list(self._entries.values())
 
     def _cut(self) -> None:
         in_order = sorted(self._entries.values(), key=self._urgency)
         for entry in in_order[self._limit :]:
-            self._beyond(entry)
+            self._on_left_over(entry)
         self._entries = {entry.key: entry for entry in in_order[: self._limit]}
 
     def _urgency(self, entry: DueEntry) -> tuple[bool, int, Key]:

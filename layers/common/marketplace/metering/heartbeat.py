@@ -21,20 +21,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any, Protocol
-
-from botocore.exceptions import BotoCoreError, ClientError
+from typing import Protocol
 
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item, to_item
+from marketplace.dynamodb.table import Table
 from marketplace.ledger.deadlines import SENDING_MARGIN, Period, due_at, timestamp_of
-from marketplace.ledger.record import UNSEALED
-from marketplace.platform.aws_errors import classified, classified_errors
-from marketplace.platform.clock import HOUR, hour_of
+from marketplace.ledger.record import MeteringRecord
+from marketplace.platform.clock import HOUR, EpochSeconds, hour_of
 from marketplace.subscriptions.model import Subscription
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 _CATCH_UP = 20 * HOUR
 """How far back hours are filled after an outage: AWS takes 24 hours, and a run needs some of them."""
@@ -88,14 +83,13 @@ class Heartbeat:
     """Fills hours that have no usage in `dimension`'s subscription with a zero in that dimension; up to `workers` of
     them at once, because nearly all it does is wait for DynamoDB. One worker needs no thread."""
 
-    client: "DynamoDBClient"
-    table: str
+    table: Table
     subscriptions: ActiveSubscriptions
     dimension: str
     seal_delay: int
     workers: int = 8
 
-    def fill(self, now: int, time_left: Callable[[], float]) -> Filled:
+    def fill(self, now: EpochSeconds, time_left: Callable[[], float]) -> Filled:
         """Writes the zeros that are missing, in no more than the seconds that `time_left` gives and the calls that are
         under way then; the next call goes on with the page where this one stopped. Less time than one page takes is
         too little: the page is then begun again each time. Costs one read once an hour is filled.
@@ -109,7 +103,8 @@ class Heartbeat:
             if time_left() <= 0:
                 return Filled(written, complete=False)
             target, position = mark.walk(last_due)
-            hours = range(max(last_due - _CATCH_UP, mark.filled_to + HOUR), target + HOUR, HOUR)
+            first = max(last_due - _CATCH_UP, mark.filled_to + HOUR)
+            hours = map(EpochSeconds, range(first, target + HOUR, HOUR))
             page = self.subscriptions.page(position)
             filled = self._fill_all(product(page.subscriptions, hours), now, time_left)
             written += filled.written
@@ -120,8 +115,10 @@ class Heartbeat:
             self._remember(mark)
         return Filled(written, complete=True)
 
-    def _fill_all(self, wanted: Iterable[tuple[Subscription, int]], now: int, time_left: Callable[[], float]) -> Filled:
-        def fill(one: tuple[Subscription, int]) -> int | None:
+    def _fill_all(
+        self, wanted: Iterable[tuple[Subscription, EpochSeconds]], now: EpochSeconds, time_left: Callable[[], float]
+    ) -> Filled:
+        def fill(one: tuple[Subscription, EpochSeconds]) -> int | None:
             return self._fill(*one, now) if time_left() > 0 else None
 
         if self.workers == 1:
@@ -131,7 +128,7 @@ class Heartbeat:
                 done = list(pool.map(fill, wanted))
         return Filled(sum(each or 0 for each in done), complete=None not in done)
 
-    def _fill(self, subscription: Subscription, hour: int, now: int) -> int:
+    def _fill(self, subscription: Subscription, hour: EpochSeconds, now: EpochSeconds) -> int:
         if subscription.activated_at is None or hour < hour_of(subscription.activated_at):
             return 0
         period = Period(subscription.activated_at)
@@ -139,89 +136,52 @@ class Heartbeat:
             return 0
         if self._has_usage(subscription.id, hour):
             return 0
-        key = keys.metering_record(subscription.id, hour, self.dimension)
-        values: dict[str, Any] = {
-            **key._asdict(),
-            "dimension": self.dimension,
-            "hour": hour,
-            "quantity": 0,
-            "records": 0,
-            "state": "open",
-            "seal": UNSEALED,
-            "timestamp": timestamp_of(hour, subscription.activated_at),
-            "product_code": subscription.product_code,
-            "license_arn": subscription.license_arn,
-            "customer_identifier": None if subscription.license_arn else subscription.customer_identifier,
-            "account_id": subscription.account_id if subscription.license_arn else None,
-            "due_shard": keys.due_shard(subscription.id),
-            "due_at": due_at(hour, self.seal_delay),
-            "refuse_at": period.refuse_at(hour),
-        }
-        try:
-            self.client.put_item(
-                TableName=self.table, Item=to_item(values), ConditionExpression="attribute_not_exists(pk)"
-            )
-        except self.client.exceptions.ConditionalCheckFailedException:
-            return 0
-        except (BotoCoreError, ClientError) as error:
-            raise classified(error) from error
-        return 1
+        zero = MeteringRecord.new(
+            subscription,
+            hour,
+            self.dimension,
+            timestamp=timestamp_of(hour, subscription.activated_at),
+            due_at=due_at(hour, self.seal_delay),
+            refuse_at=period.refuse_at(hour),
+        )
+        return int(self.table.put_new(zero.to_item()))
 
-    def _has_usage(self, subscription_id: str, hour: int) -> bool:
-        with classified_errors():
-            page = self.client.query(
-                TableName=self.table,
-                KeyConditionExpression="pk = :pk AND begins_with(sk, :hour)",
-                ExpressionAttributeValues={
-                    ":pk": {"S": keys.subscription_pk(subscription_id)},
-                    ":hour": {"S": keys.hour_prefix(hour)},
-                },
-                Limit=1,
-                ConsistentRead=True,
-            )
-        return bool(page["Items"])
+    def _has_usage(self, subscription_id: str, hour: EpochSeconds) -> bool:
+        place = {"pk": keys.subscription_pk(subscription_id), "hour": keys.hour_prefix(hour)}
+        return bool(self.table.page("pk = :pk AND begins_with(sk, :hour)", place, limit=1).items)
 
     def _mark(self) -> _Mark | None:
-        key = keys.heartbeat_mark(self.dimension)
-        with classified_errors():
-            answer = self.client.get_item(TableName=self.table, Key=key.item(), ConsistentRead=True)
-        if "Item" not in answer:
+        item = self.table.get(keys.heartbeat_mark(self.dimension))
+        if item is None:
             return None
-        values = from_item(answer["Item"])
+        values = from_item(item)
         return _Mark(values["filled_to"], values.get("target"), values.get("position"))
 
     def _remember(self, mark: _Mark) -> None:
         key = keys.heartbeat_mark(self.dimension)
-        with classified_errors():
-            self.client.put_item(TableName=self.table, Item=to_item({**key._asdict(), **asdict(mark)}))
+        self.table.put(to_item({**key._asdict(), **asdict(mark)}))
 
 
 @dataclass(frozen=True, slots=True)
 class ActiveByStatus:
     """The active subscriptions, from the by_status index and then read consistently, a page at a time."""
 
-    client: "DynamoDBClient"
-    table: str
+    table: Table
     read: "SubscriptionPages"
 
     def page(self, after: Position | None) -> ActivePage:
         """The page after that position, which need not be an active subscription's any more. Raises
         AwsError when DynamoDB gives no answer."""
-        start: dict[str, Any] = {} if after is None else {"ExclusiveStartKey": to_item(after)}
-        with classified_errors():
-            page = self.client.query(
-                TableName=self.table,
-                IndexName=keys.STATUS_INDEX,
-                KeyConditionExpression="#status = :active",
-                ExpressionAttributeNames={"#status": "status"},
-                ExpressionAttributeValues={":active": {"S": "active"}},
-                Limit=_PAGE,
-                **start,
-            )
-        ids = [keys.subscription_id_of(item["pk"]["S"]) for item in page["Items"]]
+        page = self.table.page(
+            "#status = :active",
+            {"active": "active"},
+            index=keys.STATUS_INDEX,
+            after=None if after is None else to_item(after),
+            limit=_PAGE,
+        )
+        ids = [keys.subscription_id_of(item["pk"]["S"]) for item in page.items]
         active = [one for one in self.read.get_many(ids).values() if one.status == "active"]
-        last = page.get("LastEvaluatedKey")
-        return ActivePage(active, from_item(last) if last else None)
+        return ActivePage(active, None if page.after is None else from_item(page.after))
 
 
 class SubscriptionPages(Protocol):

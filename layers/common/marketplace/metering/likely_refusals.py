@@ -5,24 +5,24 @@ yet takes more calls than a run has, and no good record shall wait for that.
 """
 
 from marketplace.dynamodb.keys import Key, hour_and_dimension
-from marketplace.metering.wire import Group
+from marketplace.ledger.record import Group
 
 type _Cause = tuple[str, ...]
 
 
-class Suspects:
+class LikelyRefusals:
     """What one run has learnt of causes that several records share. May be used by several threads."""
 
     def __init__(self) -> None:
         self._causes: set[_Cause] = set()
 
-    def blame(self, code: str, group: Group, key: Key) -> None:
+    def learn(self, code: str, group: Group, key: Key) -> None:
         """AWS refused the record with this code when it stood alone in a call."""
         cause = _cause(code, group, key)
         if cause is not None:
             self._causes.add(cause)
 
-    def include(self, group: Group, key: Key) -> bool:
+    def covers(self, group: Group, key: Key) -> bool:
         """Whether the record has such a cause too."""
         return bool(self._causes) and not self._causes.isdisjoint(
             {_of_dimension(group, key), _of_subscription(key), group}

@@ -1,14 +1,8 @@
 """What an answer of BatchMeterUsage means for a record. This is the whole table; anything it doesn't name stays due."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from marketplace.metering.wire import ResultKey, Sendable
-
-if TYPE_CHECKING:
-    pass
-
-
 from marketplace.platform.errors import InvalidParameterError, RecordRefusedError, RefusedError
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from marketplace.dynamodb.keys import Key
 from marketplace.ledger.deadlines import HELD_TRIES_WITHIN
-from marketplace.metering.wire import DueEntry
+from marketplace.ledger.record import DueEntry
+from marketplace.platform.clock import EpochSeconds
 
 AT_RISK_WITHIN = HELD_TRIES_WITHIN
 
@@ -70,13 +71,13 @@ class MeteringReport:
         with self._turn:
             self.errors[code] += 1
 
-    def leave(self, entry: DueEntry, now: int) -> None:
+    def leave(self, entry: DueEntry, now: EpochSeconds) -> None:
         """Takes note of a due record that the run does not settle."""
         self.left += 1
         self.oldest_unsettled_seconds = max(self.oldest_unsettled_seconds, now - entry.due_at)
         self.wait(entry.quantity, entry.refuse_at, now)
 
-    def wait(self, quantity: int, refuse_at: int, now: int) -> None:
+    def wait(self, quantity: int, refuse_at: EpochSeconds, now: EpochSeconds) -> None:
         """Takes note of usage that waits on, so many units of it, until AWS refuses it at `refuse_at`."""
         if refuse_at - now <= AT_RISK_WITHIN:
             with self._turn:

@@ -11,26 +11,26 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from marketplace.dynamodb.attributes import Item
-from marketplace.ledger.record import in_doubt
+from marketplace.ledger.record import (
+    SENDABLE,
+    DueEntry,
+    Group,
+    InvalidRecordError,
+    MeteringRecord,
+    Unreadable,
+    in_doubt,
+    is_sealed_for_sending,
+)
 from marketplace.metering.api import MeteringApi
-from marketplace.metering.backlog import SENDABLE, Backlog
+from marketplace.metering.backlog import Backlog
 from marketplace.metering.breaker import Breaker
-from marketplace.metering.likely_refusals import Suspects
+from marketplace.metering.likely_refusals import LikelyRefusals
 from marketplace.metering.outcomes import Outcome, StaysDue, outcome_of, outcome_of_refusal
 from marketplace.metering.rate import CallRate
 from marketplace.metering.report import MeteringReport
 from marketplace.metering.settlement import ANNOUNCED, SellerBus, Settlement, SubscriptionRequests
 from marketplace.metering.store import MeteringStore
-from marketplace.metering.wire import (
-    DueEntry,
-    Group,
-    Sendable,
-    Unreadable,
-    batches,
-    split_by_size,
-    wire_record,
-    wire_size,
-)
+from marketplace.metering.wire import Sendable, UnsendableError, batches, split_by_size, wire_record, wire_size
 from marketplace.platform.backoff import pause
 from marketplace.platform.clock import Clock, epoch
 from marketplace.platform.errors import AwsError, NoAnswerError, RefusedError, UnavailableError
@@ -67,7 +67,7 @@ class MeteringRun:
     report: MeteringReport = field(default_factory=MeteringReport, init=False)
     _breaker: Breaker = field(init=False)
     _settlement: Settlement = field(init=False)
-    _suspects: Suspects = field(default_factory=Suspects, init=False)
+    _likely_refusals: LikelyRefusals = field(default_factory=LikelyRefusals, init=False)
     _set_aside: list[DueEntry] = field(default_factory=list, init=False)
     _unanswered: list[_Sealed] = field(default_factory=list, init=False)
 
@@ -95,11 +95,11 @@ class MeteringRun:
         self._each(self._meter, batches(sendable), self._breaker)
         self._each(self._send, batches(self._set_aside), self._breaker)
         # AWS Marketplace takes no part in these, so they don't wait for it to work.
-        at_home = Breaker(self.monotonic, self.jitter)
-        self._each(self._write_off, batches(expired), at_home)
-        self._each(self._settlement.announce_entries, batches(to_announce), at_home)
+        store_breaker = Breaker(self.monotonic, self.jitter)
+        self._each(self._write_off, batches(expired), store_breaker)
+        self._each(self._settlement.announce_entries, batches(to_announce), store_breaker)
         self._send_unanswered()
-        self.report.breaker_opened = self._breaker.is_open or at_home.is_open
+        self.report.breaker_opened = self._breaker.is_open or store_breaker.is_open
         for entry in entries:
             if entry.key not in self._settlement.settled:
                 self.report.leave(entry, epoch(self.clock()))
@@ -138,18 +138,31 @@ class MeteringRun:
     def _must_stop(self) -> bool:
         return self._breaker.is_open or self._out_of_time()
 
-    def _take(self, entries: Sequence[DueEntry]) -> tuple[str, list[tuple[DueEntry, Item]]]:
+    def _take(self, entries: Sequence[DueEntry]) -> tuple[str, list[tuple[DueEntry, MeteringRecord]]]:
         """Seals the entries with a token of our own; returns it with the records that carry it now. The others were
-        taken by another run, or have changed since the index was read."""
+        taken by another run, or have changed since the index was read; an invalid record is rejected."""
         token = self.new_token()
         for code in self.store.seal(entries, token).elements():
             self.report.count_error(code)
         items = self.store.read([entry.key for entry in entries])
-        return token, [(entry, items[entry.key]) for entry in entries if _is_ours(items.get(entry.key), token)]
+        taken: list[tuple[DueEntry, MeteringRecord]] = []
+        for entry in entries:
+            item = items.get(entry.key)
+            if item is None or not is_sealed_for_sending(item, token):
+                continue
+            record = _record(item)
+            if record is None:
+                self._reject_unsendable(entry, token)
+            else:
+                taken.append((entry, record))
+        return token, taken
+
+    def _reject_unsendable(self, entry: DueEntry, token: str) -> None:
+        self._settlement.reject(entry.key, token, "unsendable", entry.quantity, doubtful=in_doubt(entry.seal))
 
     def _meter(self, entries: list[DueEntry]) -> None:
         """Sends those of a batch that nothing is known against; the others come after all batches."""
-        trusted = [entry for entry in entries if not self._suspects.include(entry.group, entry.key)]
+        trusted = [entry for entry in entries if not self._likely_refusals.covers(entry.group, entry.key)]
         if len(trusted) < len(entries):
             self._set_aside += [entry for entry in entries if entry not in trusted]
         if trusted:
@@ -161,29 +174,27 @@ class MeteringRun:
         records: list[Sendable] = []
         for (entry, _), sendable in zip(taken, self._sendables(taken), strict=True):
             if sendable is None:
-                self._settlement.reject(entry.key, token, "unsendable", entry.quantity, doubtful=in_doubt(entry.seal))
+                self._reject_unsendable(entry, token)
             else:
                 records.append(sendable)
         for request in split_by_size(records):
             self._deliver(group, request, token)
 
-    def _sendables(self, taken: Sequence[tuple[DueEntry, Item]]) -> list[Sendable | None]:
+    def _sendables(self, taken: Sequence[tuple[DueEntry, MeteringRecord]]) -> list[Sendable | None]:
         """What is sent of each, in order; None where the stored data can't be a UsageRecord. Allocations are a query
         for each record that has some: several are under way at once, or waiting for them would cost the quota."""
-        tagged = sum("tag_sets" in item for _, item in taken)
+        tagged = sum(record.tag_sets > 0 for _, record in taken)
         if self.workers == 1 or tagged < 2:
-            return [self._sendable(entry, item) for entry, item in taken]
+            return [self._sendable(entry, record) for entry, record in taken]
         with ThreadPoolExecutor(min(_QUERIES_AT_ONCE, tagged)) as pool:
             return list(pool.map(self._sendable, *zip(*taken, strict=True)))
 
-    def _sendable(self, entry: DueEntry, item: Item) -> Sendable | None:
+    def _sendable(self, entry: DueEntry, record: MeteringRecord) -> Sendable | None:
         try:
-            tagged = int(item.get("tag_sets", {"N": "0"})["N"]) > 0
-            wire = wire_record(item, self.store.allocations(entry.key) if tagged else [])
-            refuse_at = int(item["refuse_at"]["N"])
-        except (KeyError, ValueError):
+            wire = wire_record(record, self.store.allocations(record.key) if record.tag_sets else [])
+        except (KeyError, UnsendableError):  # KeyError: an allocation without its tags
             return None
-        return Sendable(entry.key, item, wire, wire_size(wire), in_doubt(entry.seal), refuse_at)
+        return Sendable(record, wire, wire_size(wire), in_doubt(entry.seal))
 
     def _send_unanswered(self) -> None:
         """What AWS gave no answer to is sent again after all else; what stays without one is halved, so that a record
@@ -242,22 +253,23 @@ class MeteringRun:
         late = [record for record in records if record.refuse_at <= now]
         if not late:
             return records
-        self._settlement.expire([(record.key, record.item, record.doubtful) for record in late], token)
+        self._settlement.expire([(record.record, record.doubtful) for record in late], token)
         return [record for record in records if record.refuse_at > now]
 
     def _isolate(self, group: Group, records: list[Sendable], token: str, error: RefusedError) -> None:
         """AWS refuses a call whole for one bad record, so halves of it find the record and let the others through.
-        Once one is found, suspects are told apart first; where all are suspect, each stands alone at once."""
+        Once one is found, those that are likely to be refused for the same cause are separated first; where all are,
+        each is sent alone at once."""
         if len(records) == 1:
-            self._suspects.blame(error.code, group, records[0].key)
+            self._likely_refusals.learn(error.code, group, records[0].key)
             self._settlement.settle([(records[0], outcome_of_refusal(records[0], error))], token)
             return
-        suspect = [record for record in records if self._suspects.include(group, record.key)]
-        if not suspect:
+        likely = [record for record in records if self._likely_refusals.covers(group, record.key)]
+        if not likely:
             middle = len(records) // 2
             parts = [records[:middle], records[middle:]]
-        elif len(suspect) < len(records):
-            parts = [[record for record in records if record not in suspect], suspect]
+        elif len(likely) < len(records):
+            parts = [[record for record in records if record not in likely], likely]
         else:
             parts = [[record] for record in records]
         for part in parts:
@@ -265,11 +277,15 @@ class MeteringRun:
 
     def _write_off(self, entries: list[DueEntry]) -> None:
         token, taken = self._take(entries)
-        self._settlement.expire([(entry.key, item, in_doubt(entry.seal)) for entry, item in taken], token)
+        self._settlement.expire([(record, in_doubt(entry.seal)) for entry, record in taken], token)
 
 
-def _is_ours(item: Item | None, token: str) -> bool:
-    return item is not None and item["seal"]["S"] == token and item["state"]["S"] in SENDABLE and "due_shard" in item
+def _record(item: Item) -> MeteringRecord | None:
+    """None for an invalid record: nothing in this application writes one."""
+    try:
+        return MeteringRecord.from_item(item)
+    except InvalidRecordError:
+        return None
 
 
 def _halves(part: _Sealed) -> list[_Sealed]:

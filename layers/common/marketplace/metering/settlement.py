@@ -1,4 +1,4 @@
-"""Writing down what became of metering records, and telling the seller's application of what can't be billed.
+"""Writes what became of metering records, and publishes an event for what can't be billed.
 
 Only `metered` is written whatever is stored, because AWS said so; every other outcome is written on the condition that
 the record still carries the token of the attempt, so that of two runs only the later one's view is kept.
@@ -8,15 +8,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from marketplace.dynamodb.attributes import Item, from_item, to_attribute
 from marketplace.dynamodb.keys import Key, hour_and_dimension, subscription_id_of
 from marketplace.ledger.deadlines import SENDING_MARGIN, held_due_at
-from marketplace.ledger.record import cleared
+from marketplace.ledger.record import DueEntry, MeteringRecord, RecordChange, cleared
 from marketplace.metering.outcomes import Conflict, Held, Metered, Outcome, Rejected, StaysDue
 from marketplace.metering.report import MeteringReport, Note
 from marketplace.metering.store import MeteringStore
-from marketplace.metering.wire import DueEntry, Sendable
-from marketplace.platform.clock import HOUR, Clock, epoch, iso
+from marketplace.metering.wire import Sendable
+from marketplace.platform.clock import HOUR, Clock, EpochSeconds, epoch, iso
 from marketplace.platform.errors import AwsError
 from marketplace.subscriptions.seller_events import Kind, SellerEvent, stable_id
 
@@ -53,18 +52,18 @@ class Settlement:
         """Records that stay due. Those that no attempt can have reached are marked so; the others stay in doubt."""
         for record in records:
             if not record.doubtful:
-                self.store.change_if(record.key, token, {"seal": cleared(token)})
+                self.store.change_if(record.key, token, RecordChange(seal=cleared(token)))
 
     def settle(self, outcomes: Sequence[tuple[Sendable, Outcome]], token: str) -> None:
         """Writes down every outcome of one call. Conflicts first: any other answer is given again to a repetition, but
         a second DuplicateRecord, for a record that is in doubt by then, would be taken for our own."""
         now = epoch(self.clock())
         to_announce = [
-            (record.key, item)
+            written
             for record, outcome in outcomes
-            if isinstance(outcome, Conflict) and (item := self._conflict(record, token, now)) is not None
+            if isinstance(outcome, Conflict) and (written := self._conflict(record, token, now)) is not None
         ]
-        accepted = [(r, o) for r, o in outcomes if isinstance(o, Metered) and not o.earlier]
+        accepted = [(record, one) for record, one in outcomes if isinstance(one, Metered) and not one.earlier]
         self._settle_metered(accepted, now)
         held: list[Sendable] = []
         left: list[Sendable] = []
@@ -91,30 +90,19 @@ class Settlement:
             self.requests.look_again(record.subscription_id, "not_subscribed", since=now)
         self._announce(to_announce)
 
-    def _conflict(self, record: Sendable, token: str, now: int) -> Item | None:
+    def _conflict(self, record: Sendable, token: str, now: EpochSeconds) -> MeteringRecord | None:
         """The record as it stands then; None when another run has got further."""
-        values: dict[str, str | int] = {
-            "state": "conflict",
-            "reason": "DuplicateRecord",
-            "settled_at": now,
-            "seal": cleared(token),
-        }
+        change = RecordChange(state="conflict", reason="DuplicateRecord", settled_at=now, seal=cleared(token))
         try:
-            decided = self._decide(record.key, token, values, record.quantity)
+            written = self._write_outcome(record.key, token, change, record.quantity)
         except AwsError:
             # Nothing but this run's log and metric will say so: the record is in doubt from now on.
             self._count(record.key, record.quantity, "conflict", state="conflict", reason="DuplicateRecord, not kept")
             raise
-        return _with(record.item, values) if decided else None
+        return change.applied_to(record.record) if written else None
 
-    def _settle_metered(self, accepted: Sequence[tuple[Sendable, Outcome]], now: int) -> None:
-        items = []
-        for record, outcome in accepted:
-            assert isinstance(outcome, Metered)
-            values: dict[str, str | int] = {"state": "metered", "settled_at": now}
-            if outcome.metering_record_id:
-                values["metering_record_id"] = outcome.metering_record_id
-            items.append(_with(_without_reason(record.item), values))
+    def _settle_metered(self, accepted: Sequence[tuple[Sendable, Metered]], now: EpochSeconds) -> None:
+        items = [sent.record.as_metered(now, outcome.metering_record_id) for sent, outcome in accepted]
         untaken = self.store.settle(items)
         for record, _ in accepted:
             if record.key in untaken:
@@ -123,49 +111,53 @@ class Settlement:
                 self.settled.add(record.key)
                 self.report.count("metered", record.quantity)
 
-    def _settle_earlier(self, record: Sendable, outcome: Metered, token: str, now: int) -> None:
-        values: dict[str, str | int] = {"state": "metered", "reason": "answered_as_duplicate", "settled_at": now}
-        if outcome.metering_record_id:
-            values["metering_record_id"] = outcome.metering_record_id
-        self._decide(record.key, token, values, record.quantity, outcome="metered_earlier", settled=True)
+    def _settle_earlier(self, record: Sendable, outcome: Metered, token: str, now: EpochSeconds) -> None:
+        change = RecordChange(
+            state="metered",
+            reason="answered_as_duplicate",
+            settled_at=now,
+            metering_record_id=outcome.metering_record_id or None,
+        )
+        self._write_outcome(record.key, token, change, record.quantity, outcome="metered_earlier", settled=True)
 
-    def _hold(self, record: Sendable, token: str, now: int) -> bool:
+    def _hold(self, record: Sendable, token: str, now: EpochSeconds) -> bool:
         """Due again on activation; until then it waits in the index for its next try, and for being written off."""
-        values: dict[str, str | int] = {
-            "state": "held",
-            "reason": "CustomerNotSubscribed",
-            "due_at": held_due_at(now, record.refuse_at),
-            "seal": _seal_after(token, doubtful=record.doubtful),
-        }
-        if not self._decide(record.key, token, values, record.quantity):
+        change = RecordChange(
+            state="held",
+            reason="CustomerNotSubscribed",
+            due_at=held_due_at(now, record.refuse_at),
+            seal=_seal_after(token, doubtful=record.doubtful),
+        )
+        if not self._write_outcome(record.key, token, change, record.quantity):
             return False
         self.report.wait(record.quantity, record.refuse_at, now)
         return True
 
-    def _postpone(self, record: Sendable, token: str, now: int) -> None:
-        """AWS refuses the record with a code that nobody here knows: it stays due, but not in everybody's way at every
-        run, because finding it takes several calls."""
-        due_at = max(min(now + HOUR, record.refuse_at - SENDING_MARGIN), now)
-        values: dict[str, str | int] = {"due_at": due_at, "seal": _seal_after(token, doubtful=record.doubtful)}
-        self.store.change_if(record.key, token, values)
+    def _postpone(self, record: Sendable, token: str, now: EpochSeconds) -> None:
+        """AWS refuses the record with an unknown code: it stays due, but not in everybody's way at every run, because
+        finding it takes several calls."""
+        due_at = max(EpochSeconds(min(now + HOUR, record.refuse_at - SENDING_MARGIN)), now)
+        change = RecordChange(due_at=due_at, seal=_seal_after(token, doubtful=record.doubtful))
+        self.store.change_if(record.key, token, change)
 
-    def _decide(
+    def _write_outcome(
         self,
         key: Key,
         token: str,
-        values: dict[str, str | int],
+        change: RecordChange,
         quantity: int,
         *,
         outcome: str | None = None,
         settled: bool = False,
-        refused_by: int | None = None,
+        refused_by: EpochSeconds | None = None,
     ) -> bool:
-        """Writes and counts an outcome, if no other run has got further; says whether it did."""
-        if not self.store.change_if(key, token, values, settled=settled, refused_by=refused_by):
+        """Writes an outcome and counts it under `outcome`, by default the state that it sets. False, and nothing is
+        written or counted, when another run has got further."""
+        if not self.store.change_if(key, token, change, settled=settled, refused_by=refused_by):
             return False
         self.settled.add(key)
-        state = str(values["state"])
-        self._count(key, quantity, outcome or state, state=state, reason=str(values.get("reason")))
+        state = str(change.state)
+        self._count(key, quantity, outcome or state, state=state, reason=str(change.reason))
         return True
 
     def _count(self, key: Key, quantity: int, outcome: str, *, state: str, reason: str) -> None:
@@ -175,52 +167,49 @@ class Settlement:
             self.report.note(Note(subscription_id_of(key.pk), hour, dimension, quantity, state, reason))
 
     def reject(self, key: Key, token: str, reason: str, quantity: int, *, doubtful: bool) -> None:
-        values: dict[str, str | int] = {
-            "state": "rejected",
-            "reason": reason,
-            "settled_at": epoch(self.clock()),
-            "seal": _seal_after(token, doubtful=doubtful),
-        }
-        self._decide(key, token, values, quantity, settled=True)
+        """Writes that the record is refused for good, by AWS with the error code `reason` or by this application."""
+        change = RecordChange(
+            state="rejected",
+            reason=reason,
+            settled_at=epoch(self.clock()),
+            seal=_seal_after(token, doubtful=doubtful),
+        )
+        self._write_outcome(key, token, change, quantity, settled=True)
 
-    def expire(self, records: Iterable[tuple[Key, Item, bool]], token: str) -> None:
-        """AWS takes these no more: they are marked unbillable, with whether an attempt may have been accepted. One
-        that has got a later deadline meanwhile, its subscription having been reopened, is left for the next run."""
+    def expire(self, records: Iterable[tuple[MeteringRecord, bool]], token: str) -> None:
+        """Marks records that AWS takes no more as unbillable; each comes with whether an attempt may have been
+        accepted. One that has got a later deadline meanwhile, because its subscription was reopened, is left for the
+        next run."""
         now = epoch(self.clock())
-        to_announce: list[tuple[Key, Item]] = []
-        for key, item, doubtful in records:
-            values: dict[str, str | int] = {
-                "state": "unbillable",
-                "reason": "deadline_passed_in_doubt" if doubtful else "deadline_passed",
-                "settled_at": now,
-                "seal": _seal_after(token, doubtful=doubtful),
-            }
-            if self._decide(key, token, values, int(item["quantity"]["N"]), refused_by=now):
-                to_announce.append((key, _with(item, values)))
+        to_announce: list[MeteringRecord] = []
+        for record, doubtful in records:
+            change = RecordChange(
+                state="unbillable",
+                reason="deadline_passed_in_doubt" if doubtful else "deadline_passed",
+                settled_at=now,
+                seal=_seal_after(token, doubtful=doubtful),
+            )
+            if self._write_outcome(record.key, token, change, record.quantity, refused_by=now):
+                to_announce.append(change.applied_to(record))
             elif not doubtful:
-                self.store.change_if(key, token, {"seal": cleared(token)})
+                self.store.change_if(record.key, token, RecordChange(seal=cleared(token)))
         self._announce(to_announce)
 
     def announce_entries(self, entries: list[DueEntry]) -> None:
-        """Events that an earlier run decided on and may not have published."""
+        """Publishes events that an earlier run decided on and may not have published."""
         items = self.store.read([entry.key for entry in entries])
-        decided = [
-            (entry.key, item)
-            for entry in entries
-            if (item := items.get(entry.key)) is not None
-            and item["state"]["S"] in ANNOUNCED
-            and item["seal"]["S"] == entry.seal
-        ]
+        stored = [(entry, MeteringRecord.from_item(items[entry.key])) for entry in entries if entry.key in items]
+        decided = [record for entry, record in stored if record.state in ANNOUNCED and record.seal == entry.seal]
         self._announce(decided)
-        self.settled.update(key for key, _ in decided)
+        self.settled.update(record.key for record in decided)
 
-    def _announce(self, decided: Sequence[tuple[Key, Item]]) -> None:
+    def _announce(self, decided: Sequence[MeteringRecord]) -> None:
         """Publishes first and takes the record out of the index after, so an event can repeat but not be missing."""
         if not decided:
             return
-        self.bus.publish([_event(key, item) for key, item in decided])
-        for key, item in decided:
-            self.store.change_if(key, item["seal"]["S"], {}, settled=True)
+        self.bus.publish([_event(record) for record in decided])
+        for record in decided:
+            self.store.change_if(record.key, record.seal, RecordChange(), settled=True)
 
 
 def _seal_after(token: str, *, doubtful: bool) -> str:
@@ -228,26 +217,17 @@ def _seal_after(token: str, *, doubtful: bool) -> str:
     return token if doubtful else cleared(token)
 
 
-def _with(item: Item, values: dict[str, str | int]) -> Item:
-    return {**item, **{name: to_attribute(value) for name, value in values.items()}}
-
-
-def _without_reason(item: Item) -> Item:
-    return {name: value for name, value in item.items() if name != "reason"}
-
-
-def _event(key: Key, item: Item) -> SellerEvent:
-    values = from_item(item)
-    subscription_id = subscription_id_of(key.pk)
+def _event(record: MeteringRecord) -> SellerEvent:
+    assert record.settled_at is not None
     return SellerEvent(
-        kind=ANNOUNCED[values["state"]],
-        id=stable_id(values["state"], key.pk, key.sk),
-        time=values["settled_at"],
+        kind=ANNOUNCED[record.state],
+        id=stable_id(record.state, record.key.pk, record.key.sk),
+        time=record.settled_at,
         detail={
-            "subscription_id": subscription_id,
-            "dimension": values["dimension"],
-            "hour": iso(values["hour"]),
-            "quantity": values["quantity"],
-            "reason": values["reason"],
+            "subscription_id": record.subscription_id,
+            "dimension": record.dimension,
+            "hour": iso(record.hour),
+            "quantity": record.quantity,
+            "reason": record.reason,
         },
     )

@@ -1,20 +1,13 @@
-"""A metering record: one subscription's usage of one dimension in one hour, as it is stored and as it is sent.
-
-`seal` says who may change it and whether AWS may know it already:
-    "-"              unsealed: usage can still be added
-    "<token>"        sealed, and in doubt: the attempt with this token may have reached AWS, no answer is written down
-    "clear-<token>"  sealed, and no attempt without an answer stands behind it
-Every attempt first puts its own token in place of the seal it saw, so that whoever was slower can tell.
-"""
+"""What BatchMeterUsage is sent: metering records as UsageRecords, in calls that keep within its limits."""
 
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from marketplace.dynamodb.attributes import Item
-from marketplace.dynamodb.keys import Key, subscription_id_of
-from marketplace.platform.clock import hour_of
+from marketplace.dynamodb.keys import Key
+from marketplace.ledger.record import DueEntry, Group, MeteringRecord
+from marketplace.platform.clock import EpochSeconds, hour_of
 from marketplace.subscriptions.identity import normalised_license_arn
 
 MAX_RECORDS_PER_CALL = 25
@@ -27,37 +20,6 @@ MAX_REQUEST_BYTES = 1_000_000
 _UNTAGGED_RECORD_BYTES = 4096
 
 
-type Group = tuple[str, str]
-"""What may go into one call: the integration and the product (one product per call; ProductCode and LicenseArn never
-together, botocore model: duplicate billing)."""
-
-
-@dataclass(frozen=True, slots=True)
-class DueEntry:
-    """What the `due` index knows of an unsettled metering record."""
-
-    key: Key
-    seal: str
-    state: str
-    refuse_at: int
-    quantity: int
-    product_code: str
-    licensed: bool
-    due_at: int
-
-    @property
-    def group(self) -> Group:
-        return ("license" if self.licensed else "legacy", self.product_code)
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """An item in the `due` index that lacks what a metering record has: nothing of ours writes such a one. It waits
-    for a person, and nothing else waits for it."""
-
-    key: Key
-
-
 @dataclass(frozen=True, slots=True)
 class Allocation:
     """Usage of one tag set."""
@@ -66,9 +28,6 @@ class Allocation:
     tags: tuple[tuple[str, str], ...]
 
 
-_LICENSE_FIELDS = (("license_arn", "LicenseArn"), ("account_id", "CustomerAWSAccountId"))
-_LEGACY_FIELDS = (("customer_identifier", "CustomerIdentifier"),)
-
 type ResultKey = tuple[str, str, int]
 
 
@@ -76,16 +35,22 @@ type ResultKey = tuple[str, str, int]
 class Sendable:
     """A sealed metering record on its way: what was read, what is sent, and whether an attempt is in doubt."""
 
-    key: Key
-    item: Item
+    record: MeteringRecord
     wire: dict[str, Any]
     size: int
     doubtful: bool
-    refuse_at: int
+
+    @property
+    def key(self) -> Key:
+        return self.record.key
+
+    @property
+    def refuse_at(self) -> EpochSeconds:
+        return self.record.refuse_at
 
     @property
     def subscription_id(self) -> str:
-        return subscription_id_of(self.key.pk)
+        return self.record.subscription_id
 
     @property
     def result_key(self) -> ResultKey:
@@ -93,7 +58,7 @@ class Sendable:
 
     @property
     def quantity(self) -> int:
-        return int(self.wire["Quantity"])
+        return self.record.quantity
 
 
 def result_key(record: dict[str, Any]) -> ResultKey:
@@ -106,29 +71,32 @@ def result_key(record: dict[str, Any]) -> ResultKey:
 
 
 class UnsendableError(ValueError):
-    """The stored record contradicts itself: something of it is missing, or its allocations sum to more than its
+    """The stored record contradicts itself: it lacks the customer's identity, or its allocations sum to more than its
     quantity."""
 
 
-def wire_record(item: Item, allocations: Sequence[Allocation]) -> dict[str, Any]:
-    """A UsageRecord as BatchMeterUsage takes it, from stored data alone: the same item gives the same bytes.
+def wire_record(record: MeteringRecord, allocations: Sequence[Allocation]) -> dict[str, Any]:
+    """A UsageRecord as BatchMeterUsage takes it, from stored data alone: the same record gives the same bytes.
 
     Raises UnsendableError when the stored data can't be a UsageRecord.
     """
-    identity = _LICENSE_FIELDS if "license_arn" in item else _LEGACY_FIELDS
-    try:
-        quantity = int(item["quantity"]["N"])
-        record: dict[str, Any] = {
-            "Timestamp": int(item["timestamp"]["N"]),
-            "Dimension": item["dimension"]["S"],
-            "Quantity": quantity,
-            **{field: item[attribute]["S"] for attribute, field in identity},
-        }
-    except KeyError as missing:
-        raise UnsendableError(f"{missing} is missing") from missing
+    wire: dict[str, Any] = {
+        "Timestamp": record.timestamp,
+        "Dimension": record.dimension,
+        "Quantity": record.quantity,
+        **_identity(record),
+    }
     if allocations:
-        record["UsageAllocations"] = _wire_allocations(quantity, allocations)
-    return record
+        wire["UsageAllocations"] = _wire_allocations(record.quantity, allocations)
+    return wire
+
+
+def _identity(record: MeteringRecord) -> dict[str, str]:
+    if record.license_arn is not None and record.account_id is not None:
+        return {"LicenseArn": record.license_arn, "CustomerAWSAccountId": record.account_id}
+    if record.license_arn is None and record.customer_identifier is not None:
+        return {"CustomerIdentifier": record.customer_identifier}
+    raise UnsendableError("the customer's identity is missing")
 
 
 def _wire_allocations(quantity: int, allocations: Sequence[Allocation]) -> list[dict[str, Any]]:

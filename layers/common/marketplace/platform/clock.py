@@ -2,8 +2,13 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import NewType
 
 type Clock = Callable[[], datetime]
+
+EpochSeconds = NewType("EpochSeconds", int)
+"""A moment: whole seconds since 1970-01-01T00:00Z. A type of its own, so that a duration or milliseconds can't pass for
+one."""
 
 MINUTE = 60
 HOUR = 60 * MINUTE
@@ -15,10 +20,10 @@ def utc_now() -> datetime:
     return datetime.now(UTC)  # noqa: TID251 - this is the module that the rule points to
 
 
-def epoch(moment: datetime) -> int:
-    """Whole seconds since 1970-01-01T00:00Z; fractions are cut off, as BatchMeterUsage wants them (botocore
-    would send them)."""
-    return int(moment.timestamp())
+def epoch(moment: datetime) -> EpochSeconds:
+    """The moment in whole seconds; fractions are cut off, because BatchMeterUsage takes none and botocore would send
+    them."""
+    return EpochSeconds(int(moment.timestamp()))
 
 
 def iso(seconds: int) -> str:
@@ -26,6 +31,6 @@ def iso(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def hour_of(seconds: int) -> int:
-    """The start of the clock hour (UTC) that holds this moment, in seconds since the epoch."""
-    return seconds - seconds % HOUR
+def hour_of(seconds: int) -> EpochSeconds:
+    """The start of the clock hour (UTC) that holds this moment."""
+    return EpochSeconds(seconds - seconds % HOUR)

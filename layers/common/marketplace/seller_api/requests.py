@@ -14,6 +14,7 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
+from marketplace.ledger.record import MAX_QUANTITY
 from marketplace.platform.clock import DAY, HOUR, epoch, hour_of
 from marketplace.platform.http import BodyTooLargeError, Request
 from marketplace.seller_api import problems
@@ -22,7 +23,6 @@ from marketplace.seller_api.subscription_queries import MAX_PAGE, Filter
 from marketplace.subscriptions.identity import SUBSCRIPTION_ID
 from marketplace.subscriptions.model import Status
 from marketplace.usage.queries import MAX_PAGE as MAX_USAGE_PAGE
-from marketplace.usage.report import MAX_QUANTITY
 
 MAX_RECORDS = 500
 MAX_RECORD_ID = 128
@@ -123,7 +123,7 @@ class UsageQuery(BaseModel, frozen=True, extra="forbid"):
 
     def hours(self, now: int) -> tuple[int, int]:
         """The first hour and the one after the last, in seconds since the epoch."""
-        end = hour_of(epoch(self.end) + HOUR - 1) if self.end is not None else None
+        end: int | None = hour_of(epoch(self.end) + HOUR - 1) if self.end is not None else None
         if self.start is not None:
             start = hour_of(epoch(self.start))
             return start, end if end is not None else max(hour_of(now), start) + HOUR

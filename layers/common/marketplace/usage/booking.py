@@ -14,47 +14,54 @@ duplicate.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal
 
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import Item, from_item, to_item
-from marketplace.dynamodb.batch_read import read_items
 from marketplace.dynamodb.keys import Key
-from marketplace.ledger.record import UNSEALED
-from marketplace.platform.aws_errors import classified_errors
-from marketplace.platform.clock import DAY
-from marketplace.platform.errors import ThrottledError
+from marketplace.dynamodb.table import Table
+from marketplace.dynamodb.transactions import Write, condition_failed
+from marketplace.dynamodb.update import Update
+from marketplace.ledger.record import MAX_QUANTITY, Addition, MeteringRecord, why_not_added
+from marketplace.platform.clock import DAY, EpochSeconds
+from marketplace.platform.errors import RefusedError
 from marketplace.usage.overage import Term, included_parts
-from marketplace.usage.report import MAX_QUANTITY, tag_set
-from marketplace.usage.tag_sets import (
-    Booking,
-    RecordName,
-    TagSet,
-    Target,
-    _allocation_key,
-    _by_tag_set,
-    _Tagging,
-    _tagging,
-)
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
-
+from marketplace.usage.report import TagSet, UsageReport, tag_set
+from marketplace.usage.tag_sets import Tagging, allocation_key
 
 MAX_ACTIONS = 100
 """DynamoDB API reference, TransactWriteItems."""
+_CANCELLED = "TransactionCanceledException"
+"""DynamoDB's answer when a transaction was cancelled for reasons that it does not give."""
 _NEW_ID = "attribute_not_exists(pk)"
-_OPEN_WITH_ROOM = "attribute_not_exists(pk) OR (seal = :unsealed AND quantity <= :room)"
+
+type RecordName = tuple[str, str]
+"""A usage record's own name: the subscription it was reported for, and its id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """One report, the subscription it names, and the hour it is of. Ids are the named subscription's, whichever
+    subscription is billed, so a repetition is found across a migration too."""
+
+    report: UsageReport
+    named: str
+    own_hour: EpochSeconds
+
+    @property
+    def name(self) -> RecordName:
+        return self.named, self.report.id
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Bookings for one metering record. `term`: the contract's term that they count against first; None where all
-    usage is metered."""
+    """Bookings for one metering record. `record`: as it is created where it does not exist yet. `moves_deadlines`: its
+    times replace those of an existing record, while the subscription is closing. `term`: the contract's term that the
+    bookings count against first; None where all usage is metered."""
 
-    target: Target
+    record: MeteringRecord
     bookings: Sequence[Booking]
+    moves_deadlines: bool = False
     term: Term | None = None
 
 
@@ -81,83 +88,60 @@ class NotBooked:
 
 
 class UsageStore:
-    """The usage table as recording sees it.
+    """The usage table as recording sees it. Usage records expire after `ttl_days`.
 
     Its methods raise AwsError when DynamoDB gives no answer; what was asked may have happened then.
     """
 
-    def __init__(self, client: "DynamoDBClient", table: str, ttl_days: int) -> None:
-        self._client = client
+    def __init__(self, table: Table, ttl_days: int) -> None:
         self._table = table
         self._ttl = ttl_days * DAY
 
     def known(self, names: Iterable[RecordName]) -> dict[RecordName, dict[str, Any]]:
         """The stored records among these."""
-        wanted = list(names)
         found: dict[RecordName, dict[str, Any]] = {}
-        for item in self._read([keys.usage_record(*name) for name in wanted]).values():
+        for item in self._table.get_many(keys.usage_record(*name) for name in names).values():
             found[(keys.subscription_id_of(item["pk"]["S"]), item["record_id"]["S"])] = from_item(item)
         return found
 
-    def capacity(self, bookings: Sequence[Booking], taken: int = 0) -> int:
-        """How many of these, from the start, fit a transaction in which `taken` actions stand already."""
-        sets: set[TagSet] = set()
-        for count, booking in enumerate(bookings):
-            sets.add(tag_set(booking.report.tags))
-            if taken + count + 1 + 1 + len(sets - {()}) > MAX_ACTIONS:
-                return count
-        return len(bookings)
-
     def used(self, terms: Iterable[Term]) -> dict[Key, int]:
         """How much of each term is used, by the key of its counter; nothing is read without a term."""
-        wanted = list({term.counter for term in terms})
-        return {key: _used(item) for key, item in self._read(wanted).items()} if wanted else {}
+        return {key: _used(item) for key, item in self._table.get_many(term.counter for term in terms).items()}
 
-    def actions(self, bookings: Sequence[Booking]) -> int:
-        """How many actions of a transaction booking these takes, without a term's counter."""
-        return len(bookings) + 1 + len({tag_set(booking.report.tags) for booking in bookings} - {()})
+    def book(self, jobs: Sequence[Job], now: EpochSeconds) -> list[Booked | NotBooked]:
+        """Counts all the reports of all the jobs in their metering records, or none of them; one outcome per job.
 
-    def book(self, jobs: Sequence[Job], now: int) -> list[Booked | NotBooked]:
-        """Counts all the reports of all the jobs in their targets, or none of them; one outcome per job.
-
-        The jobs have different targets, and ids that differ within a subscription; together they fit a transaction.
+        The jobs have different metering records, and ids that differ within a subscription; together they fit a
+        transaction.
         """
         stored = self._look(jobs)
         counters: dict[Key, _Counter] = {}
         parts = [_part(job, counters, stored) for job in jobs]
         if any(part.total > MAX_QUANTITY for part in parts):
             return [NotBooked({}, "full" if part.total > MAX_QUANTITY else None) for part in parts]
-        actions: list[TransactWriteItemTypeDef] = []
-        starts: list[int] = []
-        for part in parts:
-            starts.append(len(actions))
-            actions += self._actions(part, now)
-        ends = [*starts[1:], len(actions)]
+        writes = [self._writes(part, now) for part in parts]
         touched = [counter for counter in counters.values() if counter.taken]
-        actions += [self._use(counter) for counter in touched]
-        with classified_errors():
-            try:
-                self._client.transact_write_items(TransactItems=actions)
-            except self._client.exceptions.TransactionCanceledException as cancelled:
-                reasons = cast("list[dict[str, Any]]", cancelled.response.get("CancellationReasons", []))
-                in_use = _in_use(touched, reasons[ends[-1] :])
-                outcomes: list[Booked | NotBooked] = [
-                    _obstacles(part, reasons[start:end], in_use)
-                    for part, start, end in zip(parts, starts, ends, strict=True)
-                ]
-                unexplained = all(outcome == NotBooked({}, None) for outcome in outcomes)
-                return [NotBooked({}, "busy") for _ in parts] if unexplained else outcomes
-        return [Booked(part.untagged, part.included) for part in parts]
+        uses = [self._table.update_action(counter.term.counter, counter.use()) for counter in touched]
+        try:
+            reasons = iter(self._table.try_together([write for group in (*writes, uses) for write in group]))
+        except RefusedError as error:
+            if error.code != _CANCELLED:
+                raise
+            return [NotBooked({}, "busy") for _ in parts]
+        by_part = [[reason for _, reason in zip(group, reasons, strict=False)] for group in writes]
+        return _outcomes(parts, by_part, _in_use(touched, list(reasons)))
 
-    def _actions(self, part: "_Part", now: int) -> "list[TransactWriteItemTypeDef]":
-        records = [self._put_record(part, booking, now) for booking in part.job.bookings]
+    def _writes(self, part: "_Part", now: EpochSeconds) -> list[Write]:
+        records = [self._table.put_action(self._usage_record(part, one, now), _NEW_ID) for one in part.job.bookings]
         if not part.metered:
             return records
-        target, tagging, added = part.job.target, part.tagging, _by_tag_set(part.metered)
+        job, tagging = part.job, part.tagging
+        update = job.record.addition(part.addition, moves_deadlines=job.moves_deadlines)
+        added = _by_tag_set(part.metered)
         return [
             *records,
-            self._count(target, part.total, len(part.metered), tagging, len(part.untagged)),
-            *(self._allocate(target, tags, added[tags], tags in tagging.new) for tags in tagging.accepted),
+            self._table.update_action(job.record.key, update, tell=True),
+            *(self._allocate(job.record, tags, added[tags], tags in tagging.new) for tags in tagging.accepted),
         ]
 
     def _look(self, jobs: Sequence[Job]) -> dict[Key, Item]:
@@ -168,44 +152,14 @@ class UsageStore:
             if job.term is not None and job.term.limit:
                 asked.append(job.term.counter)
             if tag_sets := {tag_set(booking.report.tags) for booking in job.bookings} - {()}:
-                asked += [job.target.key, *(_allocation_key(job.target, tags) for tags in sorted(tag_sets))]
-        return self._read(asked) if asked else {}
+                asked += [job.record.key, *(allocation_key(job.record, tags) for tags in sorted(tag_sets))]
+        return self._table.get_many(asked)
 
-    def _use(self, counter: "_Counter") -> "TransactWriteItemTypeDef":
-        """Uses up what the jobs take of a term. Where all of their usage is included, it is enough that there is room,
-        so reporters do not get into each other's way; where it is used up, nobody else may have taken a unit since."""
-        term = counter.term
-        values = {"dimension": term.dimension, "included_dimension": term.included_dimension, "limit": term.limit}
-        values |= {} if term.ends_at is None else {"term_end": term.ends_at}
-        if not counter.exhausted:
-            condition, bound = "attribute_not_exists(#used) OR #used <= :bound", term.limit - counter.taken
-        elif counter.used:
-            condition, bound = "#used = :bound", counter.used
-        else:
-            condition, bound = "attribute_not_exists(#used)", None
-        return {
-            "Update": {
-                "TableName": self._table,
-                "Key": term.counter.item(),
-                "UpdateExpression": f"SET {', '.join(f'#{name} = :{name}' for name in values)} ADD #used :taken",
-                "ConditionExpression": condition,
-                "ExpressionAttributeNames": {f"#{name}": name for name in (*values, "used")},
-                "ExpressionAttributeValues": to_item(
-                    {**{f":{name}": value for name, value in values.items()}, ":taken": counter.taken, ":bound": bound}
-                ),
-            }
-        }
-
-    def _read(self, wanted: Sequence[Key]) -> dict[Key, Item]:
-        found, unread = read_items(self._client, self._table, wanted)
-        if unread:
-            raise ThrottledError("UnprocessedKeys", f"{len(unread)} keys were left unread")
-        return found
-
-    def _put_record(self, part: "_Part", booking: Booking, now: int) -> "TransactWriteItemTypeDef":
-        target, report = part.job.target, booking.report
+    def _usage_record(self, part: "_Part", booking: Booking, now: EpochSeconds) -> Item:
+        record, report = part.job.record, booking.report
         key = keys.usage_record(booking.named, report.id)
-        item = to_item(
+        billed_to = record.subscription_id
+        return to_item(
             {
                 "pk": key.pk,
                 "sk": key.sk,
@@ -217,94 +171,35 @@ class UsageStore:
                 "untagged": booking.name in part.untagged or None,
                 **_split(part, booking.name),
                 "own_hour": booking.own_hour,
-                "billed_to": None if booking.named == target.subscription.id else target.subscription.id,
-                "hour": target.hour,
+                "billed_to": None if booking.named == billed_to else billed_to,
+                "hour": record.hour,
                 "recorded_at": now,
                 "expires_at": now + self._ttl,
             }
         )
-        return {
-            "Put": {
-                "TableName": self._table,
-                "Item": item,
-                "ConditionExpression": _NEW_ID,
-                "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-            }
-        }
 
-    def _count(
-        self, target: Target, total: int, reports: int, tagging: "_Tagging", untagged: int
-    ) -> "TransactWriteItemTypeDef":
-        subscription = target.subscription
-        constant = {
-            "dimension": target.dimension,
-            "hour": target.hour,
-            "state": "open",
-            "seal": UNSEALED,
-            "timestamp": target.timestamp,
-            "product_code": subscription.product_code,
-            "license_arn": subscription.license_arn,
-            "customer_identifier": None if subscription.license_arn else subscription.customer_identifier,
-            "account_id": subscription.account_id if subscription.license_arn else None,
-            "due_shard": keys.due_shard(subscription.id),
-        }
-        deadline = {"due_at": target.due_at, "refuse_at": target.refuse_at}
-        values = to_item({**constant, **deadline})
-        names = {f"#{name}": name for name in values}
-        first = set(values) - (set(deadline) if target.override_due else set())
-        sets = [
-            f"#{name} = if_not_exists(#{name}, :{name})" if name in first else f"#{name} = :{name}" for name in values
-        ]
-        adds = {"quantity": total, "records": reports, "tag_sets": tagging.new_sets, "tag_bytes": tagging.new_bytes}
-        adds = {
-            name: value for name, value in {**adds, "untagged_records": untagged}.items() if value or name == "quantity"
-        }
-        add_values: Item = {f":add_{name}": {"N": str(value)} for name, value in adds.items()}
-        names |= {f"#{name}": name for name in adds}
-        add = [f"#{name} :add_{name}" for name in adds]
-        condition = f"({_OPEN_WITH_ROOM})"
-        extra: Item = {":unsealed": {"S": UNSEALED}, ":room": {"N": str(MAX_QUANTITY - total)}}
-        if tagging.new:
-            # Whether a tag set has room depends on the sets that are there: creating one needs them to be unchanged.
-            unchanged = "#tag_sets = :tag_sets" if tagging.sets else "attribute_not_exists(#tag_sets)"
-            condition += f" AND (attribute_not_exists(pk) OR {unchanged})"
-            if tagging.sets:
-                extra[":tag_sets"] = {"N": str(tagging.sets)}
-        if tagging.new_keys:
-            add.append("#tag_keys :new_keys")
-            names["#tag_keys"] = "tag_keys"
-            extra[":new_keys"] = {"SS": sorted(tagging.new_keys)}
-        return {
-            "Update": {
-                "TableName": self._table,
-                "Key": target.key.item(),
-                "UpdateExpression": f"SET {', '.join(sets)} ADD {', '.join(add)}",
-                "ConditionExpression": condition,
-                "ExpressionAttributeNames": names,
-                "ExpressionAttributeValues": {
-                    **{f":{name}": value for name, value in values.items()},
-                    **add_values,
-                    **extra,
-                },
-                "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-            }
-        }
+    def _allocate(self, record: MeteringRecord, tags: TagSet, quantity: int, new: bool) -> Write:
+        update = Update(
+            set={"tags": dict(tags)} if new else {},
+            add={"quantity": quantity},
+            condition="attribute_not_exists(pk)" if new else "attribute_exists(pk)",
+        )
+        return self._table.update_action(allocation_key(record, tags), update)
 
-    def _allocate(self, target: Target, tags: TagSet, quantity: int, new: bool) -> "TransactWriteItemTypeDef":
-        values: Item = {":quantity": {"N": str(quantity)}}
-        expression = "ADD quantity :quantity"
-        if new:
-            expression = "SET tags = :tags " + expression
-            values[":tags"] = {"M": {key: {"S": value} for key, value in tags}}
-        return {
-            "Update": {
-                "TableName": self._table,
-                "Key": _allocation_key(target, tags).item(),
-                "UpdateExpression": expression,
-                "ConditionExpression": "attribute_not_exists(pk)" if new else "attribute_exists(pk)",
-                "ExpressionAttributeValues": values,
-            }
-        }
+
+def actions(bookings: Sequence[Booking]) -> int:
+    """How many actions of a transaction booking these takes, without a term's counter."""
+    return len(bookings) + 1 + len({tag_set(booking.report.tags) for booking in bookings} - {()})
+
+
+def capacity(bookings: Sequence[Booking], taken: int = 0) -> int:
+    """How many of these, from the start, fit a transaction in which `taken` actions stand already."""
+    sets: set[TagSet] = set()
+    for count, booking in enumerate(bookings):
+        sets.add(tag_set(booking.report.tags))
+        if taken + count + 1 + 1 + len(sets - {()}) > MAX_ACTIONS:
+            return count
+    return len(bookings)
 
 
 @dataclass(slots=True)
@@ -322,6 +217,26 @@ class _Counter:
         self.exhausted = self.exhausted or sum(parts) < sum(quantities)
         return parts
 
+    def use(self) -> Update:
+        """Uses up what the jobs take of the term. Where all of their usage is included, it is enough that there is
+        room, so reporters do not get into each other's way; where it is used up, nobody else may have taken a unit
+        since."""
+        term = self.term
+        bound: int | None
+        if not self.exhausted:
+            condition, bound = "attribute_not_exists(#used) OR #used <= :bound", term.limit - self.taken
+        elif self.used:
+            condition, bound = "#used = :bound", self.used
+        else:
+            condition, bound = "attribute_not_exists(#used)", None
+        values = {"dimension": term.dimension, "included_dimension": term.included_dimension, "limit": term.limit}
+        return Update(
+            set=values if term.ends_at is None else {**values, "term_end": term.ends_at},
+            add={"used": self.taken},
+            condition=condition,
+            given={} if bound is None else {"bound": bound},
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class _Part:
@@ -330,7 +245,7 @@ class _Part:
     job: Job
     included: Mapping[RecordName, int]
     metered: Sequence[tuple[Booking, int]]
-    tagging: "_Tagging"
+    tagging: Tagging
 
     @property
     def total(self) -> int:
@@ -341,6 +256,19 @@ class _Part:
         """The records whose tags found no room."""
         refused = self.tagging.refused
         return frozenset(one.name for one, _ in self.metered if tag_set(one.report.tags) in refused)
+
+    @property
+    def addition(self) -> Addition:
+        tagging = self.tagging
+        return Addition(
+            quantity=self.total,
+            records=len(self.metered),
+            untagged_records=len(self.untagged),
+            tag_sets=len(tagging.new),
+            tag_bytes=tagging.new_bytes,
+            tag_keys=tagging.new_keys,
+            seen_tag_sets=tagging.seen_sets,
+        )
 
 
 def _part(job: Job, counters: dict[Key, _Counter], stored: Mapping[Key, Item]) -> _Part:
@@ -354,7 +282,15 @@ def _part(job: Job, counters: dict[Key, _Counter], stored: Mapping[Key, Item]) -
         beyond = ((booking, quantity - part) for (booking, quantity), part in zip(metered, taken, strict=True))
         metered = [(booking, quantity) for booking, quantity in beyond if quantity]
     tag_sets = sorted(tags for tags in _by_tag_set(metered) if tags)
-    return _Part(job, included, metered, _tagging(job.target, tag_sets, stored) if tag_sets else _Tagging())
+    return _Part(job, included, metered, Tagging.of(job.record, tag_sets, stored) if tag_sets else Tagging())
+
+
+def _by_tag_set(metered: Iterable[tuple[Booking, int]]) -> dict[TagSet, int]:
+    added: dict[TagSet, int] = {}
+    for booking, quantity in metered:
+        tags = tag_set(booking.report.tags)
+        added[tags] = added.get(tags, 0) + quantity
+    return added
 
 
 def _used(counter: Item) -> int:
@@ -374,36 +310,48 @@ def _split(part: _Part, name: RecordName) -> dict[str, Any]:
     }
 
 
-def _in_use(counters: Sequence[_Counter], reasons: Sequence[dict[str, Any]]) -> dict[Key, Obstacle]:
+def _outcomes(
+    parts: Sequence[_Part], reasons: Sequence[Sequence[Mapping[str, Any]]], in_use: Mapping[Key, Obstacle]
+) -> list[Booked | NotBooked]:
+    """What became of each part, from the reasons of its actions; without any reason all were booked."""
+    if not any(reasons):
+        return [Booked(part.untagged, part.included) for part in parts]
+    outcomes: list[Booked | NotBooked] = [
+        _obstacles(part, its_reasons, in_use) for part, its_reasons in zip(parts, reasons, strict=True)
+    ]
+    unexplained = all(outcome == NotBooked({}, None) for outcome in outcomes)
+    return [NotBooked({}, "busy") for _ in parts] if unexplained else outcomes
+
+
+def _in_use(counters: Sequence[_Counter], reasons: Sequence[Mapping[str, Any]]) -> dict[Key, Obstacle]:
     """The counters that another writer changed or is changing."""
-    codes = {one.term.counter: reason.get("Code", "None") for one, reason in zip(counters, reasons, strict=False)}
     return {
-        key: "changed" if code == "ConditionalCheckFailed" else "busy" for key, code in codes.items() if code != "None"
+        counter.term.counter: "changed" if condition_failed(reason) else "busy"
+        for counter, reason in zip(counters, reasons, strict=False)
+        if _stopped(reason)
     }
 
 
-def _obstacles(part: _Part, reasons: Sequence[dict[str, Any]], in_use: Mapping[Key, Obstacle]) -> NotBooked:
+def _obstacles(part: _Part, reasons: Sequence[Mapping[str, Any]], in_use: Mapping[Key, Obstacle]) -> NotBooked:
     """Why a job's part of a transaction that was cancelled could not be: in the order of its actions. A part without
     a reason of its own was cancelled with the others."""
     job = part.job
     known: dict[RecordName, dict[str, Any]] = {}
     obstacle: Obstacle | None = in_use.get(job.term.counter) if job.term is not None else None
     for index, reason in enumerate(reasons):
-        code = reason.get("Code", "None")
-        if code == "None":
+        if not _stopped(reason):
             continue
-        if code != "ConditionalCheckFailed":
+        if not condition_failed(reason):
             obstacle = obstacle or "busy"
         elif index < len(job.bookings):
             known[job.bookings[index].name] = from_item(reason["Item"])
         elif index == len(job.bookings):
-            obstacle = _hour_obstacle(from_item(reason.get("Item", {})), part.total)
+            obstacle = why_not_added(reason.get("Item"), part.total)
         else:
             obstacle = obstacle or "changed"
     return NotBooked(known, obstacle)
 
 
-def _hour_obstacle(hour: dict[str, Any], total: int) -> Obstacle:
-    if hour.get("seal") != UNSEALED:
-        return "sealed"
-    return "full" if hour["quantity"] + total > MAX_QUANTITY else "changed"
+def _stopped(reason: Mapping[str, Any]) -> bool:
+    """Whether this action is why the transaction was cancelled (DynamoDB API reference, CancellationReason)."""
+    return bool(reason.get("Code", "None") != "None")

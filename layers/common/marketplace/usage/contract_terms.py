@@ -5,22 +5,17 @@ Nothing is read for a dimension that is not in the mapping of overage dimensions
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item
-from marketplace.dynamodb.batch_read import read_items
+from marketplace.dynamodb.table import Table
 from marketplace.entitlements.rules import PENDING_FOR, Entitlement
 from marketplace.ledger.deadlines import MAX_AGE
-from marketplace.platform.aws_errors import classified_errors
-from marketplace.platform.errors import ThrottledError
 from marketplace.platform.settings import OverageDimensions
 from marketplace.subscriptions.model import Subscription
 from marketplace.usage.overage import Term
 from marketplace.usage.report import Rejection
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 _PENDING = Rejection(
     "entitlements_pending",
@@ -31,13 +26,10 @@ _PENDING = Rejection(
 
 
 class ContractTerms:
-    """The terms of contracts with consumption. Methods raise AwsError when DynamoDB gives no
-    answer."""
+    """The terms of contracts with consumption, from the subscriptions table and the counters in the usage table.
+    Methods raise AwsError when DynamoDB gives no answer."""
 
-    def __init__(
-        self, client: "DynamoDBClient", *, table: str, usage_table: str, overage_dimensions: OverageDimensions
-    ) -> None:
-        self._client = client
+    def __init__(self, table: Table, usage_table: Table, overage_dimensions: OverageDimensions) -> None:
         self._table = table
         self._usage_table = usage_table
         self._mapping = overage_dimensions
@@ -87,46 +79,35 @@ class ContractTerms:
 
     def _granted(self, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Entitlement]:
         places = {keys.entitlement(*place): place for place in wanted}
-        found, unread = read_items(self._client, self._table, list(places))
-        if unread:
-            raise ThrottledError("UnprocessedKeys", f"{len(unread)} entitlements were left unread")
+        found = self._table.get_many(places)
         return {places[key]: Entitlement.from_values(places[key][1], from_item(item)) for key, item in found.items()}
 
     def _withdrawn(self, family: Sequence[Subscription], included: str, since: int) -> list[Entitlement]:
         """What AWS granted until it took everything back, if that was later than `since`: the contract has ended, and
         usage from before, which may come before the news of the end, is usage of its last term."""
-        places = [keys.withdrawn_entitlement(one.id, included) for one in family]
-        found, unread = read_items(self._client, self._table, places)
-        if unread:
-            raise ThrottledError("UnprocessedKeys", f"{len(unread)} entitlements were left unread")
+        found = self._table.get_many(keys.withdrawn_entitlement(one.id, included) for one in family)
         items = [from_item(item) for item in found.values()]
         return [Entitlement.from_values(included, item) for item in items if item["withdrawn_at"] > since]
 
     def _anything_granted(self, subscription_id: str) -> bool:
-        return bool(self._query(self._table, keys.subscription_pk(subscription_id), keys.ENTITLEMENT_PREFIX))
+        return bool(_last(self._table, keys.subscription_pk(subscription_id), keys.ENTITLEMENT_PREFIX))
 
     def _last_term(self, owner: str, dimension: str, now: int) -> Term | None:
         """The term of a contract that is closing. AWS lists its entitlements no more, but its last usage is usage of
         that term, so it is counted there as long as AWS could still take it."""
         prefix = keys.included_prefix(dimension)
-        for values in self._query(self._usage_table, keys.subscription_pk(owner), prefix):
+        for values in _last(self._usage_table, keys.subscription_pk(owner), prefix):
             ends_at = values.get("term_end")
             if ends_at is None or ends_at > now - MAX_AGE:
                 return Term(owner, dimension, values["included_dimension"], values["limit"], ends_at)
         return None
 
-    def _query(self, table: str, pk: str, prefix: str) -> list[dict[str, Any]]:
-        """The last item of those with this prefix."""
-        with classified_errors():
-            page = self._client.query(
-                TableName=table,
-                KeyConditionExpression="pk = :pk AND begins_with(sk, :prefix)",
-                ExpressionAttributeValues={":pk": {"S": pk}, ":prefix": {"S": prefix}},
-                ConsistentRead=True,
-                ScanIndexForward=False,
-                Limit=1,
-            )
-        return [from_item(item) for item in page["Items"]]
+
+def _last(table: Table, pk: str, prefix: str) -> list[dict[str, Any]]:
+    """The last item of those with this prefix, if there is any."""
+    condition = "pk = :pk AND begins_with(sk, :prefix)"
+    page = table.page(condition, {"pk": pk, "prefix": prefix}, limit=1, last_first=True)
+    return [from_item(item) for item in page.items]
 
 
 def _family(subscription: Subscription, known: Mapping[str, Subscription]) -> tuple[Subscription, ...]:

@@ -4,30 +4,30 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from marketplace.dynamodb.keys import Key
-from marketplace.ledger.deadlines import MAX_AGE, Period, booking_hours, month_of
-from marketplace.platform.clock import epoch, hour_of, iso
+from marketplace.ledger.deadlines import MAX_AGE, Period, booking_hours, timestamp_of
+from marketplace.ledger.record import MeteringRecord
+from marketplace.platform.clock import EpochSeconds, epoch, hour_of
 from marketplace.subscriptions.identity import LicenseIdentity
 from marketplace.subscriptions.model import Subscription
-from marketplace.usage.booking import NotBooked
+from marketplace.usage.booking import MAX_ACTIONS, Booked, Booking, Job, NotBooked, RecordName, actions
 from marketplace.usage.overage import Term
 from marketplace.usage.report import FUTURE_TOLERANCE, Rejection, UsageReport
 from marketplace.usage.results import (
-    _IN_FUTURE,
-    _NO_HOUR,
-    _NOT_ACTIVE,
-    _REFUSING,
-    _TOO_OLD,
-    _UNKNOWN,
+    IN_FUTURE,
+    NO_HOUR,
+    NOT_ACTIVE,
+    REFUSING,
+    TOO_OLD,
+    UNKNOWN,
+    Recorded,
+    Rejected,
     Result,
-    _known,
-    _rejected,
-    _split,
+    known,
 )
-from marketplace.usage.tag_sets import Booking, RecordName
 
 
 @dataclass(frozen=True, slots=True)
-class _Billing:
+class Billing:
     """A subscription that can take usage, and when."""
 
     subscription: Subscription
@@ -35,17 +35,17 @@ class _Billing:
 
 
 @dataclass(slots=True)
-class _Entry:
-    """A valid report on its way to a result. `hours` are the places that may take it, best first; `term` is what it
-    counts against first, in a contract with consumption."""
+class Entry:
+    """A valid report on its way to a result. `hours` are the places that may take it, best first, and `billing` and
+    `hour` the one it has come to; `term` is what it counts against first, in a contract with consumption."""
 
     index: int
     report: UsageReport
     named: str
-    own_hour: int
-    hours: Iterator[tuple[_Billing, int]]
-    billing: _Billing
-    hour: int = 0
+    own_hour: EpochSeconds
+    hours: Iterator[tuple[Billing, EpochSeconds]]
+    billing: Billing
+    hour: EpochSeconds
     term: Term | None = None
 
     @property
@@ -57,7 +57,7 @@ class _Entry:
         return self.named, self.report.id
 
     @property
-    def place(self) -> tuple[str, int]:
+    def place(self) -> tuple[str, EpochSeconds]:
         return self.subscription.id, self.hour
 
     def next_hour(self) -> bool:
@@ -68,30 +68,107 @@ class _Entry:
         self.billing, self.hour = place
         return True
 
+    def recorded(self, *, untagged: bool = False, included: int | None = None) -> Recorded:
+        """The result once the report is counted in the hour that the entry is at."""
+        return Recorded(self.report.id, self.hour, self.own_hour, self.report.quantity, untagged, included)
 
-type _Bundle = list[list[_Entry]]
+
+type Bundle = list[list[Entry]]
 """Groups of entries that are booked together; each group has one metering record."""
 
+type Results = dict[int, Result]
+"""The results of a request so far, by the place of the record in it."""
 
-def _groups(entries: Iterable[_Entry], results: dict[int, Result]) -> list[list[_Entry]]:
+
+def subscription_id_of(report: UsageReport) -> str:
+    """The id of the subscription that the report names."""
+    if report.license_arn is not None:
+        return LicenseIdentity(report.license_arn).subscription_id
+    return report.subscription_id or ""
+
+
+def entry_for(
+    index: int, report: UsageReport, named: str, subscriptions: Mapping[str, Subscription], now: EpochSeconds
+) -> Entry | Rejection:
+    """The entry of a report that names the subscription `named`, or why no hour can take it now."""
+    subscription = subscriptions.get(named)
+    if subscription is None:
+        return UNKNOWN
+    moment = now if report.timestamp is None else epoch(report.timestamp)
+    if moment > now + FUTURE_TOLERANCE:
+        return IN_FUTURE
+    if moment <= now - MAX_AGE:
+        return TOO_OLD
+    billed = subscriptions.get(subscription.billed_to(hour_of(moment)), subscription)
+    own = _billing(billed, now)
+    # What finds no hour before a cut-over any more goes to one after it; the other way round it would be sent twice.
+    later = subscriptions.get(billed.migrated_to or "")
+    billings = [own] if later is None else [own, _billing(later, now)]
+    usable = [billing for billing in billings if isinstance(billing, Billing)]
+    if not usable:
+        return own if isinstance(own, Rejection) else NOT_ACTIVE
+    hours = ((billing, hour) for billing in usable for hour in booking_hours(moment, billing.period, now))
+    own_hour = usable[0].period.own_hour(moment)
+    return Entry(index, report, named, own_hour, hours, usable[0], own_hour)
+
+
+def _billing(subscription: Subscription, now: EpochSeconds) -> Billing | Rejection:
+    """How a subscription takes usage now, or why it doesn't."""
+    refusal = REFUSING.get(subscription.status_at(now))
+    lacks_account_id = subscription.license_arn is not None and subscription.account_id is None
+    if refusal is not None or subscription.activated_at is None or lacks_account_id:
+        return refusal or NOT_ACTIVE
+    cutover = subscription.cutover_at
+    period = Period(
+        subscription.activated_at,
+        subscription.closing_deadline if subscription.status == "closing" else None,
+        since=cutover if cutover is not None and subscription.migrated_from else 0,
+        until=cutover if subscription.migrated_to else None,
+    )
+    return Billing(subscription, period)
+
+
+def groups_of(entries: Iterable[Entry], results: Results) -> list[list[Entry]]:
     """The entries by the metering record that takes them; those that no hour can take are rejected."""
-    groups: dict[tuple[str, int, str], list[_Entry]] = {}
-    for entry in entries:
-        if entry.next_hour():
-            groups.setdefault((*entry.place, entry.report.dimension), []).append(entry)
-        else:
-            results[entry.index] = _rejected(entry.report.id, _NO_HOUR)
+    groups: dict[tuple[str, int, str], list[Entry]] = {}
+    for entry in at_next_hour(entries, results):
+        groups.setdefault((*entry.place, entry.report.dimension), []).append(entry)
     return list(groups.values())
 
 
-def _lanes(bundles: Iterable[_Bundle]) -> list[list[_Bundle]]:
+def at_next_hour(entries: Iterable[Entry], results: Results) -> list[Entry]:
+    """The entries, each moved on to its next hour; those that have none left are rejected."""
+    moving: list[Entry] = []
+    for entry in entries:
+        if entry.next_hour():
+            moving.append(entry)
+        else:
+            results[entry.index] = Rejected(entry.report.id, NO_HOUR)
+    return moving
+
+
+def bundles_of(groups: Sequence[list[Entry]]) -> list[Bundle]:
+    """Small groups together as far as one transaction goes; a group that needs several stands alone."""
+    bundles: list[Bundle] = []
+    room = 0
+    for group in sorted(groups, key=len):
+        needed = actions(bookings_of(group)) + counters_of(group)
+        if not bundles or needed > room:
+            bundles.append([])
+            room = MAX_ACTIONS
+        bundles[-1].append(group)
+        room -= needed
+    return bundles
+
+
+def lanes_of(bundles: Iterable[Bundle]) -> list[list[Bundle]]:
     """What may be booked side by side: bundles that count against the same contract go one after another, or they
     would get into each other's way."""
-    lanes: list[tuple[set[Key], list[_Bundle]]] = []
+    lanes: list[tuple[set[Key], list[Bundle]]] = []
     for bundle in bundles:
         counters = {group[0].term.counter for group in bundle if group[0].term is not None}
         together = [bundle]
-        apart: list[tuple[set[Key], list[_Bundle]]] = []
+        apart: list[tuple[set[Key], list[Bundle]]] = []
         for lane in lanes:
             if lane[0] & counters:
                 counters |= lane[0]
@@ -102,83 +179,44 @@ def _lanes(bundles: Iterable[_Bundle]) -> list[list[_Bundle]]:
     return [lane for _, lane in lanes]
 
 
-def _counters(group: Sequence[_Entry]) -> int:
+def counters_of(group: Sequence[Entry]) -> int:
     """How many actions of a transaction the counter of the group's term takes."""
     return 0 if group[0].term is None else 1
 
 
-def _bookings(group: Sequence[_Entry]) -> list[Booking]:
+def bookings_of(group: Sequence[Entry]) -> list[Booking]:
     return [Booking(entry.report, entry.named, entry.own_hour) for entry in group]
 
 
-def _subscription_id(report: UsageReport) -> str:
-    if report.license_arn is not None:
-        return LicenseIdentity(report.license_arn).subscription_id
-    return report.subscription_id or ""
-
-
-def _entry(
-    index: int, report: UsageReport, named: str, subscriptions: Mapping[str, Subscription], now: int
-) -> _Entry | Rejection:
-    subscription = subscriptions.get(named)
-    if subscription is None:
-        return _UNKNOWN
-    moment = now if report.timestamp is None else epoch(report.timestamp)
-    if moment > now + FUTURE_TOLERANCE:
-        return _IN_FUTURE
-    if moment <= now - MAX_AGE:
-        return _TOO_OLD
-    billed = subscriptions.get(subscription.billed_to(hour_of(moment)), subscription)
-    own = _billing(billed, now)
-    # What finds no hour before a cut-over any more goes to one after it; the other way round it would be sent twice.
-    later = subscriptions.get(billed.migrated_to or "")
-    billings = [own] if later is None else [own, _billing(later, now)]
-    usable = [billing for billing in billings if isinstance(billing, _Billing)]
-    if not usable:
-        return own if isinstance(own, Rejection) else _NOT_ACTIVE
-    hours = ((billing, hour) for billing in usable for hour in booking_hours(moment, billing.period, now))
-    return _Entry(index, report, named, usable[0].period.own_hour(moment), hours, usable[0])
-
-
-def _billing(subscription: Subscription, now: int) -> _Billing | Rejection:
-    """How a subscription takes usage now, or why it doesn't."""
-    refusal = _REFUSING.get(subscription.status_at(now))
-    nameless = subscription.license_arn is not None and subscription.account_id is None
-    if refusal is not None or subscription.activated_at is None or nameless:
-        return refusal or _NOT_ACTIVE
-    cutover = subscription.cutover_at
-    period = Period(
-        subscription.activated_at,
-        subscription.closing_deadline if subscription.status == "closing" else None,
-        since=cutover if cutover is not None and subscription.migrated_from else 0,
-        until=cutover if subscription.migrated_to else None,
+def job_for(group: Sequence[Entry], seal_delay: int, now: EpochSeconds) -> Job:
+    """The entries of one metering record as a job for the store."""
+    entry, period = group[0], group[0].billing.period
+    record = MeteringRecord.new(
+        entry.subscription,
+        entry.hour,
+        entry.report.dimension,
+        timestamp=timestamp_of(entry.hour, period.activated_at),
+        due_at=period.due_at(entry.hour, seal_delay, now),
+        refuse_at=period.refuse_at(entry.hour),
     )
-    return _Billing(subscription, period)
+    return Job(record, bookings_of(group), period.closing_deadline is not None, entry.term)
 
 
-def _without_known(chunk: list[_Entry], outcome: NotBooked, results: dict[int, Result]) -> list[_Entry]:
+def answer(group: Sequence[Entry], outcome: Booked, results: Results) -> None:
+    """Writes the results of entries that are booked."""
+    for entry in group:
+        included = outcome.included.get(entry.name)
+        results[entry.index] = entry.recorded(untagged=entry.name in outcome.untagged, included=included)
+
+
+def without_known(chunk: Sequence[Entry], outcome: NotBooked, results: Results) -> list[Entry]:
+    """The entries that are not stored yet; those that are get their results."""
     for entry in chunk:
         if entry.name in outcome.known:
-            results[entry.index] = _known(entry.report, outcome.known[entry.name])
+            results[entry.index] = known(entry.report, outcome.known[entry.name])
     return [entry for entry in chunk if entry.name not in outcome.known]
 
 
-def _at_next_hour(chunk: list[_Entry], results: dict[int, Result]) -> list[_Entry]:
-    moving: list[_Entry] = []
+def reject_all(chunk: Iterable[Entry], rejection: Rejection, results: Results) -> None:
     for entry in chunk:
-        if entry.next_hour():
-            moving.append(entry)
-        else:
-            results[entry.index] = _rejected(entry.report.id, _NO_HOUR)
-    return moving
-
-
-def _recorded(entry: _Entry, *, untagged: bool, included: int | None) -> Result:
-    result: Result = {"id": entry.report.id, "status": "recorded", "hour": iso(entry.hour)}
-    if entry.hour != entry.own_hour:
-        result["own_hour"] = iso(entry.own_hour)
-        if month_of(entry.hour) != month_of(entry.own_hour):
-            result["month_shifted"] = True
-    if untagged:
-        result["untagged"] = True
-    return result | _split(entry.report.quantity, included)
+        results[entry.index] = Rejected(entry.report.id, rejection)

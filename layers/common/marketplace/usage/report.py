@@ -1,7 +1,4 @@
-"""The rules of recording usage, without any I/O: what a report must look like, and which hour takes it.
-
-Times are whole seconds since the epoch (UTC); an hour is named by its first second.
-"""
+"""One usage record as the seller's application reports it: what is valid, and what two reports are compared by."""
 
 import hashlib
 import json
@@ -13,20 +10,18 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
+from marketplace.ledger.record import MAX_QUANTITY
 from marketplace.subscriptions.identity import SUBSCRIPTION_ID
-
-MAX_QUANTITY = 2_147_483_647
-"""BatchMeterUsage takes 0 to 2147483647 (botocore model, UsageQuantity)."""
-
 
 FUTURE_TOLERANCE = 5 * 60
 """How far a reporter's clock may be ahead of ours."""
-
 
 MAX_TAGS = 5
 """Tags in one allocation (botocore model, TagList), and different tag keys in one metering record (metering skill);
 the documents disagree on which is meant, so both are kept."""
 
+type TagSet = tuple[tuple[str, str], ...]
+"""Tags as one comparable value, in the order of their keys."""
 
 _TAG_TEXT = re.compile(r"[A-Za-z0-9+ \-=._:/@]+")
 _MAX_TAG_KEY = 100
@@ -128,16 +123,17 @@ def parsed(raw: object) -> UsageReport | Rejection:
     return report
 
 
-def tag_set(tags: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
-    """Tags as one comparable value, whatever order they came in."""
+def tag_set(tags: Mapping[str, str] | None) -> TagSet:
+    """Tags as one comparable value, whatever order they came in; () without any."""
     return tuple(sorted((tags or {}).items()))
 
 
-def tags_digest(tags: tuple[tuple[str, str], ...]) -> str:
+def tags_digest(tags: TagSet) -> str:
+    """What the key of the tag set's allocation ends with."""
     return hashlib.sha256(json.dumps(tags, separators=(",", ":")).encode()).hexdigest()[:32]
 
 
-def tag_bytes(tags: tuple[tuple[str, str], ...]) -> int:
+def tag_bytes(tags: TagSet) -> int:
     """At most how many bytes one allocation with these tags takes in the request's JSON."""
     wire: dict[str, Any] = {
         "AllocatedUsageQuantity": MAX_QUANTITY,

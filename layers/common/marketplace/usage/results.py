@@ -1,47 +1,35 @@
-"""What the seller is answered for each usage record: recorded, duplicate, conflict or rejected."""
+"""What a report of usage came to: a typed result for each usage record, and its form in the API."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from marketplace.platform.clock import iso
+from marketplace.ledger.deadlines import month_of
+from marketplace.platform.clock import EpochSeconds, iso
 from marketplace.usage.report import Rejection, UsageReport
 
-type Result = dict[str, object]
-
-
-_NOT_ACTIVE = Rejection(
+NOT_ACTIVE = Rejection(
     "not_active",
     "AWS Marketplace has not activated this subscription yet; report the usage again once it is active",
     retryable=True,
 )
+ENDED = Rejection("ended", "the subscription has ended and AWS Marketplace takes no more usage for it")
+FAILED = Rejection("failed", "the subscription failed and AWS Marketplace takes no usage for it")
+UNKNOWN = Rejection("unknown_subscription", "there is no such subscription; look it up with GET /subscriptions")
+REFUSING = {"pending": NOT_ACTIVE, "failed": FAILED, "ended": ENDED}
+"""Why a subscription in this status takes no usage."""
 
-
-_ENDED = Rejection("ended", "the subscription has ended and AWS Marketplace takes no more usage for it")
-
-
-_FAILED = Rejection("failed", "the subscription failed and AWS Marketplace takes no usage for it")
-
-
-_UNKNOWN = Rejection("unknown_subscription", "there is no such subscription; look it up with GET /subscriptions")
-
-
-_REFUSING = {"pending": _NOT_ACTIVE, "failed": _FAILED, "ended": _ENDED}
-
-
-_IN_FUTURE = Rejection("in_future", "timestamp: more than 5 minutes in the future", retryable=True)
-
-
-_TOO_OLD = Rejection("too_old", "timestamp: AWS Marketplace takes usage for 24 hours only, this is older")
-
-
-_NO_HOUR = Rejection("no_open_hour", "no hour that AWS Marketplace still accepts can take this usage")
-
-
-_BUSY = Rejection(
+IN_FUTURE = Rejection("in_future", "timestamp: more than 5 minutes in the future", retryable=True)
+TOO_OLD = Rejection("too_old", "timestamp: AWS Marketplace takes usage for 24 hours only, this is older")
+NO_HOUR = Rejection("no_open_hour", "no hour that AWS Marketplace still accepts can take this usage")
+BUSY = Rejection(
     "busy", "other reports were changing the same hour; send this record again with the same id", retryable=True
 )
-
-
+UNAVAILABLE = Rejection(
+    "unavailable",
+    "the store gave no answer; send this record again with the same id, it is counted once",
+    retryable=True,
+)
 _REPEATED = Rejection(
     "repeated_id",
     "this id stands earlier in the request with other content, which was not recorded; send this record again",
@@ -49,60 +37,105 @@ _REPEATED = Rejection(
 )
 
 
-_UNAVAILABLE = Rejection(
-    "unavailable",
-    "the store gave no answer; send this record again with the same id, it is counted once",
-    retryable=True,
-)
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Counted in `hour`. `own_hour` is the hour of the usage itself; `untagged`: its tags found no room. `included` of
+    the `quantity` is what a contract includes; None where all usage is metered."""
+
+    id: str
+    hour: EpochSeconds
+    own_hour: EpochSeconds
+    quantity: int
+    untagged: bool = False
+    included: int | None = None
 
 
-_OPEN = frozenset({_BUSY.reason, _UNAVAILABLE.reason})
-"""Reasons that say nothing of what becomes of the record: it is to be sent again."""
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """Recorded before, with the same content, as `first` says."""
+
+    first: Recorded
 
 
-def _split(quantity: int, included: int | None) -> Result:
-    """What of a quantity a contract includes and what is metered, for usage that counts against a contract."""
-    return {} if included is None else {"included": included, "overage": quantity - included}
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """The id was recorded before with other content."""
+
+    id: str
 
 
-def _known(report: UsageReport, stored: Mapping[str, Any]) -> Result:
-    if stored["digest"] == report.content_digest:
-        split = _split(stored["quantity"], stored.get("included"))
-        return {"id": report.id, "status": "duplicate", "hour": iso(stored["hour"]), **split}
-    return _conflict(report.id)
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Not recorded. `id` is None where the record has none."""
+
+    id: str | None
+    rejection: Rejection
+
+    @property
+    def may_be_recorded(self) -> bool:
+        """Whether the record may be recorded all the same, because nobody knows or because another attempt did it."""
+        return self.rejection in (BUSY, UNAVAILABLE)
 
 
-def _conflict(record_id: str) -> Result:
-    return {
-        "id": record_id,
-        "status": "conflict",
-        "reason": "other_content",
-        "message": "this id was recorded with other content, and that stands; use a new id for other usage",
-        "retryable": False,
-    }
+type Result = Recorded | Duplicate | Conflict | Rejected
 
 
-def _rejected(record_id: str | None, rejection: Rejection) -> Result:
-    return {
-        "id": record_id,
-        "status": "rejected",
-        "reason": rejection.reason,
-        "message": rejection.message,
-        "retryable": rejection.retryable,
-    }
+def known(report: UsageReport, stored: Mapping[str, Any]) -> Duplicate | Conflict:
+    """The result of a report whose id is stored already."""
+    if stored["digest"] != report.content_digest:
+        return Conflict(report.id)
+    hour = EpochSeconds(stored["hour"])
+    return Duplicate(Recorded(report.id, hour, hour, stored["quantity"], included=stored.get("included")))
 
 
-def _repetition(again: UsageReport | Rejection, first: UsageReport | Rejection, result: Result) -> Result:
-    """The result of an id that stands twice in one request. Only if the first was recorded can it be said at once what
-    becomes of other content."""
-    if isinstance(again, Rejection) or isinstance(first, Rejection):
-        raise TypeError("only valid reports are compared")
+def repetition(again: UsageReport, first: UsageReport, result: Result) -> Result:
+    """The result of an id that stands twice in one request, from the result of the first. Only if the first was
+    recorded can it be said at once what becomes of other content."""
     if again.content_digest != first.content_digest:
-        recorded = result["status"] in {"recorded", "duplicate"}
-        return _conflict(again.id) if recorded else _rejected(again.id, _REPEATED)
-    return {**result, "status": "duplicate"} if result["status"] == "recorded" else dict(result)
+        is_recorded = isinstance(result, Recorded | Duplicate)
+        return Conflict(again.id) if is_recorded else Rejected(again.id, _REPEATED)
+    return Duplicate(result) if isinstance(result, Recorded) else result
 
 
-def _id_of(raw: object) -> str | None:
+def id_of(raw: object) -> str | None:
+    """The id of a record that can't be read otherwise, cut to the length that ids may have."""
     given = raw.get("id") if isinstance(raw, dict) else None
     return given[:128] if isinstance(given, str) else None
+
+
+def as_json(result: Result) -> dict[str, object]:
+    """The result as the API answers it (docs/integration.md)."""
+    match result:
+        case Recorded():
+            return _recorded(result, "recorded")
+        case Duplicate():
+            return _recorded(result.first, "duplicate")
+        case Conflict():
+            return {
+                "id": result.id,
+                "status": "conflict",
+                "reason": "other_content",
+                "message": "this id was recorded with other content, and that stands; use a new id for other usage",
+                "retryable": False,
+            }
+        case Rejected():
+            return {
+                "id": result.id,
+                "status": "rejected",
+                "reason": result.rejection.reason,
+                "message": result.rejection.message,
+                "retryable": result.rejection.retryable,
+            }
+
+
+def _recorded(result: Recorded, status: str) -> dict[str, object]:
+    shown: dict[str, object] = {"id": result.id, "status": status, "hour": iso(result.hour)}
+    if result.hour != result.own_hour:
+        shown["own_hour"] = iso(result.own_hour)
+        if month_of(result.hour) != month_of(result.own_hour):
+            shown["month_shifted"] = True
+    if result.untagged:
+        shown["untagged"] = True
+    if result.included is not None:
+        shown |= {"included": result.included, "overage": result.quantity - result.included}
+    return shown
