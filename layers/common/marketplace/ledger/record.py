@@ -84,8 +84,8 @@ class Payer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The part of a record that waits to be sent which follows its subscription: whether it is held, when it is due,
-    and when AWS refuses it."""
+    """What a change of the subscription changes in an unsettled record: whether it is held, when it is due, and when
+    AWS refuses it."""
 
     state: State
     due_at: EpochSeconds
@@ -353,8 +353,8 @@ class DueEntry:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """An item in the `due` index that lacks what a metering record has: nothing of ours writes such a one. It waits
-    for a person, and nothing else waits for it."""
+    """An item in the `due` index that lacks what a metering record has; nothing in this application writes one. It is
+    logged for a person to repair, and delays no other record."""
 
     key: Key
 
