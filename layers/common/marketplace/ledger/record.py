@@ -184,7 +184,10 @@ class MeteringRecord:
 
     def to_item(self) -> Item:
         """The whole record in DynamoDB's attribute-value form; what is None, empty or no count at all is left out."""
-        return to_item({**self.key._asdict(), **self._values(), "quantity": self.quantity, "records": self.records})
+        return to_item(self._stored())
+
+    def _stored(self) -> dict[str, Any]:
+        return {**self.key._asdict(), **self._values(), "quantity": self.quantity, "records": self.records}
 
     def _values(self) -> dict[str, Any]:
         return {name: value for name in _ATTRIBUTES if (value := getattr(self, name))}
@@ -220,9 +223,10 @@ class MeteringRecord:
 
     def as_metered(self, now: EpochSeconds, metering_record_id: str | None) -> Item:
         """The item once AWS has accepted the record: out of the index, with AWS's id for it."""
-        known = metering_record_id or self.metering_record_id
-        settled = replace(self, state="metered", settled_at=now, metering_record_id=known, reason=None)
-        return {name: value for name, value in settled.to_item().items() if name not in _DUE_KEYS}
+        settled = {**self._stored(), "state": "metered", "reason": None, "settled_at": now}
+        if metering_record_id:
+            settled["metering_record_id"] = metering_record_id
+        return to_item({name: value for name, value in settled.items() if name not in _DUE_KEYS})
 
     def rescheduled(self, schedule: Schedule) -> Update | None:
         """The change to this schedule, unless the record was settled meanwhile; None when it has it already."""
