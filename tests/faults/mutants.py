@@ -75,8 +75,8 @@ MUTANTS = (
     Mutant(
         "a settled record stays in the index",
         "ledger/record",
-        "for name, value in settled.to_item().items() if name not in _DUE_KEYS}",
-        "for name, value in settled.to_item().items()}",
+        "for name, value in settled.items() if name not in _DUE_KEYS}",
+        "for name, value in settled.items()}",
     ),
     Mutant(
         "only the first page of the due index is read",
@@ -258,7 +258,7 @@ MUTANTS = (
         "an id twice in a request isn't seen",
         "usage/recorder",
         "            if original != index:\n",
-        "            if original < 0:\n",
+        "            if False:\n",
     ),
     Mutant(
         "late usage has no later hour",

@@ -1,4 +1,4 @@
-"""What is sent, byte for byte, and how due work is put into calls."""
+"""What is stored, what is sent, byte for byte, and how due work is put into calls."""
 
 import json
 from typing import Any
@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketplace.dynamodb.keys import Key
-from marketplace.ledger.record import UNSEALED, DueEntry, MeteringRecord, cleared, in_doubt
+from marketplace.ledger.record import (
+    MAX_QUANTITY,
+    UNSEALED,
+    DueEntry,
+    InvalidRecordError,
+    MeteringRecord,
+    cleared,
+    in_doubt,
+)
 from marketplace.metering.wire import (
     MAX_REQUEST_BYTES,
     Allocation,
@@ -108,6 +116,64 @@ def test_an_echoed_record_is_recognised_in_every_form_of_its_arn() -> None:
     assert result_key(echoed) == result_key(sent)
     assert result_key({**sent, "Timestamp": sent["Timestamp"] + 3600}) != result_key(sent)
     assert result_key({**sent, "Dimension": "API_CALLS"}) != result_key(sent)
+
+
+# What is stored
+
+names = st.text("abcdef", min_size=1)
+moments = st.integers(1, 2**40).map(EpochSeconds)
+
+
+@given(
+    st.builds(
+        metering_record,
+        quantity=st.integers(0, MAX_QUANTITY),
+        records=st.integers(0, 1000),
+        license_arn=st.none() | names,
+        due_at=st.none() | moments,
+        settled_at=st.none() | moments,
+        tag_sets=st.integers(0, 2499),
+        tag_keys=st.frozensets(names, max_size=5),
+        reason=st.none() | names,
+    )
+)
+def test_a_record_is_read_back_as_it_was_written(record: MeteringRecord) -> None:
+    assert MeteringRecord.from_item(record.to_item()) == record
+
+
+def test_a_record_without_tags_has_no_attributes_for_them() -> None:
+    """A transaction that creates the first tag set needs `tag_sets` to be missing."""
+    item = metering_record(quantity=0, records=0).to_item()
+    assert (item["quantity"], item["records"]) == ({"N": "0"}, {"N": "0"})
+    assert not {"tag_sets", "tag_bytes", "tag_keys", "untagged_records", "reason", "settled_at"} & set(item)
+
+
+@pytest.mark.parametrize("name", ["dimension", "hour", "quantity", "state", "seal", "timestamp", "refuse_at"])
+def test_a_record_that_lacks_an_attribute_is_invalid(name: str) -> None:
+    item = metering_record().to_item()
+    del item[name]
+    with pytest.raises(InvalidRecordError, match=name):
+        MeteringRecord.from_item(item)
+
+
+@pytest.mark.parametrize("name", ["hour", "timestamp", "tag_sets", "settled_at"])
+def test_a_record_with_a_number_in_another_form_is_invalid(name: str) -> None:
+    with pytest.raises(InvalidRecordError, match=name):
+        MeteringRecord.from_item({**metering_record().to_item(), name: {"S": "soon"}})
+
+
+def test_a_settled_record_is_out_of_the_index_and_has_no_schedule() -> None:
+    open_record = metering_record(due_shard="00", due_at=EpochSeconds(5), reason="CustomerNotSubscribed")
+    settled = MeteringRecord.from_item(open_record.as_metered(EpochSeconds(7), "aws-id"))
+    assert (settled.state, settled.settled_at, settled.metering_record_id) == ("metered", 7, "aws-id")
+    assert (settled.due_shard, settled.due_at, settled.reason) == (None, None, None)
+    with pytest.raises(ValueError, match="not due"):
+        _ = settled.schedule
+
+
+def test_a_schedule_that_a_record_has_already_needs_no_change() -> None:
+    record = metering_record(due_shard="00", due_at=EpochSeconds(5))
+    assert record.rescheduled(record.schedule) is None
 
 
 def test_a_seal_tells_open_from_doubtful_from_clear() -> None:

@@ -8,7 +8,7 @@ from functools import cache, partial
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketplace.ledger.record import MAX_ALLOCATION_BYTES, MAX_QUANTITY, MAX_TAG_SETS
@@ -798,6 +798,7 @@ reports = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(reports, st.integers(1, 7))
 def test_what_is_acknowledged_is_what_is_counted(reported: list[tuple[Any, ...]], size: int) -> None:
     world = World.on(MemoryDynamoDB())

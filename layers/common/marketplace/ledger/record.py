@@ -84,8 +84,8 @@ class Payer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The part of a record that waits to be sent which follows its subscription: whether it is held, when it is due,
-    and when AWS refuses it."""
+    """What a change of the subscription changes in an unsettled record: whether it is held, when it is due, and when
+    AWS refuses it."""
 
     state: State
     due_at: EpochSeconds
@@ -184,7 +184,10 @@ class MeteringRecord:
 
     def to_item(self) -> Item:
         """The whole record in DynamoDB's attribute-value form; what is None, empty or no count at all is left out."""
-        return to_item({**self.key._asdict(), **self._values(), "quantity": self.quantity, "records": self.records})
+        return to_item(self._stored())
+
+    def _stored(self) -> dict[str, Any]:
+        return {**self.key._asdict(), **self._values(), "quantity": self.quantity, "records": self.records}
 
     def _values(self) -> dict[str, Any]:
         return {name: value for name in _ATTRIBUTES if (value := getattr(self, name))}
@@ -220,9 +223,10 @@ class MeteringRecord:
 
     def as_metered(self, now: EpochSeconds, metering_record_id: str | None) -> Item:
         """The item once AWS has accepted the record: out of the index, with AWS's id for it."""
-        known = metering_record_id or self.metering_record_id
-        settled = replace(self, state="metered", settled_at=now, metering_record_id=known, reason=None)
-        return {name: value for name, value in settled.to_item().items() if name not in _DUE_KEYS}
+        settled = {**self._stored(), "state": "metered", "reason": None, "settled_at": now}
+        if metering_record_id:
+            settled["metering_record_id"] = metering_record_id
+        return to_item({name: value for name, value in settled.items() if name not in _DUE_KEYS})
 
     def rescheduled(self, schedule: Schedule) -> Update | None:
         """The change to this schedule, unless the record was settled meanwhile; None when it has it already."""
@@ -353,8 +357,8 @@ class DueEntry:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """An item in the `due` index that lacks what a metering record has: nothing of ours writes such a one. It waits
-    for a person, and nothing else waits for it."""
+    """An item in the `due` index that lacks what a metering record has; nothing in this application writes one. It is
+    logged for a person to repair, and delays no other record."""
 
     key: Key
 

@@ -1,4 +1,4 @@
-"""What a run takes on of all that is due: everything, as long as that is no more than any run could do."""
+"""Which due records a run takes on: all of them, up to more than any run can send."""
 
 from collections.abc import Callable
 

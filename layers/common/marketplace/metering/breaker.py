@@ -1,4 +1,4 @@
-"""Knowing when AWS is not working for anybody, so that a run stops instead of marking good records bad."""
+"""A circuit breaker: it opens when AWS fails for every caller, so that a run stops and rejects no good record."""
 
 import threading
 from collections.abc import Callable
@@ -11,10 +11,10 @@ _LONGEST_PAUSE = 8.0
 
 
 class Breaker:
-    """Counts failures in a row over all the workers of a run, and opens for good at the fifth.
+    """Counts failures in a row over all the workers of a run, and opens for the rest of the run at the fifth.
 
-    Failures of calls that were already under way when another one failed count once: they tell of one moment.
-    `jitter` gives 0 to 1; `monotonic` counts seconds.
+    Calls that were under way at the same time and failed count as one failure. `jitter` gives 0 to 1; `monotonic`
+    counts seconds.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Breaker:
         return self._failures >= self._limit
 
     def succeeded(self) -> None:
-        """AWS answered, be it with a refusal of what was asked."""
+        """AWS answered, even if it refused the request."""
         with self._turn:
             if not self.is_open:
                 self._failures = 0

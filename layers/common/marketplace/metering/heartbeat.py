@@ -3,18 +3,17 @@
 AWS keeps the first quantity of an hour and refuses a later one, so a zero is written only for an hour that is due: from
 then on no usage is booked there (metering skill: an early zero locks the hour at 0).
 
-The active subscriptions are walked a page at a time, each for every hour that is missing up to the walk's target: the
-last hour that was due when it began. A mark says after each page how far the walk has come, so a call that runs out of
-time, or dies, leaves at most one page to be repeated.
+A walk goes through the active subscriptions a page at a time and fills, for each, every missing hour up to the walk's
+target: the last hour that was due when the walk began. After each page a mark in the usage table stores how far the
+walk has come, so a call that runs out of time, or fails, leaves at most one page to be repeated.
 
-When later hours have become due before a walk is done, it still ends at its own target, and another walk over every
-page fills the later ones: no subscription misses an hour because the walk had passed it. A walk is given up, and one
-over every missing hour begun, when its target lies further back than hours are filled, or isn't due any more (the seal
-delay was raised).
+When later hours become due during a walk, it still ends at its own target, and another walk over every page fills the
+later ones, so that no subscription misses an hour. A walk is abandoned, and one over every missing hour begun, when its
+target is older than hours are filled, or is not due any more because the seal delay was raised.
 
-Every zero is put only where nothing stands, and what a mark says stays true; so calls may be repeated, and overtake
-each other. A subscription that turns active or stops being so in mid-walk may be missed for these hours or met twice;
-neither does harm, as a zero bills nothing.
+A zero is written only where there is no item, and a mark never becomes wrong; so calls may be repeated and may run at
+the same time. A subscription whose status changes during a walk may be missed for these hours or visited twice; neither
+does harm, because a zero bills nothing.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,7 +37,7 @@ _PAGE = 100
 """Subscriptions in a page: one BatchGetItem reads them (DynamoDB API reference)."""
 
 type Position = Mapping[str, str]
-"""Where a page ended in the order of all pages, as plain values; only who made the page knows what they mean."""
+"""Where a page ended in the order of all pages, as plain values that only the source of the pages interprets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +79,9 @@ class _Mark:
 
 @dataclass(slots=True)
 class Heartbeat:
-    """Fills hours that have no usage in `dimension`'s subscription with a zero in that dimension; up to `workers` of
-    them at once, because nearly all it does is wait for DynamoDB. One worker needs no thread."""
+    """Writes a zero in `dimension` for each hour in which an active subscription has no usage; up to `workers` at
+    once, because nearly all of the time is spent waiting for DynamoDB. `seal_delay` is in seconds. One worker needs no
+    thread."""
 
     table: Table
     subscriptions: ActiveSubscriptions
@@ -90,9 +90,9 @@ class Heartbeat:
     workers: int = 8
 
     def fill(self, now: EpochSeconds, time_left: Callable[[], float]) -> Filled:
-        """Writes the zeros that are missing, in no more than the seconds that `time_left` gives and the calls that are
-        under way then; the next call goes on with the page where this one stopped. Less time than one page takes is
-        too little: the page is then begun again each time. Costs one read once an hour is filled.
+        """Writes the missing zeros until `time_left` gives no more seconds; the next call goes on with the page at
+        which this one stopped. With less time than one page takes, that page is begun again each time. Costs one read
+        when nothing is missing.
 
         Raises AwsError when DynamoDB gives no answer; the next call goes on with the same page.
         """

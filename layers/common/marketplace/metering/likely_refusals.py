@@ -1,7 +1,7 @@
 """Records that AWS will probably refuse, because it has just refused another one for a cause that they share.
 
-They are sent all the same, but after everybody else: finding ten thousand records of a dimension that isn't published
-yet takes more calls than a run has, and no good record shall wait for that.
+They are sent all the same, but after all others: isolating ten thousand records of a dimension that isn't published
+yet takes more calls than a run has, and good records must not wait for that.
 """
 
 from marketplace.dynamodb.keys import Key, hour_and_dimension
@@ -11,7 +11,7 @@ type _Cause = tuple[str, ...]
 
 
 class LikelyRefusals:
-    """What one run has learnt of causes that several records share. May be used by several threads."""
+    """The causes of refusals that one run has met and several records may share. Several threads may use it."""
 
     def __init__(self) -> None:
         self._causes: set[_Cause] = set()

@@ -1,4 +1,4 @@
-"""What an answer of BatchMeterUsage means for a record. This is the whole table; anything it doesn't name stays due."""
+"""What an answer of BatchMeterUsage means for a record. A record whose answer is not named here stays due."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,8 @@ from marketplace.platform.errors import InvalidParameterError, RecordRefusedErro
 class Answer:
     """What AWS said about the records of one call that it took.
 
-    `statuses` holds (Status, MeteringRecordId) by record; `unprocessed` those it asks to be sent again. A record in
-    neither was not answered.
+    `statuses` holds (Status, MeteringRecordId) by record; `unprocessed` the records that AWS asks to be sent again. A
+    record in neither has no answer.
     """
 
     statuses: dict[ResultKey, tuple[str, str | None]]
@@ -20,7 +20,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Metered:
-    """AWS has it. `earlier` when it says so by refusing a repetition of an attempt whose answer was lost."""
+    """AWS has accepted the record. `earlier`: in an attempt whose answer was lost; AWS refuses the repetition as a
+    duplicate."""
 
     metering_record_id: str | None
     earlier: bool = False
@@ -33,7 +34,7 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """AWS does not know the customer as subscribed: not yet, no more, or suspended."""
+    """AWS does not count the customer as subscribed: not yet, not any more, or suspended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class StaysDue:
-    """Nothing is settled. `doubtful` when an attempt may have been accepted all the same."""
+    """Nothing is settled. `doubtful`: an attempt may have been accepted without an answer."""
 
     reason: str
     doubtful: bool

@@ -1,4 +1,4 @@
-"""Keeping within AWS's call quota by spacing calls out, rather than by being throttled."""
+"""Keeps within AWS's call quota by spacing calls, so that AWS does not have to throttle them."""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a metering run did and what it left, in numbers: the input of the metrics and alarms."""
+"""What a metering run did and what it left, in numbers; marketplace.metering.metrics makes metrics of it."""
 
 import threading
 from collections import Counter
@@ -13,12 +13,12 @@ from marketplace.platform.clock import EpochSeconds
 AT_RISK_WITHIN = HELD_TRIES_WITHIN
 
 MAX_NOTES = 100
-"""Records that a run names singly; when everything is refused, a hundred show the cause as well as all of them."""
+"""The most records that a run logs one by one; when everything is refused, a hundred are enough to show the cause."""
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A metering record that a run has settled otherwise than metered, or holds: what a person looks for."""
+    """A metering record that a run has settled in another state than metered, or holds; it is logged."""
 
     subscription_id: str
     hour: str
@@ -34,8 +34,8 @@ class MeteringReport:
 
     `oldest_unsettled_seconds` is how long the oldest due record has been waiting after the run, `units_at_risk` the
     quantity left unsettled that AWS refuses within six hours, `notes` the first of what was not metered, `unreadable`
-    the keys of items in the index that are no metering records. `failure` is a fault of our own that stopped a batch,
-    and only that: whoever asked for the run must raise it once the report is published.
+    the keys of items in the index that are no metering records. `failure` is a fault of this application that stopped a
+    batch; the caller of the run must raise it after publishing the report.
     """
 
     records: Counter[str] = field(default_factory=Counter)
@@ -72,19 +72,19 @@ class MeteringReport:
             self.errors[code] += 1
 
     def leave(self, entry: DueEntry, now: EpochSeconds) -> None:
-        """Takes note of a due record that the run does not settle."""
+        """Counts a due record that the run does not settle."""
         self.left += 1
         self.oldest_unsettled_seconds = max(self.oldest_unsettled_seconds, now - entry.due_at)
         self.wait(entry.quantity, entry.refuse_at, now)
 
     def wait(self, quantity: int, refuse_at: EpochSeconds, now: EpochSeconds) -> None:
-        """Takes note of usage that waits on, so many units of it, until AWS refuses it at `refuse_at`."""
+        """Counts a quantity that stays unsettled, and that AWS refuses at `refuse_at`."""
         if refuse_at - now <= AT_RISK_WITHIN:
             with self._turn:
                 self.units_at_risk += quantity
 
     def fail(self, error: Exception) -> None:
-        """A batch was stopped by a fault of our own; the first one is kept."""
+        """Counts a fault of this application that stopped a batch, and keeps the first one."""
         self.count_error(type(error).__name__)
         with self._turn:
             self.failure = self.failure or error

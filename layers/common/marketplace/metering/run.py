@@ -1,8 +1,8 @@
 """A metering run: everything that is due is sealed, read, sent and settled, soonest refusal first.
 
-What is sent comes from sealed records alone, so a record is the same bytes in every attempt and AWS's own removal of
-duplicates makes repeating it safe. Whatever happens in between, a record stays in the due index until an answer about
-it is written down; the next run goes on from there.
+Only sealed records are sent, so a record is the same bytes in every attempt, and AWS's own removal of duplicates makes
+a repetition safe. Whatever happens in between, a record stays in the due index until an answer about it is written;
+the next run goes on from there.
 """
 
 import random
@@ -44,13 +44,13 @@ _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 4.0
 
 type _Sealed = tuple[Group, list[Sendable], str]
-"""Records of one group that carry a token of ours."""
+"""Records of one group, sealed with a token of this run."""
 
 
 @dataclass(slots=True)
 class MeteringRun:
-    """One run over what is due. `time_left` gives the seconds until the function is ended; `workers` batches are under
-    way at once; `new_token` names an attempt and never repeats."""
+    """One run over what is due. `time_left` gives the seconds until Lambda ends the function; `workers` batches are
+    worked on at once; `new_token` gives a text that never repeats, the seal of an attempt."""
 
     store: MeteringStore
     api: MeteringApi
@@ -161,7 +161,7 @@ class MeteringRun:
         self._settlement.reject(entry.key, token, "unsendable", entry.quantity, doubtful=in_doubt(entry.seal))
 
     def _meter(self, entries: list[DueEntry]) -> None:
-        """Sends those of a batch that nothing is known against; the others come after all batches."""
+        """Sends the entries of a batch, but for those that are likely to be refused: they come after all batches."""
         trusted = [entry for entry in entries if not self._likely_refusals.covers(entry.group, entry.key)]
         if len(trusted) < len(entries):
             self._set_aside += [entry for entry in entries if entry not in trusted]
@@ -197,8 +197,8 @@ class MeteringRun:
         return Sendable(record, wire, wire_size(wire), in_doubt(entry.seal))
 
     def _send_unanswered(self) -> None:
-        """What AWS gave no answer to is sent again after all else; what stays without one is halved, so that a record
-        that AWS can't cope with costs nobody else an hour. Nothing is marked bad: it stays due, in doubt."""
+        """Sends again, after all else, the calls that AWS gave no answer to. A call that gets none again is halved, so
+        that a record which AWS cannot process delays no other. Nothing is rejected: it stays due, in doubt."""
         parts, self._unanswered = self._unanswered, []
         while parts and not self._must_stop():
             self._each(lambda part: self._deliver(*part), parts, self._breaker)
@@ -257,9 +257,9 @@ class MeteringRun:
         return [record for record in records if record.refuse_at > now]
 
     def _isolate(self, group: Group, records: list[Sendable], token: str, error: RefusedError) -> None:
-        """AWS refuses a call whole for one bad record, so halves of it find the record and let the others through.
-        Once one is found, those that are likely to be refused for the same cause are separated first; where all are,
-        each is sent alone at once."""
+        """AWS refuses a whole call for one bad record; sending halves of it finds the record and lets the others
+        through. Once one is found, those that are likely to be refused for the same cause are separated first; where
+        all are, each is sent alone at once."""
         if len(records) == 1:
             self._likely_refusals.learn(error.code, group, records[0].key)
             self._settlement.settle([(records[0], outcome_of_refusal(records[0], error))], token)

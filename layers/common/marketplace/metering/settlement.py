@@ -20,17 +20,17 @@ from marketplace.platform.errors import AwsError
 from marketplace.subscriptions.seller_events import Kind, SellerEvent, stable_id
 
 ANNOUNCED: dict[str, Kind] = {"conflict": "Usage Conflict", "unbillable": "Usage Not Billable"}
-"""The states that the seller's application hears of, and the event that tells it."""
+"""The states that an event announces to the seller's application, and its kind."""
 
 
 class SellerBus(Protocol):
-    """Where the seller's application hears of what can't be billed; raises when an event wasn't taken."""
+    """The seller's event bus; `publish` raises AwsError when an event was not accepted."""
 
     def publish(self, events: Sequence[SellerEvent]) -> None: ...
 
 
 class SubscriptionRequests(Protocol):
-    """Asks for another look at a subscription."""
+    """Requests a recheck of a subscription; see marketplace.subscriptions.recheck_queue."""
 
     def look_again(
         self, subscription_id: str, reason: str, *, since: int | None = None, delay_seconds: int = 0
@@ -39,7 +39,7 @@ class SubscriptionRequests(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """Outcomes of one run. `settled` holds the keys of the records that it has written an outcome of."""
+    """Writes the outcomes of one run. `settled` holds the keys of the records that an outcome was written of."""
 
     store: MeteringStore
     bus: SellerBus
@@ -49,14 +49,15 @@ class Settlement:
     settled: set[Key] = field(default_factory=set)
 
     def leave(self, records: Iterable[Sendable], token: str) -> None:
-        """Records that stay due. Those that no attempt can have reached are marked so; the others stay in doubt."""
+        """Leaves records due. Clears the seals of those of which AWS can have accepted no attempt; the others stay in
+        doubt."""
         for record in records:
             if not record.doubtful:
                 self.store.change_if(record.key, token, RecordChange(seal=cleared(token)))
 
     def settle(self, outcomes: Sequence[tuple[Sendable, Outcome]], token: str) -> None:
-        """Writes down every outcome of one call. Conflicts first: any other answer is given again to a repetition, but
-        a second DuplicateRecord, for a record that is in doubt by then, would be taken for our own."""
+        """Writes every outcome of one call. Conflicts come first: AWS repeats any other answer, but a second
+        DuplicateRecord, for a record that is in doubt by then, would be read as our own earlier success."""
         now = epoch(self.clock())
         to_announce = [
             written
@@ -85,7 +86,7 @@ class Settlement:
                         left.append(record)
         if left:
             self.leave(left, token)
-        # What AWS answered is all written down by now: asking and telling may fail without costing any of it.
+        # All answers are written by now, so that a request or an event that fails costs none of them.
         for record in held:
             self.requests.look_again(record.subscription_id, "not_subscribed", since=now)
         self._announce(to_announce)
@@ -96,7 +97,7 @@ class Settlement:
         try:
             written = self._write_outcome(record.key, token, change, record.quantity)
         except AwsError:
-            # Nothing but this run's log and metric will say so: the record is in doubt from now on.
+            # Only this run's log and metric show the conflict: the record is in doubt from now on.
             self._count(record.key, record.quantity, "conflict", state="conflict", reason="DuplicateRecord, not kept")
             raise
         return change.applied_to(record.record) if written else None
@@ -121,7 +122,7 @@ class Settlement:
         self._write_outcome(record.key, token, change, record.quantity, outcome="metered_earlier", settled=True)
 
     def _hold(self, record: Sendable, token: str, now: EpochSeconds) -> bool:
-        """Due again on activation; until then it waits in the index for its next try, and for being written off."""
+        """Holds a record: it is due again on activation, or else at its next try or when it is to be written off."""
         change = RecordChange(
             state="held",
             reason="CustomerNotSubscribed",
@@ -134,8 +135,8 @@ class Settlement:
         return True
 
     def _postpone(self, record: Sendable, token: str, now: EpochSeconds) -> None:
-        """AWS refuses the record with an unknown code: it stays due, but not in everybody's way at every run, because
-        finding it takes several calls."""
+        """Keeps a record due that AWS refuses with an unknown code, but later, still in time before its refusal:
+        isolating it takes several calls of each run."""
         due_at = max(EpochSeconds(min(now + HOUR, record.refuse_at - SENDING_MARGIN)), now)
         change = RecordChange(due_at=due_at, seal=_seal_after(token, doubtful=record.doubtful))
         self.store.change_if(record.key, token, change)

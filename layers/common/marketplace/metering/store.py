@@ -34,8 +34,8 @@ class MeteringStore:
     def seal(self, entries: Sequence[DueEntry], token: str) -> Counter[str]:
         """Puts `token` in place of the seal each entry was seen with; after it, no writer can change the record.
 
-        Says nothing about success: an answer can be lost, so who owns a record is what `read` finds. Returns the error
-        codes of the statements that DynamoDB would not carry out; when that is all of them, it raises AwsError.
+        An answer can be lost, so what was sealed is what `read` finds. Returns the error codes of the statements that
+        DynamoDB would not carry out; when that is all of them, it raises AwsError.
         """
         return self._table.update_all(SEALING, [entry.sealing(token) for entry in entries])
 

@@ -93,8 +93,8 @@ class ContractTerms:
         return bool(_last(self._table, keys.subscription_pk(subscription_id), keys.ENTITLEMENT_PREFIX))
 
     def _last_term(self, owner: str, dimension: str, now: int) -> Term | None:
-        """The term of a contract that is closing. AWS lists its entitlements no more, but its last usage is usage of
-        that term, so it is counted there as long as AWS could still take it."""
+        """The term of a contract that is closing. AWS does not list its entitlements any more, but its last usage
+        belongs to that term and is counted there as long as AWS may still take it."""
         prefix = keys.included_prefix(dimension)
         for values in _last(self._usage_table, keys.subscription_pk(owner), prefix):
             ends_at = values.get("term_end")

@@ -101,7 +101,7 @@ def entry_for(
         return TOO_OLD
     billed = subscriptions.get(subscription.billed_to(hour_of(moment)), subscription)
     own = _billing(billed, now)
-    # What finds no hour before a cut-over any more goes to one after it; the other way round it would be sent twice.
+    # Usage that no hour before a cut-over can take goes to one after it; the other way round it would be sent twice.
     later = subscriptions.get(billed.migrated_to or "")
     billings = [own] if later is None else [own, _billing(later, now)]
     usable = [billing for billing in billings if isinstance(billing, Billing)]
@@ -162,8 +162,8 @@ def bundles_of(groups: Sequence[list[Entry]]) -> list[Bundle]:
 
 
 def lanes_of(bundles: Iterable[Bundle]) -> list[list[Bundle]]:
-    """What may be booked side by side: bundles that count against the same contract go one after another, or they
-    would get into each other's way."""
+    """Lists of bundles that may be booked at the same time as the other lists. Bundles that count against the same
+    contract are in one list, because their transactions would conflict."""
     lanes: list[tuple[set[Key], list[Bundle]]] = []
     for bundle in bundles:
         counters = {group[0].term.counter for group in bundle if group[0].term is not None}

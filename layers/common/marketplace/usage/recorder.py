@@ -161,8 +161,8 @@ class UsageRecorder:
         return taken
 
     def _recognise(self, request: _Request) -> None:
-        """What can't be recorded now may have been recorded before, by an attempt whose answer was lost: it is said to
-        be a duplicate then, whatever has become of its hour and its subscription since."""
+        """Answers `duplicate` for what is refused now but was recorded before, by an attempt whose answer was lost,
+        whatever has become of its hour and its subscription since."""
         results = request.results
         refused = {
             index: (request.named[index], request.reports[index].id)
@@ -204,7 +204,7 @@ class UsageRecorder:
             self._book_bundle(bundle, request)
 
     def _book_bundle(self, bundle: Bundle, request: _Request) -> None:
-        """Books groups in one transaction; those that something stands in the way of go on by themselves."""
+        """Books groups in one transaction; those that could not be booked go on by themselves."""
         pending = list(bundle)
         while len(pending) > 1:
             try:

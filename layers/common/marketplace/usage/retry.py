@@ -17,8 +17,8 @@ MAX_RETRIED = 100
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """Metering records as the API shows them. `too_late`: AWS takes no more usage of their hour; nothing was changed.
-    `more`: there are others; the same request again goes on with them."""
+    """Metering records as the API shows them. `too_late`: AWS takes no more usage of their hour, and they were not
+    changed. `more`: there are others, and the same request again goes on with them."""
 
     due_again: list[dict[str, Any]]
     too_late: list[dict[str, Any]]
@@ -26,8 +26,8 @@ class Retried:
 
 
 class UsageRetry:
-    """Makes `rejected` and `held` metering records due again. They are sent as they were sealed, so the quantity and
-    the identity are those that AWS refused; what changes is what AWS makes of them."""
+    """Makes `rejected` and `held` metering records due again. They are sent as they were sealed: with the quantity and
+    the identity that AWS refused."""
 
     def __init__(self, table: Table, subscriptions: SubscriptionReader, clock: Clock) -> None:
         self._table = table
