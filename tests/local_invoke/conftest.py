@@ -70,6 +70,7 @@ def invoke(built: Path, servers: Servers, tmp_path_factory: pytest.TempPathFacto
         command = (str(SAM), "local", "invoke", function, "--event", "-", "--env-vars", str(env_json))
         done = _run(*command, "--skip-pull-image", given=given)
         assert done.returncode == 0, done.stderr
+        assert done.stdout.strip(), done.stderr  # a function that was cut off answers nothing
         return json.loads(done.stdout.strip().splitlines()[-1])
 
     return invoke
