@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _end(ended: threading.Event) -> None:
-    """The first signal ends the stack in order; another one at once."""
+    """End the stack in order at the first signal, and the process at once at another one."""
     if ended.is_set():
         os._exit(130)
     ended.set()
@@ -98,7 +98,7 @@ def welcome(stack: Stack) -> str:
 
 
 if __name__ == "__main__":
-    # Threads of servers may still be in the middle of something that no one waits for.
+    # The servers' threads may still handle requests, and the interpreter would wait for some of them.
     code = main()
     sys.stdout.flush()
     os._exit(code)

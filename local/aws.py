@@ -1,10 +1,13 @@
 """DynamoDB, SQS and EventBridge on this machine: moto behind one address, on the emulator's clock.
 
-Three things moto does not do by itself. Its time is the real one: here it is the emulator's, so message timers and
-visibility timeouts pass when a person moves the clock. Its transactions are neither atomic under threads nor cheap
-(they copy the whole table once for every item), and its queries sort the whole table: here requests are handled one at
-a time, a failed transaction puts back the items it touched, and only what a query finds is sorted. And what is put on
-a bus goes nowhere: here it is kept, to be watched.
+This module changes three things of moto:
+
+- moto uses real time. Here it uses the emulator's, so message timers and visibility timeouts pass when a person moves
+  the clock.
+- moto's transactions are not atomic under threads and copy the whole table once for every item, and its queries sort
+  the whole table. Here requests are handled one at a time, a failed transaction puts back the items it touched, and
+  only what a query finds is sorted.
+- moto drops the events that are put on a bus. Here they are kept and reported to `on_event`.
 """
 
 import copy

@@ -15,8 +15,11 @@ from marketplace_emulator.clock import HOUR, parse_duration, parse_time
 
 
 class StackClock(Clock):
-    """`next_stop(now, end)` answers the next moment up to `end` at which something happens, or None; `at_stop()` does
-    what is due there and returns when all that follows is done; `set_back(now)` hears that it was set back."""
+    """A clock with three callbacks.
+
+    `next_stop(now, end)` returns the next moment up to `end` at which something happens, or None. `at_stop()` does what
+    is due then and returns when all that follows is done. `set_back(now)` is called after the clock was set back.
+    """
 
     def __init__(self) -> None:
         super().__init__()

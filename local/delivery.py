@@ -16,7 +16,7 @@ IDLE_SECONDS = 0.25
 
 
 class PatternError(ValueError):
-    """An event pattern that uses something not known here."""
+    """An event pattern that uses an operator which is not supported here."""
 
 
 def matches(pattern: Mapping[str, Any], event: Any) -> bool:
@@ -80,7 +80,7 @@ def destinations(deployment: Deployment, kind: str, body: Mapping[str, Any]) -> 
 
 
 class Delivery:
-    """A thread that takes what the emulator sends to the queues."""
+    """A thread that puts the notifications of AWS Marketplace into the queues."""
 
     def __init__(
         self, marketplace: Marketplace, deployment: Deployment, sqs: Any, queue_urls: Mapping[str, str]

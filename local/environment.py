@@ -121,7 +121,7 @@ def _install_clock(clock: SharedClock) -> None:
 def _warm_up() -> None:
     """Import what the layer holds, and let botocore read its service descriptions, once for all environments."""
     for module in pkgutil.walk_packages(marketplace.__path__, "marketplace."):
-        with suppress(Exception):  # a module that can't be imported is its function's failure, told when that starts
+        with suppress(Exception):  # a module that can't be imported is reported by the function that uses it
             importlib.import_module(module.name)
     boto3.setup_default_session(region_name="us-east-1")
     client: Any = boto3.client  # the stubs want a literal service name

@@ -26,14 +26,14 @@ class Poller:
         aws: LocalAws,
         invoke: Callable[[str, Any], Any],
         queue_url: str,
-        told: Callable[[str, str], None],
+        note: Callable[[str, str], None],
     ) -> None:
         self.mapping = mapping
         self._aws = aws
         self._sqs = aws.client("sqs")
         self._invoke = invoke
         self._queue_url = queue_url
-        self._told = told
+        self._note = note
         self._slots = mapping.concurrency or CONCURRENCY
         self._pool = ThreadPoolExecutor(self._slots, thread_name_prefix=f"poller-{mapping.queue}")
         self._busy = 0
@@ -90,7 +90,7 @@ class Poller:
                     ],
                 )
         except (FunctionError, BusyError) as error:
-            self._told(self.mapping.function, f"ERROR {len(messages)} message(s) stay in the queue: {error}")
+            self._note(self.mapping.function, f"ERROR {len(messages)} message(s) stay in the queue: {error}")
         except StoppedError:
             pass
         finally:

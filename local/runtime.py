@@ -69,8 +69,9 @@ class _Environment:
 
 
 class Runtime:
-    """Where the functions run. It starts by itself, so that it warms up while the rest of the stack is made; `deploy`
-    says which functions there are, and `wait_until_ready` waits for the rest."""
+    """Where the functions run. The constructor starts the process that environments are forked from, which imports what
+    they need while the rest of the stack is made. `deploy` says which functions there are, `wait_until_ready` waits for
+    that process."""
 
     def __init__(self, import_path: Sequence[Path]) -> None:
         self._functions: dict[str, Function] = {}

@@ -118,14 +118,14 @@ class Stack(Servers):
         return min((tick for tick in ticks if tick is not None), default=None)
 
     def stop(self) -> None:
-        """Have whatever waits stop waiting; `running` ends the rest."""
+        """End all waiting; `running` ends the rest."""
         self._stopping.set()
         self.clock.stopping.set()
 
     # -- invoking ---------------------------------------------------------------------------------------------
 
     def _serve(self, function: str, event: dict[str, Any]) -> Any:
-        """For the gateway."""
+        """Invoke a function for the gateway."""
         try:
             return self._invoke(function, event, INTEGRATION_SECONDS)
         except FunctionError as error:

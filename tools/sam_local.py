@@ -99,8 +99,8 @@ def main() -> None:
     """Run the servers in the foreground until interrupted."""
     parser = argparse.ArgumentParser(description="Run what sam local's functions talk to.")
     parser.add_argument("--dynamodb-port", type=int, default=8000)
-    parser.add_argument("--aws-port", type=int, default=5000)
-    parser.add_argument("--marketplace-port", type=int, default=4599)
+    parser.add_argument("--aws-port", "--moto-port", type=int, default=5000)
+    parser.add_argument("--marketplace-port", "--emulator-port", type=int, default=4599)
     parser.add_argument("--only-env-json", action="store_true", help="start nothing, write events/env.json alone")
     given = parser.parse_args()
     dynamodb_port = given.dynamodb_port

@@ -1,4 +1,4 @@
-"""template.yaml, read once for everyone who needs a fact from it: its tables, its routes, its defaults."""
+"""template.yaml as data, for tests and tools: its resources as written, and its tables as boto3 creates them."""
 
 from functools import cache
 from pathlib import Path
