@@ -47,10 +47,20 @@ def moto(aws_environment: None) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def lasting_dynamodb() -> Iterator[DynamoDBClient]:
+    """Answer a client for all tests on moto: making one takes longer than many of them."""
+    client = boto3.client(
+        "dynamodb", region_name="us-east-1", aws_access_key_id="testing", aws_secret_access_key="testing"
+    )
+    yield client
+    client.close()
+
+
 @pytest.fixture
-def moto_dynamodb(moto: None) -> DynamoDBClient:
+def moto_dynamodb(lasting_dynamodb: DynamoDBClient, moto: None) -> DynamoDBClient:
     """Answer a DynamoDB client on moto."""
-    return boto3.client("dynamodb")
+    return lasting_dynamodb
 
 
 @pytest.fixture

@@ -19,6 +19,24 @@ class Queues:
     heard: str
 
 
+_clients: dict[str, Any] = {}
+
+
+@pytest.fixture(autouse=True)
+def lasting_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that are made alike are made once: making those of a function takes longer than most of its tests."""
+    make = boto3.client
+
+    def lasting(service: str, **given: Any) -> Any:
+        config = given.get("config")
+        made_with = f"{service} {given | {'config': config and vars(config)}}"
+        if made_with not in _clients:
+            _clients[made_with] = make(service, **given)  # type: ignore[call-overload]
+        return _clients[made_with]
+
+    monkeypatch.setattr(boto3, "client", lasting)
+
+
 @pytest.fixture
 def deployment(monkeypatch: pytest.MonkeyPatch, moto_dynamodb: Any, moto_tables: Tables) -> Iterator[Deployed]:
     """The functions behind the HTTP API, on moto."""

@@ -136,6 +136,7 @@ def test_the_captured_history_in_its_real_order(deployment: Deployment) -> None:
     assert {event["source"] for event in heard} == {"marketplace.saas"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("repeated", [False, True])
 def test_the_captured_history_in_every_order(deployment: Deployment, repeated: bool) -> None:
     reached = set()

@@ -537,6 +537,7 @@ ANY_EVENT = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(event=ANY_EVENT)
 def test_no_request_is_answered_with_a_fault(deployment: Deployed, event: dict[str, Any]) -> None:

@@ -72,13 +72,31 @@ def servers() -> Iterator[Servers]:
 
 
 @pytest.fixture(scope="session")
-def invoke(built: Path, servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Invoke]:
+def env_json(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Answer the file that tells the functions where the servers are."""
+    path = tmp_path_factory.mktemp("sam-local") / "env.json"
+    sam_local.write_env_json(servers.ports, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def invoke_once(built: Path, env_json: Path) -> Invoke:
+    """Answer how to run `sam local invoke` as a person does: a function's name and an event, to its answer."""
+
+    def invoke(function: str, event: Path | dict[str, Any]) -> Any:
+        command = (str(SAM), "local", "invoke", function, "-e", str(event), "--env-vars", str(env_json))
+        done = _run(*command, "--skip-pull-image")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip(), done.stderr  # a function that was cut off answers nothing
+        return json.loads(done.stdout.strip().splitlines()[-1])
+
+    return invoke
+
+
+@pytest.fixture(scope="session")
+def invoke(built: Path, env_json: Path) -> Iterator[Invoke]:
     """Answer how to run a function: its name and an event, in the Lambda image, to its answer. Its container stays warm
     for the next event."""
-    env_json = tmp_path_factory.mktemp("sam-local") / "env.json"
-    sam_local.write_env_json(servers.ports, env_json)
-
-<<<<<<< HEAD
     port = dynamodb_local.free_port()
     command = (
         *(str(SAM), "local", "start-lambda", "--port", str(port), "--env-vars", str(env_json), "--skip-pull-image"),
@@ -97,15 +115,6 @@ def invoke(built: Path, servers: Servers, tmp_path_factory: pytest.TempPathFacto
             aws_secret_access_key="local",
             config=Config(read_timeout=PATIENCE, retries={"total_max_attempts": 1}),
         )
-=======
-    def invoke(function: str, event: Path | dict[str, Any]) -> Any:
-        given = event.read_text() if isinstance(event, Path) else json.dumps(event)
-        command = (str(SAM), "local", "invoke", function, "--event", "-", "--env-vars", str(env_json))
-        done = _run(*command, "--skip-pull-image", given=given)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.strip(), done.stderr  # a function that was cut off answers nothing
-        return json.loads(done.stdout.strip().splitlines()[-1])
->>>>>>> local
 
         def invoke(function: str, event: Path | dict[str, Any]) -> Any:
             given = event.read_text() if isinstance(event, Path) else json.dumps(event)

@@ -94,6 +94,12 @@ def test_a_purchase_goes_all_the_way(invoke: Invoke, servers: Servers, marketpla
     assert [(one["dimension"], one["quantity"]) for one in billed] == [("api_calls", 7)]
 
 
+def test_one_function_is_invoked_by_the_command_of_the_readme(invoke_once: Invoke) -> None:
+    answer = invoke_once("SellerApiFunction", EVENTS / "usage_post.json")
+    assert answer["statusCode"] == 200
+    assert json.loads(answer["body"])["results"], answer
+
+
 SAMPLES = sorted(path.name for path in EVENTS.glob("*.json") if path.name != "env.json")
 
 

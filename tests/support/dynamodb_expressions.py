@@ -306,13 +306,13 @@ class _ConditionParser(_Parser):
         name = self.attribute()
         if function == "contains":
             self.expect(",")
-            test = _contains(name, self.ref())
-        elif function == "attribute_exists":
-            test = lambda item, values: name in item  # noqa: E731 - one of three forms of a test
-        else:
-            test = lambda item, values: name not in item  # noqa: E731 - likewise
+            ref = self.ref()
+            self.expect(")")
+            return _contains(name, ref)
         self.expect(")")
-        return test
+        if function == "attribute_exists":
+            return lambda item, values: name in item
+        return lambda item, values: name not in item
 
     def _membership(self, name: str) -> Test:
         self.expect("(")

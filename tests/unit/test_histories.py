@@ -179,6 +179,7 @@ def histories(draw: st.DrawFn) -> list[Step]:
     return [*draw(st.just([]) | signed_ahead()), *draw(st.lists(steps(), min_size=1, max_size=12))]
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(st.data(), histories())
 def test_any_order_and_any_repetition_ends_in_the_same_state(data: st.DataObject, history: list[Step]) -> None:
@@ -196,6 +197,7 @@ def test_any_order_and_any_repetition_ends_in_the_same_state(data: st.DataObject
         assert second.outbox.unpublished(subscription_id) == []
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(histories(), st.sampled_from(LICENSES))
 def test_what_happens_to_one_licence_is_nothing_to_another(history: list[Step], license_arn: str) -> None:

@@ -77,6 +77,7 @@ def test_timers_follow_a_closing_subscription_to_its_end(world: LifecycleWorld) 
     assert len(world.usage.closed) == 6
 
 
+@pytest.mark.slow
 def test_every_order_of_the_captured_history_ends_in_the_same_state(moto_dynamodb: Any, moto_tables: Tables) -> None:
     expected: dict[str, Any] | None = None
     for order in itertools.permutations([CREATED, UPDATED, ENDED, DEPROVISIONED]):

@@ -377,6 +377,7 @@ def facts_of_any_kind(draw: st.DrawFn, max_size: int = 12) -> list[Fact]:
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(st.data(), histories(), st.integers(0, 400))
 def test_no_order_and_no_repetition_makes_a_difference(data: st.DataObject, history: list[Fact], minutes: int) -> None:
@@ -389,6 +390,7 @@ def test_no_order_and_no_repetition_makes_a_difference(data: st.DataObject, hist
     assert folded(stepwise, now) == folded(history, now)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(histories(), st.integers(0, 400))
 def test_every_state_makes_sense(history: list[Fact], minutes: int) -> None:
@@ -404,6 +406,7 @@ def test_every_state_makes_sense(history: list[Fact], minutes: int) -> None:
     assert not history or found.last_event_at == max(fact.at_ms for fact in history) // 1000
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(histories(), st.integers(0, 400))
 def test_the_end_of_an_agreement_that_is_not_the_licences_own_does_nothing(history: list[Fact], minutes: int) -> None:
@@ -457,6 +460,7 @@ def test_a_scheduled_start_outlives_compaction_until_nothing_can_arrive_before_i
     assert folded([*kept, late], now) == folded([*facts, late], now)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.data(), signed_ahead())
 def test_what_was_compacted_never_matters_to_starts_that_come_later(data: st.DataObject, past: list[Fact]) -> None:
@@ -484,6 +488,7 @@ def test_what_was_compacted_never_matters_to_starts_that_come_later(data: st.Dat
         assert folded([*kept, *news], moment) == folded([*old, *idle, newest, *news], moment)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.lists(facts_of_any_kind(6), min_size=1, max_size=3), histories(6))
 def test_what_was_compacted_never_matters_again(pasts: list[list[Fact]], news: list[Fact]) -> None:

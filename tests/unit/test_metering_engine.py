@@ -346,6 +346,7 @@ def test_nothing_but_bad_records_ends_too(world: World, calls: Calls) -> None:
     assert not report.breaker_opened
 
 
+@pytest.mark.slow
 def test_many_records_of_an_unpublished_dimension_delay_no_good_one(world: World, calls: Calls) -> None:
     """The seller has begun to report a dimension before publishing it: every buyer has a record that AWS refuses."""
     found = buyers(world, 200)
@@ -490,6 +491,7 @@ def test_an_outage_stops_the_run_and_marks_nothing_bad(world: World, calls: Call
     assert sum(world.billed().values()) == 120
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batches", [1, 3, 12])
 def test_a_record_that_AWS_cannot_cope_with_delays_nobody_and_is_not_marked_bad(  # noqa: N802 - a name
     world: World, calls: Calls, batches: int
@@ -1020,6 +1022,7 @@ def test_a_refused_licence_is_never_sent_with_a_product_code(world: World, calls
     assert all("LicenseArn" in record for sent in calls.sent() for record in sent)
 
 
+@pytest.mark.slow
 def test_records_of_2500_allocations_go_in_requests_under_one_megabyte(world: World, calls: Calls) -> None:
     found = buyers(world, 4)
     world.report_all([world.usage(buyer, 3000) for buyer in found])
@@ -1160,6 +1163,7 @@ class _NoStatement:
         return {"Responses": [{"Error": {"Code": self._code, "Message": ""}} for _ in Statements]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "tries"),
     [("AccessDenied", 1), ("ResourceNotFound", 1), ("ThrottlingError", 5), ("TransactionConflict", 5)],

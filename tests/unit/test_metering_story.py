@@ -86,6 +86,7 @@ def test_a_lost_answer_is_found_again_under_both_readings_of_a_resend(world: Wor
     assert [record["state"] for record in world.stored()] == ["metered"]
 
 
+@pytest.mark.slow
 def test_one_poisoned_record_is_found_and_the_others_are_billed_in_the_same_run(world: World) -> None:
     buyers = [world.subscribe(account_id=f"{n:012d}") for n in range(1, 26)]
     for n, buyer in enumerate(buyers):
@@ -97,6 +98,7 @@ def test_one_poisoned_record_is_found_and_the_others_are_billed_in_the_same_run(
     assert [r["reason"] for r in world.stored("rejected")] == ["InvalidUsageDimensionException"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     ["throttle", "internal_error", "disabled_api", "access_denied", "expired_token_credentials", "unavailable",

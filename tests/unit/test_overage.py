@@ -557,6 +557,7 @@ def test_parts_are_exact(reported: list[int], left: int) -> None:
     assert all(0 <= part <= quantity for part, quantity in zip(parts, reported, strict=True))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     st.lists(

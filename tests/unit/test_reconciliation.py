@@ -263,6 +263,7 @@ def test_nobody_and_legacy_customers(world: Reconciled) -> None:
     assert world.reconcile(LEGACY) == "agrees"
 
 
+@pytest.mark.slow
 def test_all_subscriptions_are_handed_out_page_by_page(world: Reconciled) -> None:
     ids = [world.bought(told=True)[1] for _ in range(3)]
     reconciliation = world.reconciliation
@@ -276,6 +277,7 @@ def test_all_subscriptions_are_handed_out_page_by_page(world: Reconciled) -> Non
     assert world.sqs.sent == []
 
 
+@pytest.mark.slow
 def test_a_full_page_is_followed_by_the_next(world: Reconciled, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("marketplace.lifecycle.reconciliation._PAGE", 2)
     ids = sorted(world.bought(told=True)[1] for _ in range(3))

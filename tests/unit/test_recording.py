@@ -354,6 +354,7 @@ def test_tag_sets_do_not_know_an_order(either_world: World) -> None:
     assert (hour["quantity"], hour["tag_sets"], hour["tag_keys"]) == (9, 2, ["a", "b"])
 
 
+@pytest.mark.slow
 def test_an_hour_holds_2499_tag_sets_beside_the_untagged_rest(world: World) -> None:
     """botocore model, UsageAllocations: at most 2500 in one record."""
     buyer = world.subscribe()
@@ -392,6 +393,7 @@ def test_an_hour_holds_five_different_tag_keys(either_world: World) -> None:
     assert dict(world.marketplace.ledger.records[0].allocations)[()] == 4
 
 
+@pytest.mark.slow
 def test_the_allocations_of_an_hour_fit_one_request(world: World) -> None:
     buyer = world.subscribe()
     wide = {f"{key}{'k' * 99}": "v" * 250 for key in "abcde"}
@@ -777,6 +779,7 @@ def empty_world() -> World:
     return World.on(MemoryDynamoDB())
 
 
+@pytest.mark.slow
 @given(st.lists(junk | st.dictionaries(fields, junk), max_size=6))
 def test_anything_at_all_is_answered_record_by_record(records: list[Any]) -> None:
     results = empty_world().report_all(records)
@@ -798,6 +801,7 @@ reports = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(reports, st.integers(1, 7))
 def test_what_is_acknowledged_is_what_is_counted(reported: list[tuple[Any, ...]], size: int) -> None:
