@@ -334,7 +334,7 @@ class Table:
 def _raise_unless_refused(error: BotoCoreError | ClientError) -> Item | None:
     """Raises AwsError unless the error says that a condition does not hold; returns the stored item, if it was asked
     for and there is one."""
-    response = cast("dict[str, Any]", error.response) if isinstance(error, ClientError) else {}
+    response = cast("dict[str, Any]", getattr(error, "response", None) or {})
     if response.get("Error", {}).get("Code") != "ConditionalCheckFailedException":
         raise classified(error) from error
     return response.get("Item")
