@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from botocore.exceptions import ReadTimeoutError
 
 from marketplace.dynamodb.attributes import Item, from_item, to_item
 from marketplace.dynamodb.keys import STATUS_INDEX, Key
 from marketplace.dynamodb.table import Table, Update, key_of
-from marketplace.platform.errors import AwsError, InvalidParameterError, RefusedError, ThrottledError
+from marketplace.platform.errors import AwsError, InvalidParameterError, NoAnswerError, RefusedError, ThrottledError
 from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.observed_client import ObservedClient
 from tests.support.tables import Tables, create_tables
@@ -191,6 +192,18 @@ class TestWritingOneItem:
             table.update_if(KEY, Update(set={"note": TOO_LARGE}))
         with pytest.raises(AwsError):
             table.put_new({"pk": {"S": "SUB#a"}})
+
+
+def test_a_write_without_an_answer_is_an_error() -> None:
+    def lost(name: str, _: dict[str, Any]) -> None:
+        raise ReadTimeoutError(endpoint_url="https://dynamodb.invalid")
+
+    client: Any = ObservedClient(MemoryDynamoDB(), before=lost)
+    table = Table(client, "subscriptions")
+    with pytest.raises(NoAnswerError):
+        table.update_if(KEY, Update(set={"state": "x"}))
+    with pytest.raises(NoAnswerError):
+        table.put_new(item())
 
 
 class TestWritingTogether:
