@@ -84,6 +84,15 @@ def test_a_subscription_that_never_had_a_version_can_be_written(store: Subscript
     item = {name: {"S": value} for name, value in WHO.items()}
     store._table.put({**keys.subscription(LICENSED).item(), **item})
     assert write(store, read(store))
+    assert read(store).subscription.version == 1
+
+
+def test_a_write_returns_the_subscription_as_it_is_stored_then(store: SubscriptionStore) -> None:
+    assert write(store, None, agreement_ids=["a"], history=[], activated_at=None) == read(store)
+    assert write(store, read(store), offer_id="offer-1", free_trial=False, activated_at=5) == read(store)
+    assert write(store, read(store), offer_id=None, agreement_ids=["a", "b"]) == read(store)
+    whole = {**WHO, "product_code": "q", "account_id": "111122223333", "tenant_id": None}
+    assert store.write(LICENSED, read=read(store), changes={"release_due": True}, defaults=whole) == read(store)
 
 
 def test_an_event_is_in_the_outbox_only_with_its_change(store: SubscriptionStore) -> None:

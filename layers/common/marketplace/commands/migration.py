@@ -1,14 +1,15 @@
-"""Moving one customer from the legacy integration to their licence, on an hour's boundary.
+"""Moves one customer from the legacy integration to their licence, at the start of an hour.
 
 "Sending metering records with both ProductCode and LicenseArn for the same customer within the same hour will result in
 duplicate billing" (botocore model, BatchMeterUsage). So every hour belongs to exactly one of the two: hours before the
 cut-over to the legacy customer, all others to the licence, whichever of them usage is reported for, and however late
-(Subscription.billed_to). The boundary lies ahead when it is set, so nothing of its hour was booked under the old rule.
+(Subscription.billed_to). The cut-over lies ahead when it is set, so no usage of its hour is booked yet.
 
-A licence that has usage of its own is not moved to. A request reads subscriptions first and books afterwards, so one
-that runs when the licence is looked at may still book there. Therefore the licence is made to take no usage (a hold),
-every request from before is waited for, and only then is it looked at; the cut-over is set on condition that the hold
-has stood all the while. The decision "In a migration every hour belongs to one integration" has the argument.
+A licence that has usage of its own is refused. A request reads subscriptions first and books afterwards, so one that is
+running when the licence is checked may still book usage for it. Therefore the licence takes no usage for a while (a
+hold), the command waits until every earlier request has ended, and only then checks the licence. The cut-over is set on
+the condition that the hold has stood all the time. The decision "In a migration every hour belongs to one integration"
+has the argument.
 
 From a shell with credentials for the tables:
 
@@ -30,11 +31,11 @@ from marketplace.platform import clients
 from marketplace.platform.clock import HOUR, Clock, epoch, hour_of, iso, utc_now
 
 NOTICE = HOUR + 600
-"""Seconds that the cut-over lies ahead at least. A request books to the hour to come at most, counted from when it
-began; ten minutes are for clocks that differ, and from reading this one's clock until the cut-over is stored."""
+"""Seconds that the cut-over lies ahead at least. A request books to the next hour at most, counted from its start. Ten
+minutes allow for clocks that differ, and for the time from reading the clock until the cut-over is stored."""
 IN_FLIGHT = 60
-"""Seconds after which no usage request that began before is still running: API Gateway and the function that takes
-usage give a request 29 (template.yaml)."""
+"""Seconds after which no earlier usage request is still running: API Gateway and the function allow 29
+(template.yaml)."""
 _WINDOW = 25 * HOUR
 """Older hours are no longer taken by AWS (botocore model, BatchMeterUsage: the last 24 hours)."""
 _AHEAD = 24 * HOUR
@@ -44,7 +45,7 @@ _NOT_MIGRATED = "attribute_exists(pk) AND attribute_not_exists(migrated_to) AND 
 
 
 class MigrationRefusedError(Exception):
-    """The customer can't be moved as asked; the text says why, for the person who asked."""
+    """The customer can't be moved; the text says why, for the operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Cutover:
 
 
 def next_boundary(now: int) -> int:
-    """The first hour that begins late enough."""
+    """The first hour that begins late enough for a cut-over, in seconds since the epoch."""
     return hour_of(now + NOTICE + HOUR - 1)
 
 
@@ -82,9 +83,9 @@ class Migration:
 
     def migrate(self, legacy_id: str, license_id: str) -> Cutover:
         """Sets the cut-over, on both subscriptions or on neither; takes a minute, in which the licence takes no usage.
-        Asked again, the first answer stands, and what an attempt that broke off has left is brought to its end.
+        Run again, it returns the cut-over that is set, and completes what an interrupted run has left.
 
-        Raises MigrationRefusedError, and AwsError when DynamoDB gave no answer: ask again.
+        Raises MigrationRefusedError, and AwsError when DynamoDB gave no answer: run it again.
         """
         legacy, licensed = self._read(legacy_id), self._read(license_id)
         hold: str | None = licensed.get("usage_hold")
@@ -151,12 +152,12 @@ class Migration:
         return bool(self._usage_table.page(f"pk = :pk AND {condition}", named, limit=1).items)
 
     def _hold(self, license_id: str, hold: str) -> bool:
-        """Has the licence take no usage, in place of any hold that it has. False when it is part of a migration."""
+        """Sets a hold on the licence, in place of any other hold. False when the licence is part of a migration."""
         held = Update(set={"usage_hold": hold}, add={"version": 1}, condition=_NOT_MIGRATED)
         return self._table.update_if(keys.subscription(license_id), held)
 
     def _release(self, license_id: str, hold: str) -> None:
-        """Ends this hold; a hold that stands in its place stays."""
+        """Ends this hold. Another hold in its place stays."""
         released = Update(
             remove=("usage_hold",), add={"version": 1}, condition="usage_hold = :hold", given={"hold": hold}
         )
@@ -202,7 +203,7 @@ def _standing(legacy: Mapping[str, Any], licensed: Mapping[str, Any]) -> Cutover
 
 
 def main(arguments: Sequence[str], show: Callable[[str], object] = sys.stdout.write) -> int:
-    """The command of the module's docstring; answers its exit status."""
+    """The command in the module's docstring. Returns the exit status: 1 when the migration was refused, otherwise 0."""
     parser = argparse.ArgumentParser(prog="python -m marketplace.commands.migration", description=__doc__)
     for name, meaning in (
         ("table", "the subscriptions table"),

@@ -1,7 +1,7 @@
-"""The state of a subscription recomputed from everything that was received about it, with a diff before it is written.
+"""Recomputes the state of a subscription from everything that was received about it, and shows what would change.
 
-For use after a correction of the rules, or in doubt. The inbox is the source; facts older than the inbox keeps them are
-taken from the subscription's own history. From a shell with credentials for the table:
+For use after a correction of the rules, or in doubt. The inbox is the source. Facts that are older than the items of
+the inbox live are taken from the subscription's own history. From a shell with credentials for the table:
 
     python -m marketplace.commands.rebuild --table TABLE (--subscription ID | --all) [--queue-url URL --write]
 """
@@ -39,7 +39,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """What a rebuild would write; empty when the subscription is as its inbox says."""
+    """What a rebuild would write; empty when the subscription agrees with its inbox."""
 
     subscription_id: str
     changes: tuple[Change, ...]
@@ -52,8 +52,8 @@ class Diff:
 
 
 class Rebuild:
-    """The use case. With a queue, whatever a rebuilt subscription leads to (usage, timers, events) is done by asking
-    for a look at it."""
+    """The use case. With a queue, a rebuilt subscription is rechecked: its usage is adjusted, its timers are set and
+    its events are published."""
 
     def __init__(self, store: SubscriptionStore, clock: Clock, queue: Requests | None = None) -> None:
         self._store = store
@@ -65,7 +65,7 @@ class Rebuild:
         return self._planned(self._read(subscription_id))[0]
 
     def write(self, subscription_id: str) -> Diff:
-        """Writes what changes, with the event for the seller if the status does, and answers it.
+        """Writes what changes, with the event for the seller if the status does, and returns it.
 
         Raises KeyError when there is no such subscription, and AwsError.
         """
@@ -117,17 +117,19 @@ class Rebuild:
 
 
 def main(arguments: Sequence[str], show: Callable[[str], object] = sys.stdout.write) -> int:
-    """The command of the module's docstring; answers how many subscriptions differ, at most 1, as exit status."""
+    """The command in the module's docstring. Returns the exit status: 1 when a subscription differs, otherwise 0."""
     parser = argparse.ArgumentParser(prog="python -m marketplace.commands.rebuild", description=__doc__)
     parser.add_argument("--table", required=True, help="the subscriptions table")
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--subscription", help="the id of one subscription")
     which.add_argument("--all", action="store_true", help="every subscription")
     parser.add_argument("--write", action="store_true", help="write what differs")
-    parser.add_argument("--queue-url", help="the notification queue, asked to look at what was written")
+    parser.add_argument(
+        "--queue-url", help="the URL of the notification queue, to have rebuilt subscriptions rechecked"
+    )
     given = parser.parse_args(arguments)
     if given.write and not given.queue_url:
-        parser.error("--write needs --queue-url, or what follows from a change isn't done")
+        parser.error("--write needs --queue-url: what follows from a change is done by a recheck")
     queue = Requests(clients.sqs(), given.queue_url) if given.queue_url else None
     rebuild = Rebuild(SubscriptionStore(Table(clients.dynamodb(), given.table)), utc_now, queue)
     differing = 0

@@ -1,32 +1,38 @@
-"""Cursors: where a listing in pages goes on, as a text that a caller hands back."""
+"""Cursors: the place where a listing in pages goes on, as a text that the caller hands back."""
 
 import base64
 import binascii
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from marketplace.dynamodb.keys import Key
 
-if TYPE_CHECKING:
-    pass
-
 
 class InvalidCursorError(ValueError):
-    """A cursor that this API did not give out for this question."""
+    """A cursor that this API did not return for this query."""
 
 
-def _cursor(key: Mapping[str, Any]) -> str:
-    return base64.urlsafe_b64encode(json.dumps([key["pk"]["S"], key["sk"]["S"]]).encode()).decode()
+def cursor_of(*parts: str | int) -> str:
+    """A text, safe in a URL, from which `parts_of` reads these parts again."""
+    content = json.dumps(parts, separators=(",", ":"))
+    return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
 
 
-def _from_cursor(cursor: str, pk: str, first: str, last: str) -> Key:
+def parts_of(cursor: str, count: int) -> list[Any]:
+    """The parts of a cursor, which may be of any JSON type. Raises InvalidCursorError when there aren't `count`."""
     try:
-        given = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        key = Key(*given)
-        valid = key.pk == pk and first <= key.sk <= last and key.sk.isascii()
-    except (binascii.Error, ValueError, TypeError) as error:
+        parts = json.loads(base64.urlsafe_b64decode(f"{cursor}{'=' * (-len(cursor) % 4)}".encode()))
+    except (binascii.Error, ValueError) as error:
         raise InvalidCursorError("the cursor is not one of this API's") from error
-    if not valid:
-        raise InvalidCursorError("the cursor belongs to another question")
-    return key
+    if not isinstance(parts, list) or len(parts) != count:
+        raise InvalidCursorError("the cursor is not one of this API's")
+    return parts
+
+
+def key_after(cursor: str, pk: str, first: str, last: str) -> Key:
+    """The key that a cursor holds. Raises InvalidCursorError unless it is in the partition `pk`, from `first` to
+    `last`."""
+    found_pk, sk = parts_of(cursor, 2)
+    if found_pk != pk or not isinstance(sk, str) or not first <= sk <= last or not sk.isascii():
+        raise InvalidCursorError("the cursor belongs to another query")
+    return Key(pk, sk)

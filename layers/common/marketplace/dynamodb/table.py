@@ -1,4 +1,4 @@
-"""One DynamoDB table, as all of the layer speaks to it: no other package calls the client's data operations.
+"""A DynamoDB table, as all of the layer uses it: no other package calls the client's data operations.
 
 Values go in plain (strings, whole numbers, booleans, lists, maps, sets of strings) and items come out in DynamoDB's
 attribute-value form, which marketplace.dynamodb.attributes turns into plain values. In an expression an attribute is
@@ -85,15 +85,16 @@ class Table:
         return answer.get("Item")
 
     def get_many(self, wanted: Iterable[Key]) -> dict[Key, Item]:
-        """The items that exist among these keys (consistent reads). Raises ThrottledError when DynamoDB leaves some
-        unread."""
+        """The items that exist among these keys, by key (consistent reads). Raises ThrottledError when DynamoDB leaves
+        some unread in several attempts."""
         found, unread = self.get_readable(wanted)
         if unread:
             raise ThrottledError("UnprocessedKeys", f"{len(unread)} keys were left unread")
         return found
 
     def get_readable(self, wanted: Iterable[Key]) -> tuple[dict[Key, Item], list[Key]]:
-        """The items that exist among these keys (consistent reads), and the keys that DynamoDB would not read."""
+        """The items that exist among these keys, by key (consistent reads), and the keys that DynamoDB left unread in
+        several attempts."""
         found: dict[Key, Item] = {}
         pending = [key.item() for key in dict.fromkeys(wanted)]
         idle = 0
@@ -157,7 +158,7 @@ class Table:
     # Writing one item
 
     def put(self, item: Item) -> None:
-        """Writes an item, whatever is there."""
+        """Writes an item, in place of what is there."""
         with classified_errors():
             self._client.put_item(TableName=self.name, Item=item)
 
@@ -197,11 +198,11 @@ class Table:
     # Writing several items together, or none
 
     def put_action(self, item: Item, condition: str = "") -> Write:
-        """A member of a transaction that writes an item; with a condition, a refusal tells what is stored."""
+        """A member of a transaction that writes an item. A refusal by the condition holds the stored item."""
         return {"Put": {"TableName": self.name, "Item": item, **_condition(condition)}}
 
     def update_action(self, key: Key, update: Update, *, tell: bool = False) -> Write:
-        """A member of a transaction that changes an item. `tell`: a refusal tells what is stored."""
+        """A member of a transaction that changes an item. `tell`: a refusal by the condition holds the stored item."""
         told = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"} if tell else {}
         return {"Update": {"TableName": self.name, "Key": key.item(), **update.arguments(), **told}}
 
@@ -210,18 +211,20 @@ class Table:
         return {"Delete": {"TableName": self.name, "Key": key.item()}}
 
     def write_together(self, writes: Sequence[Write]) -> Refusal | None:
-        """Makes all the writes in one transaction, or none; answers the first refusal, or None once they are made.
-        Another writer of the same items is waited for; raises ThrottledError when others stayed in the way."""
+        """Makes all the writes in one transaction, or none. Returns the first refusal, or None when they are made.
+        While another writer of the same items is in the way, it tries again, and raises ThrottledError in the end."""
         return write_together(self._client, writes, self._sleep, self._jitter)
 
     def try_together(self, writes: Sequence[Write]) -> list[dict[str, Any]]:
-        """Makes all the writes in one transaction, once. Nothing when they were made, otherwise the reason of each."""
+        """Makes all the writes in one transaction, in one attempt. Returns nothing when they were made, otherwise the
+        reason of each."""
         return cancellation_reasons(self._client, writes)
 
     # Writing many items
 
     def put_all(self, items: Iterable[Item]) -> set[Key]:
-        """Writes items, whatever is there. Returns the keys of those that DynamoDB did not take in several attempts."""
+        """Writes items, in place of what is there. Returns the keys of those that DynamoDB did not take in several
+        attempts."""
         writes: list[Any] = [{"PutRequest": {"Item": item}} for item in items]
         left = [
             write
@@ -245,7 +248,7 @@ class Table:
 
     def update_all(self, clauses: str, parameters: Sequence[Sequence[str]]) -> Counter[str]:
         """Carries out `UPDATE <table> <clauses>` once for each row of parameters, in batches (PartiQL), each statement
-        by itself. That a statement's WHERE finds nothing is no failure.
+        by itself. A statement whose WHERE finds nothing is no failure.
 
         Returns the error codes of the statements that DynamoDB would not carry out; when that is all of them, it
         raises AwsError.
@@ -263,7 +266,7 @@ class Table:
         return failed
 
     def _execute(self, statements: list[Any]) -> Counter[str]:
-        """The codes of what failed for good, or too often."""
+        """The error codes of the statements that failed for good, or in every attempt."""
         failed: Counter[str] = Counter()
         pending = statements
         for attempt in range(_ATTEMPTS):

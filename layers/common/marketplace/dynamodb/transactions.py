@@ -1,4 +1,4 @@
-"""Several writes that happen together or not at all, with DynamoDB's partial reasons read as outcomes."""
+"""Transactions: several writes that are made together or not at all."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ _ATTEMPTS = 5
 _BACKOFF = 0.02
 _CONDITION = "ConditionalCheckFailed"
 _PASSING = {_CONDITION, "TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
-"""Reasons that are outcomes (DynamoDB API reference, TransactWriteItems); any other is a fault of the request."""
+"""Cancellation reasons that do not mean a faulty request (DynamoDB API reference, TransactWriteItems)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The write of a transaction whose condition didn't hold; `index` is its place among the writes, `found` what the
-    item holds, where the write asked for it (ReturnValuesOnConditionCheckFailure)."""
+    """The write of a transaction whose condition didn't hold. `index` is its place among the writes; `found` holds the
+    stored attributes, if the write asked for them (ReturnValuesOnConditionCheckFailure)."""
 
     index: int
     found: Mapping[str, Any]
@@ -36,11 +36,12 @@ class Refusal:
 def write_together(
     client: "DynamoDBClient", writes: Sequence[Write], sleep: Callable[[float], None], jitter: Callable[[], float]
 ) -> Refusal | None:
-    """Makes all the writes in one transaction, or none; answers the first refusal, or None once they are made.
+    """Makes all the writes in one transaction, or none. Returns the first refusal, or None when they are made.
 
-    Another writer of the same items is waited out: sleep takes seconds, jitter gives 0 to 1.
+    While another writer of the same items is in the way, it waits and tries again: sleep takes seconds, jitter returns
+    0 to 1.
 
-    Raises AwsError when the store gave no answer, ThrottledError when others stayed in the way.
+    Raises AwsError when DynamoDB gave no answer, ThrottledError when others stayed in the way.
     """
     for attempt in range(_ATTEMPTS):
         if attempt:
@@ -60,9 +61,10 @@ def condition_failed(reason: Mapping[str, Any]) -> bool:
 
 
 def cancellation_reasons(client: "DynamoDBClient", writes: Sequence[Write]) -> list[dict[str, Any]]:
-    """Makes all the writes in one transaction, once. Nothing when they were made, otherwise the reason of each.
+    """Makes all the writes in one transaction, in one attempt. Returns nothing when they were made, otherwise the
+    reason of each.
 
-    Raises AwsError when the store gave no answer, or for a fault of the request.
+    Raises AwsError when DynamoDB gave no answer, or when the request is faulty.
     """
     try:
         client.transact_write_items(TransactItems=cast("list[TransactWriteItemTypeDef]", writes))

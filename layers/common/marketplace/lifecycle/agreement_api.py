@@ -1,4 +1,4 @@
-"""What the agreement API says: an answer to ask for where notifications may have been missed.
+"""Reads AWS Marketplace's agreement API, which says what notifications may have failed to say.
 
 Source: botocore model of marketplace-agreement: SearchAgreements, GetAgreementEntitlements, GetAgreementTerms. Whether
 a seller's role may call them is the account's decision; a refusal is an AwsError with code AccessDeniedException.

@@ -1,7 +1,7 @@
-"""The state of a subscription as a function of what AWS said about it: pure, so the order of arrival can't matter.
+"""The state of a subscription as a pure function of what AWS said about it, whatever the order of arrival.
 
-A subscription keeps a compact list of facts. Its state is `folded` from them in the order of the times AWS gave them,
-whatever order they came in, so a repeated, late or swapped notification ends in the same state.
+A subscription keeps a list of facts. Its state is `folded` from them in the order of the times that AWS gave them. So
+notifications that are repeated, late or out of order lead to the same state.
 
 | fact | effect |
 |---|---|
@@ -114,9 +114,9 @@ _NAMES = {
 class State:
     """What the facts add up to. Times without a unit in the name are seconds since the epoch.
 
-    `cause` is the fact that led to the status, `last_activating_at` the time of the newest activating fact,
-    `scheduled` the activations that wait for their agreement's start, by agreement, for what is said of one leaves the
-    others waiting, `successors` renewals that start later.
+    `cause` is the id of the fact that led to the status, `last_activating_at` the time of the newest activating fact.
+    `scheduled` holds the activations that wait for the start of their agreement, by agreement: a fact about one leaves
+    the others waiting. `successors` are the agreements of renewals that start later.
     """
 
     status: Status = "pending"
@@ -143,7 +143,7 @@ class State:
 
 
 def merged(known: Sequence[Fact], news: Iterable[Fact]) -> list[Fact]:
-    """The facts in their order, each once; what is known already stays as it is."""
+    """The facts in the order of their times, each once. Of two with one id the known one stays."""
     by_id = {fact.id: fact for fact in news}
     by_id.update((fact.id, fact) for fact in known)
     return sorted(by_id.values(), key=lambda fact: fact.order)
@@ -155,10 +155,12 @@ def folded(facts: Iterable[Fact], now: int) -> State:
 
 
 def compacted(facts: Sequence[Fact], now: int) -> list[Fact]:
-    """The facts without those old ones that the state doesn't depend on, once they are too many for one item.
+    """The facts; once they are more than MAX_FACTS, without old ones that the state doesn't depend on. (They share one
+    item with their subscription.)
 
-    What counts is the state at the moment that nothing can arrive before any more: two histories that are alike then
-    stay so whatever follows. A later moment would hide what is only on its way, such as a start that has come by now.
+    The state is compared as of the moment before which no more facts can arrive: two histories with the same state then
+    have the same state whatever follows. A later moment would hide differences that are still ahead at that one, such
+    as a start that has come by now.
     """
     kept = sorted(facts, key=lambda fact: fact.order)
     if len(kept) <= MAX_FACTS:
@@ -288,8 +290,8 @@ def _close(state: State, fact: Fact) -> None:
 
 
 def _unsubscribed(state: State, fact: Fact) -> None:
-    """AWS says that it takes no more usage. The deadline of what is still open isn't shortened: the attempt costs
-    nothing, and its refusal is an answer on record."""
+    """AWS says that it takes no more usage. The deadline of open usage stays as it is: sending it costs nothing, and a
+    refusal is recorded."""
     at = fact.at_ms // 1000
     if state.status in {"ended", "failed"}:
         return
@@ -301,7 +303,7 @@ def _unsubscribed(state: State, fact: Fact) -> None:
 
 
 def _pass_time(state: State, until_ms: int) -> None:
-    """What happens by itself up to this moment: scheduled activations, the end of a closing."""
+    """Applies what the passing of time does up to this moment: scheduled activations, the end of a closing."""
     while (start := _next_start(state)) is not None and start[0] <= until_ms:
         starts_at_ms, agreement_id = start
         _end_if_over(state, starts_at_ms)
@@ -310,8 +312,8 @@ def _pass_time(state: State, until_ms: int) -> None:
 
 
 def _next_start(state: State) -> tuple[int, str] | None:
-    """The soonest start that an activation waits for, in milliseconds, and its agreement. Of several at one instant
-    the one that AWS told of last comes last, so it is the current agreement from then on."""
+    """The soonest start that an activation waits for, in milliseconds, and its agreement. Of several at one instant the
+    one that AWS reported last comes last, so it is the current agreement from then on."""
     waiting = ((state.starts[name], fact.order, name) for name, fact in state.scheduled.items())
     found = min(waiting, default=None)
     return None if found is None else (found[0], found[2])

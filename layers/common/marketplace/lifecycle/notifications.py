@@ -1,8 +1,8 @@
 """What arrives on the notification queue, as typed values.
 
 Five shapes come in as the body of an SQS message: an EventBridge event of AWS Marketplace, an SNS envelope around a
-legacy message, that legacy message alone (raw delivery), our own requests, and what reconciliation has found out. A
-JSON object of any other kind is a notification of kind `unknown`: kept and counted, never dropped.
+legacy message, that legacy message alone (raw delivery), the application's own requests, and the findings of
+reconciliation. A JSON object of any other kind is a notification of kind `unknown`: kept and counted, never dropped.
 
 Sources: Seller Guide: "EventBridge events for SaaS" (detail-types, fields), "Amazon SNS notifications for SaaS
 products" (actions, fields); SNS Developer Guide: message JSON format (the envelope).
@@ -76,8 +76,8 @@ _ROLE = re.compile(r"\s+-\s+(?:Manufacturer|Proposer)\s*$")
 
 
 class MalformedMessageError(ValueError):
-    """A message whose body is no JSON object, or one of our own requests without what it needs: trying it again
-    can't help, a person has to look at it."""
+    """A message whose body is no JSON object, or an incomplete request of the application's own. Handling it again
+    can't help; a person has to look at it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,10 +97,10 @@ class QueueMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notification:
-    """One thing that AWS Marketplace said.
+    """One event that AWS Marketplace reported.
 
     `id` is the same in every delivery of it, `at_ms` is when it happened (milliseconds since the epoch); `title` is
-    AWS's own name for it, without the role. What AWS didn't say is None. `message` is the message as received.
+    AWS's own name for it, without the role. A field that AWS didn't fill is None. `message` is the message as received.
     """
 
     kind: Kind
@@ -127,7 +127,7 @@ class Notification:
 
     @property
     def identity(self) -> Identity | None:
-        """The subscription that is named outright; agreement events name none, they are joined."""
+        """The subscription that the notification names. Agreement events name none; they are joined to theirs."""
         if self.license_arn is not None and self.product_code is not None:
             return LicenseIdentity(self.license_arn)
         if self.customer_identifier is not None and self.product_code is not None:
@@ -137,6 +137,8 @@ class Notification:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookAgain:
+    """A request to recheck a subscription (Requests.look_again)."""
+
     subscription_id: str
     reason: str
     since: int | None = None
@@ -146,8 +148,8 @@ class LookAgain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconcile:
-    """Compare with the agreement API: one subscription, or all of them. `status` and `after` say where a run over all
-    of them goes on."""
+    """A request to compare with the agreement API: one subscription, or all. `status` and `after` say where a run over
+    all goes on."""
 
     subscription_id: str | None = None
     status: str | None = None
@@ -229,8 +231,7 @@ def _from_event(event: Mapping[str, Any], message: QueueMessage, event_id: str, 
 def finding(
     kind: FindingKind, event_id: str, at: int, *, license_arn: str, product_code: str, agreement_id: str
 ) -> Notification:
-    """What the agreement API says of a licence and no notification has: kept and applied like one. at: when it was
-    found, in seconds since the epoch."""
+    """A difference that reconciliation found, as a notification. at: when it was found, in seconds since the epoch."""
     content = {
         FINDING: kind,
         "id": event_id,

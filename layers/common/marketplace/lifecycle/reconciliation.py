@@ -1,8 +1,8 @@
-"""Comparing subscriptions with the agreement API: what no notification has told is found out, and applied like one.
+"""Compares subscriptions with the agreement API, and applies a difference as if a notification had reported it.
 
-EventBridge doesn't deliver again what was missed before a deployment or lost on the way. What AWS says now is turned
-into a finding with the time of finding it, so it stands in the history like any other fact, and a notification about
-what happens later outranks it. Agreements that changed a moment ago are left to the notifications on their way.
+EventBridge doesn't deliver again what was sent before a deployment or lost on the way. A difference becomes a finding
+with the time at which it was found. It is a fact in the history like any other, and a notification about a later event
+overrides it. Agreements that changed within the last minutes are left to the notifications that are on their way.
 """
 
 from collections.abc import Sequence
@@ -22,11 +22,11 @@ from marketplace.subscriptions.model import Status, Subscription
 from marketplace.subscriptions.recheck_queue import Requests
 
 SETTLING_TIME = 15 * 60
-"""How long a change is left to its own notifications."""
+"""Seconds for which a change is left to its own notifications."""
 _OPEN: tuple[Status, ...] = ("active", "closing", "pending")
 _PAGE = 25
 _SECONDS_PER_PAGE = 5
-"""GetEntitlements allows 20 calls a second in an account; this run takes about 5 of them."""
+"""GetEntitlements allows 20 calls a second for an account; this run makes about 5."""
 _PAYMENT_REASONS = frozenset({"INVALID_PAYMENT_INSTRUMENT", "INCOMPATIBLE_CURRENCY"})
 
 
@@ -45,7 +45,7 @@ def latest(agreements: Sequence[Agreement], now: int) -> Agreement | None:
 
 
 def needs_provisioning(subscription: Subscription, agreement: Agreement | None, now: int) -> bool:
-    """Whether the agreement's status alone doesn't tell if the licence lives."""
+    """Whether the status of the agreement leaves open if the licence is provisioned."""
     if agreement is None or agreement.status in ENDING_STATUSES:
         return False
     return (agreement.status == "ACTIVE") != (subscription.status_at(now) == "active")
@@ -54,9 +54,9 @@ def needs_provisioning(subscription: Subscription, agreement: Agreement | None, 
 def found_out(
     subscription: Subscription, agreement: Agreement | None, provisioning: Provisioning | None, now: int
 ) -> Finding | None:
-    """What AWS says about the licence's agreement that the subscription doesn't show, or None when they agree.
+    """The difference between what AWS says about the licence's agreement and the subscription; None when they agree.
 
-    A suspended account isn't ended: AWS refuses its usage until it is lifted, and the agreement goes on.
+    A suspended account is no end: AWS refuses its usage until the suspension is lifted, and the agreement goes on.
     """
     last_change = max(agreement.updated_at if agreement else now, subscription.last_event_at or 0)
     if agreement is None or last_change > now - SETTLING_TIME:
@@ -75,7 +75,7 @@ def found_out(
 
 
 class Reconciliation:
-    """The use case, on demand and daily."""
+    """The use case, run daily and on request."""
 
     def __init__(
         self,
@@ -93,7 +93,8 @@ class Reconciliation:
         self._clock = clock
 
     def reconcile(self, request: Reconcile) -> ReconcileOutcome:
-        """One subscription, or the next part of all. Raises AwsError: it has to be asked again."""
+        """Compares one subscription, or hands out the next part of a run over all. Raises AwsError: it has to be
+        requested again."""
         if request.subscription_id is None:
             self._hand_out(request)
             return "page"
@@ -126,7 +127,7 @@ class Reconciliation:
         return "agrees" if found is None else "corrected"
 
     def _provisioning(self, agreement: Agreement, license_arn: str) -> Provisioning | None:
-        """The state of the licence; of one that isn't named yet, when it is the agreement's only one."""
+        """The entry of this licence, or the agreement's only entry when that names no licence yet."""
         entries = self._agreements.provisioning(agreement.id)
         wanted = normalised_license_arn(license_arn)
         for entry in entries:
@@ -145,7 +146,8 @@ class Reconciliation:
         )
 
     def _note_free_trial(self, subscription_id: str, agreement: Agreement, now: int) -> None:
-        """A trial is a term of an agreement; its conversion is another agreement. The terms are asked for once."""
+        """Writes whether the agreement is a free trial. A trial is a term of an agreement, and its conversion is
+        another agreement; so the terms are read once for each agreement."""
         stored = self._store.read(subscription_id)
         if stored is None:
             return
@@ -163,7 +165,7 @@ class Reconciliation:
             self._store.write(subscription_id, read=stored, changes=changes, defaults={})
 
     def _hand_out(self, request: Reconcile) -> None:
-        """One request for each subscription of a page, and one for the next page."""
+        """Requests the comparison of each subscription of a page, and the next page."""
         status: Status = next((one for one in _OPEN if one == request.status), _OPEN[0])
         ids = self._store.with_status(status, after=request.after, limit=_PAGE)
         for index, subscription_id in enumerate(ids):

@@ -1,4 +1,5 @@
-"""A batch of SQS messages, each handled by itself: what fails is given back alone, and waits longer each time.
+"""A batch of SQS messages, each handled by itself. A message that fails is returned to the queue alone, and waits
+longer each time.
 
 Source: Lambda Developer Guide: partial batch responses for SQS; SQS Developer Guide: visibility timeout. After the
 receives that the queue allows, SQS moves the message to the dead-letter queue.
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
 
 _WAITS = (30, 120, 600, 1800)
 _TIME_FOR_ONE = 20
-"""Seconds that the slowest message may take: its calls' timeouts, added up, without the SDK's last retries."""
+"""Seconds that the slowest message may take: the sum of its calls' timeouts, without the SDK's last retries."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A message that has to be received again; `error` is None when there was no time to begin with it."""
+    """A message that has to be received again; `error` is None when there was no time left to handle it."""
 
     message_id: str
     receive_count: int
@@ -43,8 +44,8 @@ def handle_each(
     queue_url: str,
     time_left: Callable[[], float],
 ) -> list[Failure]:
-    """Handles every record of Lambda's SQS event; answers those that failed, whatever the reason. time_left: seconds
-    until the function is cut off."""
+    """Handles every record of Lambda's SQS event, and returns those that failed for whatever reason. time_left: seconds
+    until the function times out."""
     failures: list[Failure] = []
     for record in records:
         receives = int(record.get("attributes", {}).get("ApproximateReceiveCount", "1"))
@@ -60,7 +61,7 @@ def handle_each(
 
 
 def response(failures: list[Failure]) -> dict[str, list[dict[str, str]]]:
-    """What Lambda is told: the messages to keep in the queue."""
+    """The handler's answer: the messages that stay in the queue."""
     return {"batchItemFailures": [{"itemIdentifier": failure.message_id} for failure in failures]}
 
 

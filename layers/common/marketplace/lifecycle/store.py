@@ -1,4 +1,4 @@
-"""Where subscriptions, their inbox, their joins to agreements and their unpublished events are kept.
+"""Subscriptions, their inboxes and their joins to agreements, as the lifecycle reads and writes them.
 
 A subscription's item has several writers: registration and claiming set attributes of their own. Each adds 1 to
 `version`, and the writer of the state sets its own attributes only, on the condition that the version is the one it
@@ -45,7 +45,7 @@ class SubscriptionStore:
     # The inbox
 
     def keep(self, key: keys.Key, notification: Notification) -> None:
-        """Keep a notification as received, under its place in an inbox; keeping it again changes nothing."""
+        """Stores a notification as received, under its key in an inbox; storing it again changes nothing."""
         message = notification.message
         values = {
             **key._asdict(),
@@ -60,23 +60,22 @@ class SubscriptionStore:
         self._table.put(to_item(values))
 
     def inbox(self, subscription_id: str) -> list[Notification]:
-        """Everything received about a subscription, in the order of event times."""
+        """The notifications about a subscription, in the order of event times."""
         return self._notifications(keys.subscription_pk(subscription_id))
 
     def waiting(self, agreement_id: str) -> list[Notification]:
-        """Everything received about an agreement, in the order of event times."""
+        """The notifications about an agreement, in the order of event times."""
         return self._notifications(keys.agreement_pk(agreement_id))
 
     # The join of agreements to subscriptions
 
     def join(self, agreement_id: str, subscription_id: str) -> None:
-        """Write down that the agreement belongs to the subscription. Who joins reads `waiting` afterwards, who brings
-        an agreement's event keeps it and reads `joined` afterwards: whichever is second sees the other."""
+        """Stores that the agreement belongs to the subscription."""
         key = keys.agreement_subscription(agreement_id, subscription_id)
         self._table.put(to_item({**key._asdict(), "subscription_id": subscription_id}))
 
     def joined(self, agreement_id: str) -> list[str]:
-        """The subscriptions that the agreement is known to belong to."""
+        """The ids of the subscriptions that the agreement belongs to."""
         items = self._table.items_under(keys.agreement_pk(agreement_id), "SUB#")
         return [keys.subscription_id_of(item["sk"]["S"]) for item in items]
 

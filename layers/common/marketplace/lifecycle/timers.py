@@ -59,5 +59,5 @@ def closing_delay(state: State, now: int) -> int:
     """Seconds until the next recheck of a closing subscription: soon after it began to close, then as late as SQS
     allows, and never later than its deadline."""
     until_deadline = (state.closing_deadline or now) - now + 1
-    begun = now - (state.changed_at or now) >= FIRST_RECHECK
-    return min(recheck.MAX_DELAY_SECONDS if begun else FIRST_RECHECK, until_deadline)
+    just_begun = now - (state.changed_at or now) < FIRST_RECHECK
+    return min(FIRST_RECHECK if just_begun else recheck.MAX_DELAY_SECONDS, until_deadline)

@@ -33,9 +33,3 @@ class Problem:
     def saying(self, message: str) -> "Problem":
         """The same problem with a message of its own."""
         return replace(self, message=message)
-
-
-# What a buyer can meet
-
-
-# What the seller's application can meet

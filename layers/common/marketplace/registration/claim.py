@@ -97,7 +97,7 @@ class Claims:
             self._write(subscription, claim)
         elif subscription.tenant_id != claim.tenant_id:
             raise ClaimedByAnotherTenantError(subscription.id)
-        # Asked for again on a repetition: the first claim may have ended between its transaction and this.
+        # A repetition requests it too: the first claim may have crashed between its transaction and this.
         self._queue.look_again(subscription.id, recheck.CLAIMED)
         return Claimed(subscription.id)
 

@@ -1,6 +1,6 @@
 """One-time registration codes: what a buyer's browser carries instead of AWS Marketplace's token.
 
-Only a code's hash is stored. DynamoDB's TTL deletes late (within days, DynamoDB Developer Guide), so expiry is checked
+Only a code's hash is stored. Time to live deletes an item days late (DynamoDB Developer Guide), so expiry is checked
 when a code is read.
 """
 
@@ -24,13 +24,13 @@ def new_code() -> str:
 
 
 def code_item(code: str, subscription_id: str, now: int) -> Item:
-    """What is stored of a code: no more than which subscription it opens, and until when."""
+    """The stored item of a code: which subscription it opens, and until when."""
     values = {"subscription_id": subscription_id, "created_at": now, "expires_at": now + LIFETIME}
     return to_item({**keys.registration(code)._asdict(), **values})
 
 
 class RegistrationCodes:
-    """Looks registration codes up."""
+    """The stored registration codes."""
 
     def __init__(self, table: Table, clock: Clock) -> None:
         self._table = table

@@ -1,4 +1,4 @@
-"""What a buyer types on the landing page: checked, stored with the subscription, read back."""
+"""The contact that a buyer enters on the landing page: its checks, and its place in the subscriptions table."""
 
 import re
 import unicodedata
@@ -39,7 +39,7 @@ address that mail can be sent to (RFC 5321)."""
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """How to reach the buyer; what was left empty is empty."""
+    """How to reach the buyer; a field that was left empty is an empty text."""
 
     email: str
     company: str = ""
@@ -48,7 +48,7 @@ class Contact:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Self:
-        """From the values of a stored item, of which other attributes are left aside."""
+        """From the values of a stored item; other attributes are ignored."""
         return cls(**{field.name: values.get(field.name, "") for field in FIELDS})
 
     @property
@@ -58,7 +58,7 @@ class Contact:
 
 
 def checked(form: Mapping[str, str]) -> Contact | dict[str, str]:
-    """The contact, or what is wrong by field, in words for the buyer. Fields that the form doesn't have are ignored."""
+    """The contact, or by field what is wrong, in words for the buyer. Unknown fields are ignored."""
     typed = {field.name: form.get(field.name, "").strip() for field in FIELDS}
     problems = {field.name: problem for field in FIELDS if (problem := _problem(field, typed[field.name]))}
     return problems or Contact(**typed)
@@ -86,13 +86,14 @@ class Contacts:
         self._clock = clock
 
     def save(self, subscription_id: str, contact: Contact, code: str) -> None:
-        """Stores the contact in place of an earlier one, with a mark of the code it came by. Raises AwsError."""
+        """Stores the contact in place of an earlier one, with the hash of the registration code that it was entered
+        with. Raises AwsError."""
         stamp = {"updated_at": epoch(self._clock()), "registration": keys.registration(code).pk}
         item = to_item({**keys.contact(subscription_id)._asdict(), **contact.values, **stamp})
         self._table.put(item)
 
     def read(self, subscription_id: str, *, code: str | None = None) -> Contact | None:
-        """The stored contact; with `code`, only if it came by that code. Raises AwsError."""
+        """The stored contact; with `code`, only if it was entered with that code. Raises AwsError."""
         item = self._table.get(keys.contact(subscription_id))
         if item is None:
             return None

@@ -1,7 +1,7 @@
-"""The buyer's pages: plain HTML, no scripts, nothing fetched from elsewhere, everything typed or configured escaped.
+"""The buyer's pages: plain HTML without scripts or assets from elsewhere. Every value in them is escaped.
 
-They keep to what AWS Marketplace asks of a registration page: an e-mail field, a support contact, a way to log in for
-existing customers, and word of when and how access comes (Seller Guide: SaaS product guidelines).
+They have what AWS Marketplace requires of a registration page: an e-mail field, a support contact, a way to log in for
+existing customers, and a note of when and how access is given (Seller Guide: SaaS product guidelines).
 """
 
 import base64
@@ -33,7 +33,7 @@ class SellerLinks:
 def landing(
     links: SellerLinks, typed: Mapping[str, str] | None = None, problems: Mapping[str, str] | None = None
 ) -> Html:
-    """The form. `typed` fills it in again; `problems` says what is wrong, by field."""
+    """The form. `typed` holds the values to fill in, `problems` what is wrong with them, both by field."""
     typed, problems = typed or {}, problems or {}
     inputs = _join(_input(field, typed.get(field.name, ""), problems.get(field.name)) for field in FIELDS)
     body = _html(
@@ -76,7 +76,7 @@ def confirmation(links: SellerLinks, email: str) -> Html:
 
 
 def how_to_start(links: SellerLinks) -> Html:
-    """For whoever comes here without AWS Marketplace having sent them."""
+    """For visitors whom AWS Marketplace did not send here."""
     body = _html(
         """<h1>Start from AWS Marketplace</h1>
 <p class="lead">Your account is set up from your AWS Marketplace subscription, so we need AWS to send you here.</p>
@@ -94,7 +94,7 @@ def how_to_start(links: SellerLinks) -> Html:
 
 
 def problem_page(links: SellerLinks, problem: Problem) -> Html:
-    """An error as something to act on."""
+    """An error, with what the buyer can do about it."""
     body = _html(
         """<h1>{title}</h1>
 <p class="lead">{message}</p>

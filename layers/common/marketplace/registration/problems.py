@@ -1,4 +1,4 @@
-"""What a buyer is answered when a registration does not work: each has one status, code and text."""
+"""The error answers to buyers: each has one status, code and text."""
 
 from marketplace.platform.problem import Problem
 

@@ -1,8 +1,8 @@
 """A buyer's registration: AWS Marketplace's token becomes a stored subscription and a one-time code.
 
-One transaction writes the subscription, the join to its agreement, the code and the event for the seller; then the
-notification queue is asked to look at the subscription. All of it may be repeated: the same token gives the same
-subscription and a fresh code, and what a crash left undone is done by the buyer's next attempt.
+One transaction writes the subscription, the join to its agreement, the code and the event for the seller; then a
+recheck of the subscription is requested. All of it may be repeated: the same token gives the same subscription and a
+fresh code, and what a crash left undone is done by the buyer's next attempt.
 """
 
 from collections.abc import Callable
@@ -44,7 +44,7 @@ class ResolvedCustomer:
 
     @property
     def values(self) -> dict[str, str]:
-        """What is stored of the buyer, and told to the seller; never what the browser said."""
+        """The attributes that are stored of the buyer and sent to the seller. None comes from the browser."""
         known = {
             "integration": "license" if isinstance(self.identity, LicenseIdentity) else "legacy",
             "product_code": self.product_code,
@@ -127,7 +127,7 @@ class Registration:
         self._new_code = new_code
 
     def register(self, token: str) -> Registered:
-        """Resolves the token and stores who its bearer is; three calls to AWS.
+        """Resolves the token and stores who its bearer is, with three calls to AWS.
 
         Raises ExpiredTokenError, InvalidTokenError, ProductNotOfferedError, or another AwsError, after which the buyer
         may try again with the same token.

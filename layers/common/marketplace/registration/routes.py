@@ -1,4 +1,4 @@
-"""What a buyer's browser can ask for, and what it is answered."""
+"""The routes for buyers' browsers, and their answers."""
 
 from collections.abc import Mapping
 from urllib.parse import urlsplit, urlunsplit
@@ -22,7 +22,8 @@ SAVED = "saved"
 
 
 class BuyerRoutes:
-    """The public routes. With `sign_up_url` a registered buyer goes there, otherwise to the built-in landing page."""
+    """The public routes. A registered buyer is sent to `sign_up_url`, or to the built-in landing page when that is
+    empty."""
 
     def __init__(
         self,
@@ -39,7 +40,7 @@ class BuyerRoutes:
         self._sign_up_url = sign_up_url
 
     def answer(self, request: Request) -> Answer:
-        """Answers a request; whatever is wrong with it, or with AWS, is an answer too."""
+        """Answers a request. A request that is wrong and an error of AWS have answers too."""
         try:
             return self._route(request)
         except BodyTooLargeError:
@@ -62,7 +63,7 @@ class BuyerRoutes:
         return self._problem(request, problems.PAGE_NOT_FOUND)
 
     def _register(self, request: Request) -> Answer:
-        # A token has no spaces; one that arrives with them lost its plus signs to a careless encoder.
+        # A token has no spaces. One that arrives with spaces was sent with its plus signs not percent-encoded.
         token = request.form(BODY_LIMIT).get(TOKEN_FIELD, "").strip().replace(" ", "+")
         if not token:
             return self._problem(request, problems.TOKEN_MISSING)
@@ -107,7 +108,7 @@ class BuyerRoutes:
 
 
 def failure(request: Request, error: str) -> Answer:
-    """What a buyer is told when nothing better is known; `error` is for the log."""
+    """The answer to a buyer after an unexpected error; `error` is for the log."""
     return _problem_answer(request, problems.REGISTRATION_FAILED, SellerLinks(), error)
 
 
@@ -120,9 +121,9 @@ def _problem_answer(request: Request, problem: Problem, links: SellerLinks, erro
 
 
 def with_parameter(url: str, name: str, value: str) -> str:
-    """The address with one more query parameter; what it has already, fragment included, stays.
+    """The URL with one more query parameter. Its other parameters and its fragment stay.
 
-    value must be safe in a URL as it stands.
+    value: must need no encoding.
     """
     parts = urlsplit(url)
     query = f"{parts.query}&{name}={value}" if parts.query else f"{name}={value}"

@@ -1,4 +1,6 @@
-"""What the seller's application is answered when a request does not work: each has one status, code and text."""
+"""The error answers of the seller API: each has one status, code and text."""
+
+from typing import Any
 
 from marketplace.platform.problem import Problem
 
@@ -9,7 +11,6 @@ ROUTE_UNKNOWN = Problem(
     "There is no such method and path; the API is described in docs/openapi.json.",
 )
 
-
 BODY_TOO_LARGE = Problem(
     413,
     "request_too_large",
@@ -17,16 +18,13 @@ BODY_TOO_LARGE = Problem(
     "The body is larger than this route takes; send fewer records at a time.",
 )
 
-
 BODY_INVALID = Problem(
     400, "invalid_body", "Invalid body", "The body must be a JSON object, as docs/openapi.json describes it."
 )
 
-
 PARAMETER_INVALID = Problem(
     400, "invalid_parameter", "Invalid parameter", "A query parameter is unknown, given twice or has a wrong value."
 )
-
 
 CURSOR_INVALID = Problem(
     400,
@@ -34,7 +32,6 @@ CURSOR_INVALID = Problem(
     "Invalid cursor",
     "The cursor isn't one that this query gave; leave it out to start from the beginning.",
 )
-
 
 CLAIM_UNKNOWN = Problem(
     404,
@@ -44,14 +41,12 @@ CLAIM_UNKNOWN = Problem(
     "in AWS Marketplace.",
 )
 
-
 SUBSCRIPTION_UNKNOWN = Problem(
     404,
     "subscription_not_found",
     "Subscription not found",
     "There is no such subscription; find it with GET /subscriptions.",
 )
-
 
 RECORD_UNKNOWN = Problem(
     404,
@@ -60,14 +55,12 @@ RECORD_UNKNOWN = Problem(
     "This subscription has no usage record with that id; percent-encode the id in the path.",
 )
 
-
 CLAIMED_ELSEWHERE = Problem(
     409,
     "claimed_by_another_tenant",
     "Claimed by another tenant",
     "Another tenant has claimed this subscription. Sign the buyer in to that tenant; a subscription is never moved.",
 )
-
 
 ACCOUNT_LINKED_ELSEWHERE = Problem(
     409,
@@ -77,11 +70,9 @@ ACCOUNT_LINKED_ELSEWHERE = Problem(
     "two tenants are meant to share the account.",
 )
 
-
 UNAVAILABLE = Problem(
     503, "unavailable", "Unavailable", "AWS gave no answer; repeat the request, which is safe.", retry_after=5
 )
-
 
 BUSY = Problem(
     503,
@@ -91,7 +82,15 @@ BUSY = Problem(
     retry_after=1,
 )
 
-
 INTERNAL = Problem(
     500, "internal_error", "Internal error", "This is a fault of the service and has been logged; repeating is safe."
 )
+
+
+class ProblemError(Exception):
+    """A request that is answered with a problem; `details` go into the answer beside code and message."""
+
+    def __init__(self, problem: Problem, **details: Any) -> None:
+        super().__init__(problem.code)
+        self.problem = problem
+        self.details = details

@@ -1,17 +1,34 @@
-"""What the seller's application may ask, checked at the edge: query parameters and bodies as pydantic models."""
+"""The requests of the seller API: query parameters and bodies, checked by pydantic models."""
 
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import from_json
 
 from marketplace.ledger.record import MAX_QUANTITY
 from marketplace.platform.clock import DAY, HOUR, epoch, hour_of
+from marketplace.platform.http import BodyTooLargeError, Request
+from marketplace.seller_api import problems
+from marketplace.seller_api.problems import ProblemError
 from marketplace.seller_api.subscription_queries import MAX_PAGE, Filter
+from marketplace.subscriptions.identity import SUBSCRIPTION_ID
 from marketplace.subscriptions.model import Status
 from marketplace.usage.queries import MAX_PAGE as MAX_USAGE_PAGE
 
 MAX_RECORDS = 500
+MAX_RECORD_ID = 128
+USAGE_BODY_LIMIT = 2_097_152
+"""Bytes: 500 records with five tags of the greatest length fit. Lambda takes 6 MB (Lambda quotas)."""
+_BODY_LIMIT = 16_384
 
 _CALENDAR_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T.+")
 
@@ -22,19 +39,19 @@ def _calendar_time(value: object) -> object:
     return value
 
 
-def _thinkable(moment: AwareDatetime) -> AwareDatetime:
+def _year_in_range(moment: AwareDatetime) -> AwareDatetime:
     if not 2000 <= moment.year <= 9000:
         raise ValueError("the year must be 2000 to 9000")
     return moment
 
 
-def _storable(dimension: str | None) -> str | None:
+def _at_most_255_bytes(dimension: str | None) -> str | None:
     if dimension is not None and len(dimension.encode()) > 255:
         raise ValueError("at most 255 bytes in UTF-8 are allowed")
     return dimension
 
 
-type Moment = Annotated[AwareDatetime, BeforeValidator(_calendar_time), AfterValidator(_thinkable)]
+type Moment = Annotated[AwareDatetime, BeforeValidator(_calendar_time), AfterValidator(_year_in_range)]
 type Cursor = Annotated[str, Field(min_length=1, max_length=1024, description="Where the page before ended.")]
 
 
@@ -67,7 +84,7 @@ class SubscriptionsQuery(BaseModel, frozen=True, extra="forbid"):
 class EntitlementsQuery(BaseModel, frozen=True, extra="forbid"):
     """Without a dimension all entitlements are listed; with one, access to it is checked."""
 
-    dimension: Annotated[str | None, Field(min_length=1, max_length=255), AfterValidator(_storable)] = None
+    dimension: Annotated[str | None, Field(min_length=1, max_length=255), AfterValidator(_at_most_255_bytes)] = None
     quantity: Annotated[
         int | None, Field(ge=0, le=MAX_QUANTITY, description="How much of the dimension is wanted in all.")
     ] = None
@@ -117,10 +134,52 @@ class UsageQuery(BaseModel, frozen=True, extra="forbid"):
 class RetryBody(BaseModel, frozen=True, extra="forbid"):
     """Which refused usage is to be sent again; all of it without a dimension."""
 
-    dimension: Annotated[str | None, Field(min_length=1, max_length=255), AfterValidator(_storable)] = None
+    dimension: Annotated[str | None, Field(min_length=1, max_length=255), AfterValidator(_at_most_255_bytes)] = None
 
 
 class UsageBody(BaseModel, frozen=True, extra="forbid"):
     """Only the envelope: every record is checked by itself and gets a result of its own."""
 
     records: Annotated[list[object], Field(min_length=1, max_length=MAX_RECORDS)]
+
+
+def subscription_id_of(request: Request) -> str:
+    """The subscription id in the path. Raises ProblemError when it can't be one."""
+    subscription_id = request.path.get("subscription_id", "")
+    if not SUBSCRIPTION_ID.fullmatch(subscription_id):
+        raise ProblemError(problems.SUBSCRIPTION_UNKNOWN)
+    return subscription_id
+
+
+def query_of[M: BaseModel](request: Request, model: type[M]) -> M:
+    """The query parameters as this model. Raises ProblemError that names what is wrong."""
+    try:
+        return model.model_validate(request.query())
+    except ValidationError as error:
+        raise ProblemError(problems.PARAMETER_INVALID.saying(_complaint(error))) from error
+
+
+def body_of[M: BaseModel](request: Request, model: type[M], limit: int = _BODY_LIMIT) -> M:
+    """The JSON body, of at most `limit` bytes, as this model. Raises ProblemError that names what is wrong, and
+    BodyTooLargeError."""
+    try:
+        # Unlike json.loads this refuses NaN, lone surrogates and too deep nesting.
+        content = from_json(request.body(limit), allow_inf_nan=False)
+    except ValueError as error:
+        if isinstance(error, BodyTooLargeError):
+            raise
+        raise ProblemError(problems.BODY_INVALID.saying("The body must be JSON in UTF-8.")) from error
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise ProblemError(problems.BODY_INVALID.saying(_complaint(error))) from error
+
+
+def _complaint(error: ValidationError) -> str:
+    """What is wrong, by field, without repeating what was sent."""
+    complaints = []
+    for found in error.errors(include_url=False, include_context=False, include_input=False)[:5]:
+        place = ".".join(str(part) for part in found["loc"])
+        message = found["msg"].removeprefix("Value error, ")
+        complaints.append(f"{place}: {message}" if place else message)
+    return "; ".join(complaints)

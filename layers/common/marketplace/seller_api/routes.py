@@ -1,13 +1,11 @@
-"""What the seller's own application can ask for, and what it is answered: one table of routes, read by API Gateway's
-handler and by the OpenAPI document."""
+"""The routes of the seller API and their answers: one table, which the handler and the OpenAPI document read."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import unquote
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import from_json
+from pydantic import BaseModel
 
 from marketplace.dynamodb.paging import InvalidCursorError
 from marketplace.entitlements.entitlements import Entitlements
@@ -31,7 +29,10 @@ from marketplace.registration.claim import (
     UnknownRegistrationError,
 )
 from marketplace.seller_api import problems
+from marketplace.seller_api.problems import ProblemError
 from marketplace.seller_api.requests import (
+    MAX_RECORD_ID,
+    USAGE_BODY_LIMIT,
     EntitlementsQuery,
     NoQuery,
     RecordUsageQuery,
@@ -39,52 +40,21 @@ from marketplace.seller_api.requests import (
     SubscriptionsQuery,
     UsageBody,
     UsageQuery,
+    body_of,
+    query_of,
+    subscription_id_of,
 )
 from marketplace.seller_api.subscription_queries import SubscriptionQueries
 from marketplace.seller_api.views import decision_view, details_view, entitlements_view, subscription_view
-from marketplace.subscriptions.identity import SUBSCRIPTION_ID
-from marketplace.usage.queries import Page
-from marketplace.usage.retry import Retried
-
-USAGE_BODY_LIMIT = 2_097_152
-"""Bytes: 500 records with five tags of the greatest length fit. Lambda takes 6 MB (Lambda quotas)."""
-BODY_LIMIT = 16_384
-
-
-class UsageRecorder(Protocol):
-    """Records usage: one result per record, in order."""
-
-    def record(self, records: Sequence[object], *, validate: bool = False) -> list[dict[str, object]]: ...
-
-
-class UsageQueries(Protocol):
-    """Where usage went. `start` and `end` are hours in seconds since the epoch."""
-
-    def metering_records(
-        self, subscription_id: str, *, start: int, end: int, cursor: str | None = None, limit: int = 100
-    ) -> Page: ...
-
-    def proof(self, subscription_id: str, record_id: str) -> dict[str, Any] | None: ...
-
-
-class UsageRetry(Protocol):
-    """Makes usage that AWS refused due again; None when there is no such subscription."""
-
-    def retry(self, subscription_id: str, dimension: str | None = None) -> Retried | None: ...
-
-
-class ProblemError(Exception):
-    """A request that is answered with a problem; `details` go into the answer beside code and message."""
-
-    def __init__(self, problem: Problem, **details: Any) -> None:
-        super().__init__(problem.code)
-        self.problem = problem
-        self.details = details
+from marketplace.usage.queries import UsageQueries
+from marketplace.usage.recorder import UsageRecorder
+from marketplace.usage.retry import UsageRetry
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One route: API Gateway's key, what it is called, the models of its query and body, and who answers it."""
+    """One route: API Gateway's route key, the operation's name, the method that answers it, and the models of its query
+    and body."""
 
     key: str
     operation: str
@@ -107,7 +77,7 @@ class SellerRoutes:
     entitlement_max_age: int
 
     def answer(self, request: Request) -> Answer:
-        """Answers a request; whatever is wrong with it, or with AWS, is an answer too."""
+        """Answers a request. A request that is wrong and an error of AWS have answers too."""
         route = _BY_KEY.get(request.route)
         try:
             if route is None:
@@ -121,8 +91,8 @@ class SellerRoutes:
             return replace(_problem(_problem_of_aws(error)), error=f"{type(error).__name__} {error.code}")
 
     def claim(self, request: Request) -> Answer:
-        _query(request, NoQuery)
-        claim = _body(request, Claim, BODY_LIMIT)
+        query_of(request, NoQuery)
+        claim = body_of(request, Claim)
         try:
             claimed = self.claims.claim(request.path.get("code", ""), claim)
         except UnknownRegistrationError as error:
@@ -136,19 +106,19 @@ class SellerRoutes:
         return self._details(claimed.subscription_id, "RegistrationClaimed")
 
     def list_subscriptions(self, request: Request) -> Answer:
-        query = _query(request, SubscriptionsQuery)
+        query = query_of(request, SubscriptionsQuery)
         page = self.subscriptions.find(query.filter, cursor=query.cursor, limit=query.limit)
         now = epoch(self.clock())
         content = {"subscriptions": [subscription_view(one, now) for one in page.items], "cursor": page.cursor}
         return Answer(json_response(200, content), "SubscriptionsListed")
 
     def get_subscription(self, request: Request) -> Answer:
-        _query(request, NoQuery)
-        return self._details(_subscription_id(request), "SubscriptionShown")
+        query_of(request, NoQuery)
+        return self._details(subscription_id_of(request), "SubscriptionShown")
 
     def get_entitlements(self, request: Request) -> Answer:
-        query = _query(request, EntitlementsQuery)
-        subscription_id = _subscription_id(request)
+        query = query_of(request, EntitlementsQuery)
+        subscription_id = subscription_id_of(request)
         if query.dimension is not None:
             decision = self.entitlements.check(subscription_id, query.dimension, query.quantity)
             if decision.reason == "unknown_subscription":
@@ -166,8 +136,8 @@ class SellerRoutes:
         return Answer(json_response(200, content), "EntitlementsListed", subscription_id)
 
     def record_usage(self, request: Request) -> Answer:
-        query = _query(request, RecordUsageQuery)
-        body = _body(request, UsageBody, USAGE_BODY_LIMIT)
+        query = query_of(request, RecordUsageQuery)
+        body = body_of(request, UsageBody, USAGE_BODY_LIMIT)
         validate = query.validate_only == "true"
         results = self.recorder.record(body.records, validate=validate)
         counts: dict[str, int] = {}
@@ -178,8 +148,8 @@ class SellerRoutes:
         return Answer(json_response(200, {"results": results}), outcome, counts={} if validate else counts)
 
     def list_usage(self, request: Request) -> Answer:
-        query = _query(request, UsageQuery)
-        subscription_id = _subscription_id(request)
+        query = query_of(request, UsageQuery)
+        subscription_id = subscription_id_of(request)
         start, end = query.hours(epoch(self.clock()))
         page = self.usage.metering_records(
             subscription_id, start=start, end=end, cursor=query.cursor, limit=query.limit
@@ -190,10 +160,10 @@ class SellerRoutes:
         return Answer(json_response(200, content), "UsageListed", subscription_id)
 
     def prove_usage(self, request: Request) -> Answer:
-        _query(request, NoQuery)
-        subscription_id = _subscription_id(request)
+        query_of(request, NoQuery)
+        subscription_id = subscription_id_of(request)
         record_id = request.path.get("record_id", "")
-        # HTTP APIs decode a path once, and cut it at a "?" that this brings out, so such an id has to be encoded twice.
+        # API Gateway's HTTP APIs decode a path once and cut it at a "?", so an id with one has to be encoded twice.
         for candidate in dict.fromkeys((record_id, unquote(record_id))):
             if 0 < len(candidate) <= MAX_RECORD_ID and candidate.isascii():
                 proof = self.usage.proof(subscription_id, candidate)
@@ -202,9 +172,9 @@ class SellerRoutes:
         raise ProblemError(problems.RECORD_UNKNOWN)
 
     def retry_usage(self, request: Request) -> Answer:
-        _query(request, NoQuery)
-        body = _body(request, RetryBody, BODY_LIMIT)
-        subscription_id = _subscription_id(request)
+        query_of(request, NoQuery)
+        body = body_of(request, RetryBody)
+        subscription_id = subscription_id_of(request)
         retried = self.usage_retry.retry(subscription_id, body.dimension)
         if retried is None:
             raise ProblemError(problems.SUBSCRIPTION_UNKNOWN)
@@ -225,8 +195,6 @@ class SellerRoutes:
         return Answer(json_response(200, content), outcome, subscription_id)
 
 
-MAX_RECORD_ID = 128
-
 ROUTES = (
     Route("POST /registrations/{code}/claim", "claimRegistration", SellerRoutes.claim, body=Claim),
     Route("GET /subscriptions", "listSubscriptions", SellerRoutes.list_subscriptions, query=SubscriptionsQuery),
@@ -246,7 +214,7 @@ _BY_KEY = {route.key: route for route in ROUTES}
 
 
 def failure(error: str) -> Answer:
-    """What a caller is told when nothing better is known; `error` is for the log."""
+    """The answer after an unexpected error; `error` is for the log."""
     return replace(_problem(problems.INTERNAL), error=error)
 
 
@@ -273,41 +241,3 @@ def _problem_of_aws(error: AwsError) -> Problem:
         case UnavailableError():
             return problems.UNAVAILABLE
     return problems.INTERNAL
-
-
-def _subscription_id(request: Request) -> str:
-    subscription_id = request.path.get("subscription_id", "")
-    if not SUBSCRIPTION_ID.fullmatch(subscription_id):
-        raise ProblemError(problems.SUBSCRIPTION_UNKNOWN)
-    return subscription_id
-
-
-def _query[M: BaseModel](request: Request, model: type[M]) -> M:
-    try:
-        return model.model_validate(request.query())
-    except ValidationError as error:
-        raise ProblemError(problems.PARAMETER_INVALID.saying(_complaint(error))) from error
-
-
-def _body[M: BaseModel](request: Request, model: type[M], limit: int) -> M:
-    try:
-        # Unlike json.loads this refuses NaN, lone surrogates and bottomless nesting.
-        content = from_json(request.body(limit), allow_inf_nan=False)
-    except ValueError as error:
-        if isinstance(error, BodyTooLargeError):
-            raise
-        raise ProblemError(problems.BODY_INVALID.saying("The body must be JSON in UTF-8.")) from error
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        raise ProblemError(problems.BODY_INVALID.saying(_complaint(error))) from error
-
-
-def _complaint(error: ValidationError) -> str:
-    """What is wrong, by field, without repeating what was sent."""
-    complaints = []
-    for found in error.errors(include_url=False, include_context=False, include_input=False)[:5]:
-        place = ".".join(str(part) for part in found["loc"])
-        message = found["msg"].removeprefix("Value error, ")
-        complaints.append(f"{place}: {message}" if place else message)
-    return "; ".join(complaints)

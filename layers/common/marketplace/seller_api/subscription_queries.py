@@ -1,19 +1,16 @@
-"""Finding subscriptions by tenant, account or status, a page at a time, and reading one with all that belongs to it.
+"""Finds subscriptions by tenant, account or status, a page at a time, and reads one with all that belongs to it.
 
-The indexes hold keys only and lag a moment behind; what they find is read consistently and checked again, so an answer
-is never out of date, though a subscription changed this instant may be missing from it.
+The indexes hold keys only and lag a moment behind. What they find is read consistently and checked again; so no answer
+holds an outdated subscription, but one that changed a moment ago may be missing.
 """
 
-import base64
-import binascii
 import hashlib
-import json
 from dataclasses import dataclass
 from typing import Literal
 
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item
-from marketplace.dynamodb.paging import InvalidCursorError
+from marketplace.dynamodb.paging import InvalidCursorError, cursor_of, parts_of
 from marketplace.dynamodb.table import Table
 from marketplace.entitlements.rules import Entitlement
 from marketplace.platform.clock import Clock, epoch
@@ -32,7 +29,7 @@ _SUBSCRIPTION_SK = keys.subscription("").sk
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which subscriptions: those whose attribute has this value as of now."""
+    """Selects the subscriptions whose attribute has this value at present."""
 
     attribute: Attribute
     value: str
@@ -50,7 +47,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionPage:
-    """Some subscriptions, and where to go on; no cursor means that this was all."""
+    """Some subscriptions, and the cursor of the next page; None on the last page."""
 
     items: list[Subscription]
     cursor: str | None
@@ -58,7 +55,7 @@ class SubscriptionPage:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """One subscription, what AWS last granted it (as stored, by dimension) and what its buyer typed."""
+    """One subscription, its stored entitlements and the contact that its buyer entered."""
 
     subscription: Subscription
     entitlements: list[Entitlement]
@@ -104,8 +101,8 @@ class SubscriptionQueries:
         return Details(subscription, entitlements, typed)
 
     def find(self, wanted: Filter, *, cursor: str | None = None, limit: int = MAX_PAGE) -> SubscriptionPage:
-        """At most `limit` subscriptions in the order of their ids (by status: of the stored status first). A page may
-        be short, or empty, and still have a cursor.
+        """At most `limit` subscriptions in the order of their ids, those of status ended in the order of their stored
+        status first. A page may hold fewer, or none, and still have a cursor.
 
         Raises InvalidCursorError.
         """
@@ -124,7 +121,8 @@ class SubscriptionQueries:
         now = epoch(self._clock())
         stored = self._reader.get_many(ids)
         items = [stored[one] for one in ids if one in stored and wanted.fits(stored[one], now)]
-        return SubscriptionPage(items, _cursor(wanted, position) if position else None)
+        more_at = cursor_of(wanted.digest, position.partition, position.after) if position else None
+        return SubscriptionPage(items, more_at)
 
     def _ids(self, wanted: Filter, partition: str, after: str, limit: int) -> tuple[list[str], str | None]:
         """Up to `limit` subscription ids after `after`, and the id to go on after when there may be more."""
@@ -148,27 +146,20 @@ class SubscriptionQueries:
 
 
 def _partitions(wanted: Filter) -> list[str]:
-    """Where to look. A closing subscription has ended once its deadline passes, whether or not that is written down."""
+    """The partitions to query. A closing subscription has ended once its deadline passes, even while it is still stored
+    as closing."""
     ended: Status = "ended"
     closing: Status = "closing"
     return [ended, closing] if wanted == Filter("status", ended) else [wanted.value]
 
 
-def _cursor(wanted: Filter, position: _Position) -> str:
-    content = json.dumps([wanted.digest, position.partition, position.after], separators=(",", ":"))
-    return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
-
-
 def _position(cursor: str, wanted: Filter, partitions: int) -> _Position:
-    try:
-        digest, partition, after = json.loads(base64.urlsafe_b64decode(f"{cursor}{'=' * (-len(cursor) % 4)}".encode()))
-    except (binascii.Error, ValueError, TypeError) as error:
-        raise InvalidCursorError("the cursor is not one of this API's") from error
+    digest, partition, after = parts_of(cursor, 3)
     if (
         digest != wanted.digest
         or partition not in range(partitions)
         or not isinstance(after, str)
         or not (after == "" or SUBSCRIPTION_ID.fullmatch(after))
     ):
-        raise InvalidCursorError("the cursor belongs to another question")
+        raise InvalidCursorError("the cursor belongs to another query")
     return _Position(int(partition), after)

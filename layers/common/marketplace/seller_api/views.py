@@ -1,4 +1,4 @@
-"""Subscriptions and entitlements as the seller's application is shown them: plain JSON values, times as ISO 8601."""
+"""Subscriptions and entitlements as the seller API answers them: plain JSON values, times in ISO 8601."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -32,7 +32,7 @@ def subscription_view(subscription: Subscription, now: int) -> dict[str, Any]:
 
 
 def details_view(details: Details, now: int) -> dict[str, Any]:
-    """A subscription with what AWS granted when it was last asked, and the contact that its buyer left."""
+    """A subscription with its stored entitlements and the contact that its buyer entered."""
     return {
         **subscription_view(details.subscription, now),
         "entitlements": [entitlement_view(one) for one in details.entitlements],
@@ -44,8 +44,8 @@ def details_view(details: Details, now: int) -> dict[str, Any]:
 def entitlements_view(
     subscription: Subscription, entitlements: Sequence[Entitlement], now: int, max_age: int
 ) -> dict[str, Any]:
-    """All that AWS grants. `stale`: AWS was asked longer than `max_age` seconds ago, or never, and
-    gave no answer now."""
+    """All entitlements. `stale`: AWS was last asked more than `max_age` seconds ago, or never, and gave no answer
+    now."""
     synced_at = subscription.entitlements_synced_at
     return {
         "subscription_id": subscription.id,

@@ -1,7 +1,7 @@
-"""Events for the seller that are decided: published, then forgotten.
+"""Events for the seller, stored until they are published.
 
-An event is decided in the same transaction as the change that it tells of. A crash between that and its publication
-leaves it for the next message about the subscription.
+An event is stored in the same transaction as the change that it reports. After a crash before its publication, the next
+message about the subscription publishes it.
 """
 
 from marketplace.dynamodb import keys
@@ -10,15 +10,15 @@ from marketplace.subscriptions.seller_events import SellerBus, SellerEvent, from
 
 
 class Outbox:
-    """The outboxes of all subscriptions. Every method raises AwsError when DynamoDB or EventBridge gave no answer;
-    nothing is lost then."""
+    """The outboxes of all subscriptions. Every method raises AwsError when DynamoDB or EventBridge gave no answer; the
+    events stay stored then."""
 
     def __init__(self, table: Table, bus: SellerBus) -> None:
         self._table = table
         self._bus = bus
 
     def publish(self, subscription_id: str) -> None:
-        """Publishes the events of a subscription that wait, oldest first."""
+        """Publishes the unpublished events of a subscription, oldest first."""
         events = self.unpublished(subscription_id)
         if not events:
             return
@@ -27,6 +27,7 @@ class Outbox:
             self._table.delete(keys.outbox(subscription_id, event.id))
 
     def unpublished(self, subscription_id: str) -> list[SellerEvent]:
-        """The events that are decided but not known to be published, oldest first."""
+        """The stored events of a subscription, oldest first. One may have been published already, just before a
+        crash."""
         found = self._table.items_under(keys.subscription_pk(subscription_id), keys.OUTBOX_PREFIX)
         return sorted(map(from_outbox, found), key=lambda event: (event.time, event.kind))

@@ -1,18 +1,15 @@
-"""Messages that the application sends to its own notification queue: "look at this subscription again".
+"""The words of the messages that the application sends to its own notification queue, to have a subscription rechecked.
 
-They travel with AWS Marketplace's notifications, so one function, one dead-letter queue and one retry policy serve
-both, and a registration or a metering run never waits for an entitlement check.
+They share the queue with AWS Marketplace's notifications, so one function, one dead-letter queue and one retry policy
+serve both, and a registration or a metering run never waits for an entitlement check.
 """
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
 REQUEST = "marketplace_request"
+"""The attribute that tells such a message from a notification; it holds LOOK_AGAIN or RECONCILE."""
 LOOK_AGAIN = "look_again"
 RECONCILE = "reconcile"
 
+# Why a subscription is rechecked; what a recheck does depends on it.
 REGISTERED = "registered"
 CLAIMED = "claimed"
 NOT_SUBSCRIBED = "not_subscribed"

@@ -1,4 +1,4 @@
-"""The sender's side of the notification queue: messages that have a subscription looked at again."""
+"""Sends messages to the notification queue that have a subscription rechecked or reconciled."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Requests:
-    """The sender's side of the queue."""
+    """The notification queue, for its senders within the application."""
 
     def __init__(self, sqs_client: "SQSClient", queue_url: str) -> None:
         self._sqs = sqs_client
@@ -32,15 +32,16 @@ class Requests:
         delay_seconds: int = 0,
         attempt: int = 0,
     ) -> None:
-        """Has the subscription looked at: waiting events joined, entitlements read back, held usage released when it
-        may be, an overdue end or start written down, unpublished events published. Asking twice is harmless.
+        """Requests a recheck of the subscription: waiting events are joined, entitlements read back, held usage
+        released if it may be, an overdue end or start written, unpublished events published. Requesting it twice is
+        harmless.
 
-        reason: one of this module's words. since: with NOT_SUBSCRIBED, when the refused attempt was sent (seconds
-        since the epoch). agreement_id: with REGISTERED, the agreement that ResolveCustomer named. delay_seconds: how
-        long the message waits; cut to what SQS holds back. attempt: how often this was asked before, for requests that
-        repeat themselves.
+        reason: one of the constants of marketplace.subscriptions.recheck. since: with NOT_SUBSCRIBED, when the refused
+        attempt was sent (seconds since the epoch). agreement_id: with REGISTERED, the agreement that ResolveCustomer
+        named. delay_seconds: how long the message waits, 15 minutes at most. attempt: how many requests came before
+        this one, in a series.
 
-        Raises AwsError when the queue didn't take it.
+        Raises AwsError when SQS didn't take the message.
         """
         message: dict[str, Any] = {REQUEST: LOOK_AGAIN, "subscription_id": subscription_id, "reason": reason}
         if since is not None:
@@ -52,13 +53,14 @@ class Requests:
         self._send(message, delay_seconds)
 
     def reconcile(self, subscription_id: str, *, delay_seconds: int = 0) -> None:
-        """Has one subscription compared with the agreement API. Raises AwsError when the queue didn't take it."""
+        """Has one subscription compared with the agreement API. Raises AwsError when SQS didn't take the message."""
         self._send({REQUEST: RECONCILE, "subscription_id": subscription_id}, delay_seconds)
 
     def reconcile_all(self, status: str, *, after: str | None = None, delay_seconds: int = 0) -> None:
-        """Has the subscriptions of a status compared, those after the id `after`, and those of the next status then.
+        """Has the subscriptions of a status compared with the agreement API, those after the id `after`, and then those
+        of the next status.
 
-        Raises AwsError when the queue didn't take it.
+        Raises AwsError when SQS didn't take the message.
         """
         where = {"status": status, **({} if after is None else {"after": after})}
         self._send({REQUEST: RECONCILE, **where}, delay_seconds)

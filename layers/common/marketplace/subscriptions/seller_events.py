@@ -1,7 +1,7 @@
-"""What the seller's own application hears: events on the seller's EventBridge bus, source `marketplace.saas`.
+"""The events for the seller's application, on the seller's EventBridge bus with the source `marketplace.saas`.
 
-At least once: a crash between the decision and its publication is repaired by publishing again, with the same id in
-`detail.id`, by which a consumer recognises the repetition. Schemas and samples are in docs/events/.
+Each is published at least once: after a crash an event may be published again, with the same id in `detail.id`, by
+which a consumer recognises the repetition. Schemas and samples are in docs/events/.
 """
 
 import base64
@@ -60,8 +60,8 @@ def stable_id(*parts: str | int) -> str:
 
 
 def outbox_item(subscription_id: str, event: SellerEvent) -> Item:
-    """The event as an item to put in the same transaction as the change it tells of. Whoever handles the next message
-    about the subscription publishes it; `Requests.look_again` sends one."""
+    """The event as an item, for the transaction that makes the change which it reports. The next message about the
+    subscription publishes it; `Requests.look_again` sends one."""
     return to_item(
         {
             **keys.outbox(subscription_id, event.id)._asdict(),
@@ -86,10 +86,10 @@ class SellerBus:
         self._bus_name = bus_name
 
     def publish(self, events: Sequence[SellerEvent]) -> None:
-        """Publishes all of them, entries that EventBridge fails singly (it answers 200 then) tried again.
+        """Publishes the events. Entries that EventBridge refuses one by one, in an answer with status 200, are tried
+        again.
 
-        Raises AwsError when some are still not on the bus; those before them may be, so publishing all again is the
-        caller's remedy.
+        Raises AwsError when some are still not on the bus. Others may be, so the caller publishes all of them again.
         """
         for start in range(0, len(events), ENTRIES_PER_CALL):
             self._publish_few(events[start : start + ENTRIES_PER_CALL])

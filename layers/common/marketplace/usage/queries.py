@@ -6,8 +6,8 @@ from typing import Any
 
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item
-from marketplace.dynamodb.paging import _cursor, _from_cursor
-from marketplace.dynamodb.table import Table
+from marketplace.dynamodb.paging import cursor_of, key_after
+from marketplace.dynamodb.table import Table, key_of
 from marketplace.ledger.record import METERING_RECORDS, MeteringRecord
 from marketplace.platform.clock import iso
 
@@ -41,12 +41,12 @@ class UsageQueries:
             "pk = :pk AND sk BETWEEN :first AND :last",
             {"pk": pk, "first": first, "last": last},
             where=METERING_RECORDS.expression,
-            after=None if cursor is None else _from_cursor(cursor, pk, first, last).item(),
+            after=None if cursor is None else key_after(cursor, pk, first, last).item(),
             limit=max(1, min(limit, MAX_PAGE)),
             consistent=False,
         )
         records = [MeteringRecord.from_item(item).described() for item in page.items]
-        return Page(records, None if page.after is None else _cursor(page.after))
+        return Page(records, None if page.after is None else cursor_of(*key_of(page.after)))
 
     def proof(self, subscription_id: str, record_id: str) -> dict[str, Any] | None:
         """What was reported under this id, which hour took it, and what AWS Marketplace answered for that hour; None
