@@ -255,6 +255,8 @@ class _Part:
     def untagged(self) -> frozenset[RecordName]:
         """The records whose tags found no room."""
         refused = self.tagging.refused
+        if not refused:
+            return frozenset()
         return frozenset(one.name for one, _ in self.metered if tag_set(one.report.tags) in refused)
 
     @property
