@@ -188,8 +188,8 @@ def surroundings(*, licences: int, rate: float = 0.0, memory: str = "2g") -> Ite
 
 
 def _tables() -> Tables:
-    """Creates both tables. On a busy machine the product's client would send CreateTable again before it is answered, and
-    fail because the table exists then; this client sends it once and waits for the answer."""
+    """Creates both tables. On a busy machine the product's client would send CreateTable again before it is answered,
+    and fail because the table exists then; this client sends it once and waits for the answer."""
     patient = Config(read_timeout=300, retries={"mode": "standard", "total_max_attempts": 1})
     with closing(boto3.client("dynamodb", config=patient)) as client:
         return create_tables(client)
