@@ -211,6 +211,7 @@ def test_what_happens_to_one_licence_is_nothing_to_another(history: list[Step], 
     assert together.states().get(subscription_id) == alone.states().get(subscription_id)
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(histories())
 def test_a_seller_who_hears_everything_knows_the_status(history: list[Step]) -> None:
