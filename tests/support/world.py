@@ -123,6 +123,7 @@ class World:
     requests: LookAgain = field(default_factory=LookAgain)
     calls_per_second: float = 1000.0
     time_left: float = 900.0
+    region: str = "us-east-1"
     overage_dimensions: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -213,7 +214,8 @@ class World:
     def metering(self) -> MeteringRun:
         return MeteringRun(
             store=MeteringStore(self.usage_table()),
-            api=MeteringApi(self.wrap(in_process_client("meteringmarketplace", self.marketplace))),
+            api=MeteringApi(self.wrap(in_process_client("meteringmarketplace", self.marketplace, self.region))),
+            region=self.region,
             rate=CallRate(self.calls_per_second, self.time.monotonic, self.time.sleep),
             bus=self.bus,
             requests=self.requests,
