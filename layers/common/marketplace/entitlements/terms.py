@@ -92,13 +92,15 @@ class History:
             withdrawn_at = now if self.withdrawn_at is None else self.withdrawn_at
             return replace(self, withdrawn_at=withdrawn_at, wholly=empty) if self.terms else self
         if not self.terms:
-            return History((GrantedTerm.of(granted, now),))
+            seen = now if granted.expires_at is None else min(now, granted.expires_at - 1)
+            return History((GrantedTerm.of(granted, seen),))
         starts_at = self._new_term_starts_at(granted.expires_at, now)
         if starts_at is None:
             moved = replace(
                 self.terms[-1], ends_at=granted.expires_at, value_type=granted.value_type, value=granted.value
             )
             return History((*self.terms[:-1], moved))
+        starts_at = max(starts_at, self.terms[-1].starts_at + 1)
         again = any(term.first_end == granted.expires_at for term in self.terms)
         begun = GrantedTerm.of(granted, starts_at, counted_from=starts_at if again else None)
         return History((*self.terms, begun)[-MAX_TERMS:])
