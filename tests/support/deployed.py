@@ -140,7 +140,8 @@ def deployed(monkeypatch: pytest.MonkeyPatch, dynamodb: Any, tables: Tables, **s
     monkeypatch.setattr(
         clients, "metering_for_registration", lambda: in_process_client("meteringmarketplace", marketplace)
     )
-    monkeypatch.setattr(clients, "entitlement", lambda: in_process_client("marketplace-entitlement", marketplace))
+    for name in ("entitlement", "entitlement_while_waiting"):
+        monkeypatch.setattr(clients, name, lambda: in_process_client("marketplace-entitlement", marketplace))
     log = StringIO()
     for app in (resolve_customer, seller_api):
         app.routes.cache_clear()

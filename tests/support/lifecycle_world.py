@@ -185,8 +185,9 @@ class LifecycleWorld:
         self.store = SubscriptionStore(table)
         seller_bus = SellerBus(self.bus, "seller")  # type: ignore[arg-type]
         self.outbox = Outbox(table, seller_bus)
+        self.entitlement_store = EntitlementStore(table)
         self.entitlements = Entitlements(
-            store=EntitlementStore(table),
+            store=self.entitlement_store,
             source=self.source,
             clock=self.time.now,
             max_age=15 * MINUTE,

@@ -10,7 +10,9 @@ from typing import Any
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item, to_item
 from marketplace.dynamodb.table import Table
+from marketplace.entitlements.entitlements import Entitlements
 from marketplace.entitlements.rules import Entitlement, ValueType
+from marketplace.entitlements.store import EntitlementStore
 from marketplace.ledger.record import UNSEALED, MeteringRecord
 from marketplace.ledger.rescheduling import UsageDeadlines
 from marketplace.metering.api import MeteringApi
@@ -19,6 +21,7 @@ from marketplace.metering.report import MeteringReport
 from marketplace.metering.run import MeteringRun
 from marketplace.metering.store import MeteringStore
 from marketplace.platform.clock import DAY, HOUR, hour_of
+from marketplace.platform.errors import AwsError
 from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.reader import SubscriptionReader
 from marketplace.subscriptions.seller_events import SellerEvent
@@ -35,6 +38,8 @@ from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.tables import Tables, create_tables
 
 SEAL_DELAY = 600
+MAX_AGE = 900
+"""EntitlementMaxAgeMinutes, in seconds."""
 NOON = int(datetime(2026, 11, 18, 12, tzinfo=UTC).timestamp())
 
 
@@ -79,6 +84,19 @@ class LookAgain:
         self.asked.append((subscription_id, reason, since))
 
 
+class Grants:
+    """GetEntitlements of a world: what is granted now, or the error that AWS answers with."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+
+    def entitlements(self, subscription: Subscription) -> list[Entitlement]:
+        self._world.asked.append(subscription.id)
+        if self._world.aws_error is not None:
+            raise self._world.aws_error
+        return list(self._world.granted.get(subscription.id, {}).values())
+
+
 class Timeline:
     """One clock for product and emulator; sleeping moves it."""
 
@@ -112,7 +130,8 @@ def _itself(client: Any) -> Any:
 @dataclass
 class World:
     """`report`, `meter` and the clock drive it; `billed` is AWS's side, `stored` ours. `wrap` may put something
-    between the use cases and a client of theirs."""
+    between the use cases and a client of theirs. `granted`: what AWS grants, by subscription and dimension; `asked`:
+    the subscriptions whose entitlements were read back; `aws_error`: GetEntitlements' answer instead."""
 
     dynamodb: Any
     tables: Tables
@@ -125,6 +144,9 @@ class World:
     time_left: float = 900.0
     region: str = "us-east-1"
     overage_dimensions: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    granted: dict[str, dict[str, Entitlement]] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    aws_error: AwsError | None = None
 
     def __post_init__(self) -> None:
         self.marketplace = Marketplace(clock=self.time.emulator, settings=self.settings)
@@ -173,22 +195,18 @@ class World:
         dimension: str = "seats",
         ends_at: int | None = None,
         value_type: ValueType = "integer",
+        read_back: bool = True,
     ) -> None:
-        """An entitlement as a reading of AWS leaves it; without a quantity AWS listed none."""
-        now = to_item({"now": self.time.seconds()})["now"]
-        self.dynamodb.update_item(
-            TableName=self.tables.subscriptions,
-            Key=keys.subscription(subscription.id).item(),
-            UpdateExpression="SET entitlements_synced_at = :now",
-            ExpressionAttributeValues={":now": now},
-        )
-        key = keys.entitlement(subscription.id, dimension)
-        if quantity is None:
-            self.dynamodb.delete_item(TableName=self.tables.subscriptions, Key=key.item())
-            return
-        granted = Entitlement(dimension=dimension, value_type=value_type, value=quantity, expires_at=ends_at)
-        values = {**key._asdict(), "dimension": dimension, **granted.as_values()}
-        self.dynamodb.put_item(TableName=self.tables.subscriptions, Item=to_item(values))
+        """What AWS grants from now on; without a quantity it lists nothing. Read back as after its notification, unless
+        that is late."""
+        granted = self.granted.setdefault(subscription.id, {})
+        granted.pop(dimension, None)
+        if quantity is not None:
+            granted[dimension] = Entitlement(
+                dimension=dimension, value_type=value_type, value=quantity, expires_at=ends_at
+            )
+        if read_back:
+            self.entitlements().sync(subscription.id)
 
     # -- the product --------------------------------------------------------------------------------------
 
@@ -208,7 +226,21 @@ class World:
             monotonic=self.time.monotonic,
             jitter=lambda: 0.5,
             parallel=1,
-            terms=ContractTerms(self.table(self.tables.subscriptions), self.usage_table(), self.overage_dimensions),
+            terms=ContractTerms(self.entitlement_store(), self.entitlements(), self.overage_dimensions),
+        )
+
+    def entitlement_store(self) -> EntitlementStore:
+        return EntitlementStore(self.table(self.tables.subscriptions))
+
+    def entitlements(self) -> Entitlements:
+        return Entitlements(
+            store=self.entitlement_store(),
+            source=Grants(self),
+            clock=self.time.now,
+            max_age=MAX_AGE,
+            stale_limit=DAY,
+            monotonic=self.time.monotonic,
+            parallel=1,
         )
 
     def metering(self) -> MeteringRun:

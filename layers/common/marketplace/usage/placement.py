@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from marketplace.dynamodb.keys import Key
 from marketplace.ledger.deadlines import MAX_AGE, Period, booking_hours, timestamp_of
@@ -87,6 +88,11 @@ def subscription_id_of(report: UsageReport) -> str:
     return report.subscription_id or ""
 
 
+def moment_of(report: UsageReport, now: EpochSeconds) -> EpochSeconds:
+    """The time of the usage: the report's own, or now."""
+    return now if report.timestamp is None else epoch(report.timestamp)
+
+
 def entry_for(
     index: int, report: UsageReport, named: str, subscriptions: Mapping[str, Subscription], now: EpochSeconds
 ) -> Entry | Rejection:
@@ -94,7 +100,7 @@ def entry_for(
     subscription = subscriptions.get(named)
     if subscription is None:
         return UNKNOWN
-    moment = now if report.timestamp is None else epoch(report.timestamp)
+    moment = moment_of(report, now)
     if moment > now + FUTURE_TOLERANCE:
         return IN_FUTURE
     if moment <= now - MAX_AGE:
@@ -152,7 +158,7 @@ def bundles_of(groups: Sequence[list[Entry]]) -> list[Bundle]:
     bundles: list[Bundle] = []
     room = 0
     for group in sorted(groups, key=len):
-        needed = actions(bookings_of(group)) + counters_of(group)
+        needed = actions(bookings_of(group))
         if not bundles or needed > room:
             bundles.append([])
             room = MAX_ACTIONS
@@ -166,7 +172,7 @@ def lanes_of(bundles: Iterable[Bundle]) -> list[list[Bundle]]:
     would get into each other's way."""
     lanes: list[tuple[set[Key], list[Bundle]]] = []
     for bundle in bundles:
-        counters = {group[0].term.counter for group in bundle if group[0].term is not None}
+        counters = {entry.term.counter for entry in chain.from_iterable(bundle) if entry.term is not None}
         together = [bundle]
         apart: list[tuple[set[Key], list[Bundle]]] = []
         for lane in lanes:
@@ -179,13 +185,8 @@ def lanes_of(bundles: Iterable[Bundle]) -> list[list[Bundle]]:
     return [lane for _, lane in lanes]
 
 
-def counters_of(group: Sequence[Entry]) -> int:
-    """How many actions of a transaction the counter of the group's term takes."""
-    return 0 if group[0].term is None else 1
-
-
 def bookings_of(group: Sequence[Entry]) -> list[Booking]:
-    return [Booking(entry.report, entry.named, entry.own_hour) for entry in group]
+    return [Booking(entry.report, entry.named, entry.own_hour, entry.term) for entry in group]
 
 
 def job_for(group: Sequence[Entry], seal_delay: int, now: EpochSeconds) -> Job:
@@ -199,7 +200,7 @@ def job_for(group: Sequence[Entry], seal_delay: int, now: EpochSeconds) -> Job:
         due_at=period.due_at(entry.hour, seal_delay, now),
         refuse_at=period.refuse_at(entry.hour),
     )
-    return Job(record, bookings_of(group), period.closing_deadline is not None, entry.term)
+    return Job(record, bookings_of(group), period.closing_deadline is not None)
 
 
 def answer(group: Sequence[Entry], outcome: Booked, results: Results) -> None:
