@@ -63,6 +63,25 @@ def test_the_final_hour_counts_from_the_later_event(world: LifecycleWorld) -> No
     assert world.subscription().closing_deadline == at("2026-08-20T14:25:28Z") + HOUR
 
 
+@pytest.mark.parametrize("arrives_after", [0, HOUR + 1, DAY])
+def test_a_later_closing_event_gives_open_usage_of_an_ended_subscription_its_deadline(
+    world: LifecycleWorld, arrives_after: int
+) -> None:
+    world.receive(UPDATED, ENDED)
+    world.wait(at("2026-08-20T17:00:00Z"))
+    assert world.subscription().status == "ended"
+    happened = world.time.seconds
+    world.time.seconds += arrives_after
+    world.lifecycle.receive(changed(DEPROVISIONED, at_ms=happened * 1000))
+    found = world.subscription()
+    assert found.closing_deadline == happened + HOUR
+    assert found.status == ("closing" if arrives_after < HOUR else "ended")
+    assert world.usage.closed[-1] == (LICENSED, happened + HOUR)
+    world.wait(happened + 2 * DAY)
+    again = [] if arrives_after else ["Subscription Closing", "Subscription Ended"]
+    assert world.bus.kinds() == ["Subscription Activated", "Subscription Closing", "Subscription Ended", *again]
+
+
 def test_timers_follow_a_closing_subscription_to_its_end(world: LifecycleWorld) -> None:
     world.time.seconds = at("2026-08-20T14:25:00Z")
     world.receive(UPDATED, ENDED)
