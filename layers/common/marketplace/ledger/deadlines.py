@@ -22,6 +22,9 @@ FINAL_MARGIN = 35 * 60
 """How long before its closing deadline a subscription's running hour is metered: late enough for the usage that the
 seller flushes on hearing of the closing, early enough for two runs."""
 
+FINAL_RUN = 150
+"""How long before a closing deadline a metering run of its own is started, in seconds."""
+
 HELD_TRIES_WITHIN = 6 * HOUR
 """How long before AWS's refusal held usage is tried again, and counts as at risk."""
 
