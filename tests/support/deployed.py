@@ -130,6 +130,8 @@ def deployed(monkeypatch: pytest.MonkeyPatch, dynamodb: Any, tables: Tables, **s
         "USAGE_TABLE": tables.usage,
         "EVENT_BUS_NAME": "seller",
         "NOTIFICATION_QUEUE_URL": queue_url,
+        "READ_BACK_QUEUE_URL": "https://sqs.invalid/read-back",
+        "METERING_QUEUE_URL": "https://sqs.invalid/metering",
         "PRODUCT_CODES": ",".join(sorted(CODES)),
         "SUPPORT_CONTACT": "help@seller.example",
         "POWERTOOLS_SERVICE_NAME": "test",

@@ -32,6 +32,9 @@ FINAL_MARGIN = FINAL_RUN
 CLOCK_MARGIN = 15 * MINUTE
 """By how much the clocks of AWS Marketplace and of this application may differ when usage is written off unasked."""
 
+FINAL_RUN = 150
+"""How long before a closing deadline a metering run of its own is started, in seconds."""
+
 HELD_TRIES_WITHIN = 6 * HOUR
 """How long before AWS's refusal held usage is tried again, and counts as at risk."""
 

@@ -14,6 +14,7 @@ from marketplace.usage.booking import MAX_ACTIONS, Booked, Booking, Job, NotBook
 from marketplace.usage.overage import Term
 from marketplace.usage.report import FUTURE_TOLERANCE, Rejection, UsageReport
 from marketplace.usage.results import (
+    ENDED_RECENTLY,
     IN_FUTURE,
     NO_HOUR,
     NOT_ACTIVE,
@@ -120,7 +121,7 @@ def entry_for(
 
 def _billing(subscription: Subscription, now: EpochSeconds) -> Billing | Rejection:
     """How a subscription takes usage now, or why it doesn't."""
-    refusal = REFUSING.get(subscription.status_at(now))
+    refusal = _refusal(subscription, now)
     lacks_account_id = subscription.license_arn is not None and subscription.account_id is None
     if refusal is not None or subscription.activated_at is None or lacks_account_id:
         return refusal or NOT_ACTIVE
@@ -132,6 +133,15 @@ def _billing(subscription: Subscription, now: EpochSeconds) -> Billing | Rejecti
         until=cutover if subscription.migrated_to else None,
     )
     return Billing(subscription, period)
+
+
+def _refusal(subscription: Subscription, now: EpochSeconds) -> Rejection | None:
+    """Why the status takes no usage. A renewal, or a later closing event, may arrive late: until AWS would refuse the
+    usage for its age, an end isn't final."""
+    status = subscription.status_at(now)
+    if status == "ended" and now < (subscription.closing_deadline or 0) + MAX_AGE:
+        return ENDED_RECENTLY
+    return REFUSING.get(status)
 
 
 def groups_of(entries: Iterable[Entry], results: Results) -> list[list[Entry]]:

@@ -14,6 +14,11 @@ NOT_ACTIVE = Rejection(
     retryable=True,
 )
 ENDED = Rejection("ended", "the subscription has ended and AWS Marketplace takes no more usage for it")
+ENDED_RECENTLY = Rejection(
+    "ended",
+    "the subscription has ended; AWS Marketplace may still say that it goes on, so send this record again within a day",
+    retryable=True,
+)
 FAILED = Rejection("failed", "the subscription failed and AWS Marketplace takes no usage for it")
 UNKNOWN = Rejection("unknown_subscription", "there is no such subscription; look it up with GET /subscriptions")
 REFUSING = {"pending": NOT_ACTIVE, "failed": FAILED, "ended": ENDED}
