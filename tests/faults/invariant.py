@@ -8,7 +8,8 @@ from typing import Any
 
 from marketplace.dynamodb.attributes import from_item
 from marketplace.ledger.record import in_doubt
-from marketplace.platform.clock import HOUR
+from marketplace.metering.report import MeteringReport
+from marketplace.platform.clock import HOUR, iso
 from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.seller_events import SellerEvent
 from marketplace_emulator import Purchase
@@ -21,6 +22,9 @@ CONTENT = frozenset({
     "InvalidCustomerIdentifierException", "InvalidProductCodeException", "ValidationException",
 })  # fmt: skip
 """Codes with which AWS refuses a record for what it contains."""
+
+IN_TROUBLE = ("held", "rejected", "conflict", "unbillable")
+EVENT_OF_STATE = {"rejected": "Usage Rejected", "conflict": "Usage Conflict", "unbillable": "Usage Not Billable"}
 
 MAPPED = ("ca1contractandconsumption", "api_calls")
 """A dimension whose usage counts against an entitlement first."""
@@ -98,6 +102,34 @@ class CheckedWorld:
         must(sum(self.outcome.units.values()) == recorded, "units are unaccounted for")
         self.outcome.units["recorded"] = recorded
 
+    def check_told(self) -> None:
+        """At any moment, of every metering record that is not plainly metered the seller has heard, or the index holds
+        it for the next metering run to tell."""
+        told = {(event.kind, event.detail.get("subscription_id"), event.detail.get("dimension"), event.detail.get("hour"))
+                for event in self.world.bus.events}  # fmt: skip
+        looked_at = self.world.looked_at()
+        for hour in self.world.stored():
+            if hour["state"] in {"open", "metered"} or hour.get("due_at", 0) > 0:
+                continue
+            subscription_id = hour["pk"].removeprefix("SUB#")
+            if hour["state"] == "held":
+                must("due_shard" in hour, f"held usage left the index: {hour}")
+                must(subscription_id in looked_at, f"nobody looks at {hour}")
+                continue
+            must(hour["state"] != "rejected" or "due_shard" in hour, f"rejected usage left the index: {hour}")
+            heard = (EVENT_OF_STATE[hour["state"]], subscription_id, hour["dimension"], iso(hour["hour"]))
+            must(heard in told, f"nobody was told of {hour}")
+
+    def check_gauges(self, report: MeteringReport) -> None:
+        """A metering run that nobody disturbed shows all that is in trouble."""
+        standing: Counter[str] = Counter()
+        for hour in self.world.stored():
+            if hour["state"] in IN_TROUBLE and "due_shard" in hour:
+                standing[hour["state"]] += hour["quantity"]
+        shown = {state: report.standing_units[state] for state in IN_TROUBLE}
+        stored = {state: standing[state] for state in IN_TROUBLE}
+        must(shown == stored, f"the gauges show {shown}, the table holds {stored}")
+
     def _usage_table(self) -> tuple[dict[Any, Any], dict[Any, Any], dict[Any, Counter[Any]]]:
         records: dict[Any, Any] = {}
         hours: dict[Any, Any] = {}
@@ -111,7 +143,7 @@ class CheckedWorld:
                 hours[item["pk"], item["sk"]] = item
             elif "used" in item:
                 self.used[subscription_id] = item["used"]
-            else:
+            elif "tags" in item:
                 hour_sk = item["sk"].partition("#TAGS#")[0]
                 allocations[item["pk"], hour_sk][tuple(sorted(item["tags"].items()))] += item["quantity"]
         return records, hours, allocations
@@ -196,7 +228,8 @@ class CheckedWorld:
 
     def _check_events(self, hours: dict[Any, Any]) -> None:
         told: dict[tuple[str, str, str, str], SellerEvent] = {}
-        for event in self.world.bus.events:
+        usage = [event for event in self.world.bus.events if event.kind.startswith("Usage ")]
+        for event in usage:
             detail = event.detail
             told[detail["subscription_id"], detail["dimension"], detail["hour"], event.kind] = event
         for hour in hours.values():
@@ -206,7 +239,7 @@ class CheckedWorld:
                 told_of = told.get((hour["pk"].removeprefix("SUB#"), hour["dimension"], when, kind))
                 must(told_of is not None, f"nobody was told of {hour}")
                 must(told_of is not None and told_of.detail["quantity"] == hour["quantity"], "told another quantity")
-        must(len(self.world.bus.distinct()) == len(told), "an event changed its id when it was repeated")
+        must(len({event.id for event in usage}) == len(told), "an event changed its id when it was repeated")
 
 
 def fate(hour: dict[str, Any]) -> str:

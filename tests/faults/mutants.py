@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults import story
-from tests.faults.schedule import run, steps_of
+from tests.faults.plays import run, steps_of
 from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.progress import tracked
 

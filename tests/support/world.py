@@ -24,6 +24,7 @@ from marketplace.platform.clock import DAY, HOUR, hour_of
 from marketplace.platform.errors import AwsError
 from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.reader import SubscriptionReader
+from marketplace.subscriptions.recheck import NOT_SUBSCRIBED
 from marketplace.subscriptions.seller_events import SellerEvent
 from marketplace.usage.booking import UsageStore
 from marketplace.usage.contract_terms import ContractTerms
@@ -35,6 +36,7 @@ from marketplace_emulator import Marketplace, Purchase
 from marketplace_emulator import Settings as EmulatorSettings
 from tests.support.in_process import client as in_process_client
 from tests.support.memory_dynamodb import MemoryDynamoDB
+from tests.support.parameters import Parameters
 from tests.support.tables import Tables, create_tables
 
 SEAL_DELAY = 600
@@ -143,6 +145,7 @@ class World:
     calls_per_second: float = 1000.0
     time_left: float = 900.0
     region: str = "us-east-1"
+    parameters: Parameters = Parameters()
     overage_dimensions: Mapping[tuple[str, str], str] = field(default_factory=dict)
     granted: dict[str, dict[str, Entitlement]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
@@ -218,10 +221,10 @@ class World:
 
     def recorder(self) -> UsageRecorder:
         return UsageRecorder(
-            store=UsageStore(self.usage_table(), ttl_days=400),
+            store=UsageStore(self.usage_table(), ttl_days=self.parameters.UsageRecordTtlDays),
             subscriptions=SubscriptionReader(self.table(self.tables.subscriptions)),
             clock=self.time.now,
-            seal_delay=SEAL_DELAY,
+            seal_delay=self.parameters.seal_delay,
             sleep=self.time.sleep,
             monotonic=self.time.monotonic,
             jitter=lambda: 0.5,
@@ -237,11 +240,21 @@ class World:
             store=self.entitlement_store(),
             source=Grants(self),
             clock=self.time.now,
-            max_age=MAX_AGE,
-            stale_limit=DAY,
+            max_age=self.parameters.max_age,
+            stale_limit=self.parameters.stale_limit,
             monotonic=self.time.monotonic,
             parallel=1,
         )
+
+    def seller_bus(self) -> Any:
+        return self.bus
+
+    def queue(self) -> Any:
+        return self.requests
+
+    def looked_at(self) -> set[str]:
+        """The subscriptions that another look was asked for because AWS refused their usage."""
+        return {subscription_id for subscription_id, reason, _ in self.requests.asked if reason == NOT_SUBSCRIBED}
 
     def metering(self) -> MeteringRun:
         return MeteringRun(
@@ -249,8 +262,8 @@ class World:
             api=MeteringApi(self.wrap(in_process_client("meteringmarketplace", self.marketplace, self.region))),
             region=self.region,
             rate=CallRate(self.calls_per_second, self.time.monotonic, self.time.sleep),
-            bus=self.bus,
-            requests=self.requests,
+            bus=self.seller_bus(),
+            requests=self.queue(),
             clock=self.time.now,
             monotonic=self.time.monotonic,
             sleep=self.time.sleep,
@@ -261,7 +274,7 @@ class World:
         )
 
     def deadlines(self) -> UsageDeadlines:
-        return UsageDeadlines(self.usage_table(), SEAL_DELAY)
+        return UsageDeadlines(self.usage_table(), self.parameters.seal_delay)
 
     def retry(self) -> UsageRetry:
         reader = SubscriptionReader(self.table(self.tables.subscriptions))
@@ -298,7 +311,7 @@ class World:
 
     def to_due(self, hour: int | None = None) -> None:
         """Moves the clock to when this hour (the current one by default) is due."""
-        self.time.to((hour if hour is not None else hour_of(self.time.seconds())) + HOUR + SEAL_DELAY)
+        self.time.to((hour if hour is not None else hour_of(self.time.seconds())) + HOUR + self.parameters.seal_delay)
 
     # -- both sides of the bill ---------------------------------------------------------------------------
 
@@ -324,6 +337,9 @@ class World:
         """Our metering records, in one state or all."""
         items = [from_item(item) for item in self._all_items(self.tables.usage)]
         return [item for item in items if "seal" in item and state in {None, item["state"]}]
+
+    def subscription_items(self) -> list[dict[str, Any]]:
+        return [from_item(item) for item in self._all_items(self.tables.subscriptions)]
 
     def allocations(self) -> list[dict[str, Any]]:
         return [from_item(item) for item in self._all_items(self.tables.usage) if keys.is_allocation(item["sk"]["S"])]

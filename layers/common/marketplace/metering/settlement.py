@@ -176,7 +176,7 @@ class Settlement:
         same bytes. False when another run has got further."""
         if not self.store.change_if(record.key, token, RecordChange(tags_refused=reason)):
             return False
-        record.drop_allocations()
+        record.drop_allocations(reason)
         self.report.count("tags_refused", record.quantity)
         self._note(record.key, record.quantity, "open", f"tags refused: {reason}")
         return True
