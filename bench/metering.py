@@ -42,6 +42,7 @@ def metering_run(around: Surroundings, calls_per_second: float, workers: int) ->
     return MeteringRun(
         store=MeteringStore(Table(around.dynamodb, around.tables.usage)),
         api=MeteringApi(around.metering),
+        region="us-east-1",
         rate=CallRate(calls_per_second, time.monotonic, time.sleep),
         bus=Silent(),
         requests=Silent(),

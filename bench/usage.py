@@ -55,6 +55,8 @@ def main() -> None:
             "USAGE_TABLE": around.tables.usage,
             "EVENT_BUS_NAME": "none",
             "NOTIFICATION_QUEUE_URL": "http://127.0.0.1:9/none",
+            "READ_BACK_QUEUE_URL": "http://127.0.0.1:9/none",
+            "METERING_QUEUE_URL": "http://127.0.0.1:9/none",
             "POWERTOOLS_SERVICE_NAME": "bench",
             "POWERTOOLS_METRICS_NAMESPACE": "bench",
             "POWERTOOLS_LOG_LEVEL": "ERROR",

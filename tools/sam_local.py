@@ -37,7 +37,7 @@ SAMPLE_PRODUCTS = ("examplecode00000000000000",)
 
 FROM_TEMPLATE = (
     *("STAGE", "SUBSCRIPTIONS_TABLE", "USAGE_TABLE", "EVENT_BUS_NAME", "NOTIFICATION_QUEUE_URL"),
-    *("PRODUCT_CODES", "SUPPORT_CONTACT"),
+    *("READ_BACK_QUEUE_URL", "METERING_QUEUE_URL", "PRODUCT_CODES", "SUPPORT_CONTACT"),
 )
 """The functions' variables that env.json sets, beside the addresses of the servers. The others keep what
 `sam local --parameter-overrides` or the template's defaults give them."""

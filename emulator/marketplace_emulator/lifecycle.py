@@ -175,6 +175,7 @@ class Lifecycle:
             auto_renew=old.auto_renew,
         )
         old.status, old.updated_at = "RENEWED" if intent == "RENEW" else "REPLACED", now
+        purchase.note_grant(now)
         if intent != "RENEW" or self._settings.renewal_events == "created_and_license":
             self._announce.agreement_created(purchase, agreement, now)
             self._announce.agreement_ended(purchase, old, now)
@@ -208,15 +209,16 @@ class Lifecycle:
         purchase.provisioned_agreement_id = purchase.agreement_id
         delay = self._settings.entitlement_delay_seconds
         if delay:
-            self._agenda.at(now + delay, lambda _: self._show_entitlements(purchase, entitlements))
+            self._agenda.at(now + delay, lambda moment: self._show_entitlements(purchase, entitlements, moment))
         else:
-            purchase.entitlements.update(entitlements)
+            self._show_entitlements(purchase, entitlements, now)
         self._announce.license_updated(purchase, now, first=first)
 
     @staticmethod
-    def _show_entitlements(purchase: Purchase, entitlements: Entitlements) -> None:
+    def _show_entitlements(purchase: Purchase, entitlements: Entitlements, now: float) -> None:
         if purchase.deprovisioned_at is None:
             purchase.entitlements.update(entitlements)
+            purchase.note_grant(now)
 
     def watch_end(self, purchase: Purchase) -> None:
         """Plan the renewal or expiry at the end of the agreement in force."""
@@ -251,6 +253,7 @@ class Lifecycle:
     def _deprovision(self, purchase: Purchase, now: float) -> None:
         purchase.deprovisioned_at = now
         purchase.entitlements = {}
+        purchase.note_grant(now)
         self._announce.license_deprovisioned(purchase, now)
 
     def _take_over(self, purchase: Purchase, now: float) -> None:

@@ -38,6 +38,16 @@ class Agreement:
     entitlements: Entitlements = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What GetEntitlements answers for a purchase from a moment on, in seconds since the epoch."""
+
+    at: float
+    agreement_id: str
+    ends_at: float | None
+    entitlements: Entitlements
+
+
 @dataclass(slots=True)
 class Purchase:
     """One thing a buyer bought: a licence (or legacy subscription) and the chain of agreements behind it."""
@@ -60,6 +70,12 @@ class Purchase:
     license_task: Task | None = None
     ending_tasks: list[Task] = field(default_factory=list)
     approval_task: Task | None = None
+    grants: list[Grant] = field(default_factory=list)
+
+    def note_grant(self, now: float) -> None:
+        """Remember what is granted from now on."""
+        agreement = self.agreement
+        self.grants.append(Grant(now, agreement.id, agreement.ends_at, dict(self.entitlements)))
 
     @property
     def license_id(self) -> str:

@@ -114,6 +114,7 @@ class Purchases:
                 if ends_at <= now:
                     raise AdminError(400, "the new end lies in the past", "give a later end, or cancel")
                 agreement.ends_at = ends_at
+                purchase.note_grant(now)
             agreement.intent = "AMEND"
             agreement.updated_at = now
             self._announce.agreement_amended(purchase, agreement, now)

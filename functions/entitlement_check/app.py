@@ -1,4 +1,5 @@
-"""SQS: AWS Marketplace's notifications about subscriptions and entitlements, and requests to recheck a subscription."""
+"""SQS: AWS Marketplace's notifications about subscriptions and entitlements, requests to recheck a subscription, and
+questions to AWS Marketplace, which have a queue of their own."""
 
 from functools import cache
 from typing import Any
@@ -25,7 +26,7 @@ from marketplace.platform.clock import MINUTE, utc_now
 from marketplace.platform.logs import traceback_frames
 from marketplace.platform.settings import Settings
 from marketplace.subscriptions.outbox import Outbox
-from marketplace.subscriptions.recheck_queue import Requests
+from marketplace.subscriptions.recheck_queue import LifecycleRequests
 from marketplace.subscriptions.seller_events import SellerBus
 
 logger = Logger()
@@ -43,7 +44,12 @@ def messages() -> Messages:
     given, dynamodb = settings(), clients.dynamodb()
     table = Table(dynamodb, given.subscriptions_table)
     store = SubscriptionStore(table)
-    queue = Requests(clients.sqs(), given.notification_queue_url)
+    queue = LifecycleRequests(
+        clients.sqs(),
+        given.notification_queue_url,
+        read_back_queue_url=given.read_back_queue_url,
+        metering_queue_url=given.metering_queue_url,
+    )
     agreements = MarketplaceAgreements(clients.agreement())
     bus = SellerBus(clients.events(), given.event_bus_name)
     outbox = Outbox(table, bus)
@@ -66,22 +72,24 @@ def messages() -> Messages:
         find_licenses=license_finder(agreements),
     )
     reconciliation = Reconciliation(store=store, agreements=agreements, lifecycle=lifecycle, queue=queue, clock=utc_now)
-    return Messages(lifecycle, reconciliation)
+    return Messages(lifecycle, reconciliation, queue)
 
 
 @logger.inject_lambda_context
 @metrics.log_metrics
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Handles every message of the batch by itself; the answer names those that SQS has to deliver again."""
+    records, given = event["Records"], settings()
+    is_question = given.read_back_queue_url.endswith("/" + records[0]["eventSourceARN"].rpartition(":")[2])
     failures = handle_each(
-        event["Records"],
+        records,
         handle,
         sqs=clients.sqs(),
-        queue_url=settings().notification_queue_url,
+        queue_url=given.read_back_queue_url if is_question else given.notification_queue_url,
         time_left=lambda: context.get_remaining_time_in_millis() / 1000,
     )
     for failure in failures:
-        report(failure)
+        report(failure, "ReadBackFailed" if is_question else "NotificationFailed")
     return response(failures)
 
 
@@ -92,9 +100,9 @@ def handle(message: QueueMessage) -> None:
     log("message handled", extra={"outcome": handled.outcome, "message_id": message.message_id, **handled.about})
 
 
-def report(failure: Failure) -> None:
+def report(failure: Failure, metric: str) -> None:
     error = failure.error
-    metrics.add_metric("NotificationFailed" if error else "NotificationPostponed", MetricUnit.Count, 1)
+    metrics.add_metric(metric if error else "NotificationPostponed", MetricUnit.Count, 1)
     cause = {} if error is None else {"error": type(error).__name__, "at": traceback_frames(error)}
     logger.warning(
         "message given back",

@@ -1,4 +1,6 @@
-"""The schedule's function: meters every hour of usage that is due."""
+"""Meters every hour of usage that is due: on the schedule, and on each message of the metering queue, which starts a
+run shortly before a subscription's closing deadline. What the event contains makes no difference.
+"""
 
 import time
 import uuid
@@ -21,7 +23,7 @@ from marketplace.metering.run import MeteringRun
 from marketplace.metering.store import MeteringStore
 from marketplace.platform import clients, clock
 from marketplace.platform.clock import MINUTE
-from marketplace.platform.errors import AwsError
+from marketplace.platform.errors import AwsError, UnavailableError
 from marketplace.platform.settings import Settings
 from marketplace.subscriptions.reader import SubscriptionReader
 from marketplace.subscriptions.recheck_queue import Requests
@@ -53,6 +55,7 @@ def metering() -> Callable[[Callable[[], float]], MeteringRun]:
         return MeteringRun(
             store=store,
             api=api,
+            region=given.metering_region,
             rate=rate,
             bus=bus,
             requests=requests,
@@ -77,7 +80,11 @@ def heartbeat() -> Heartbeat:
 @logger.inject_lambda_context
 @metrics.log_metrics
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """One metering run, reported in metrics and log lines; then the zero records of idle hours, for the next run."""
+    """One metering run, reported in metrics and log lines; then the zero records of idle hours, for the next run.
+
+    Raises what stopped the run. A run that a message started also fails when AWS or DynamoDB did not work, so that the
+    message comes back: the deadline that it stands for is minutes away.
+    """
 
     def time_left() -> float:
         return context.get_remaining_time_in_millis() / 1000
@@ -88,6 +95,8 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         fill_heartbeat(lambda: time_left() - HEARTBEAT_RESERVE)
     if report.failure is not None:
         raise report.failure
+    if "Records" in event and (report.breaker_opened or report.out_of_time):
+        raise UnavailableError("MeteringRunStopped", "usage was left that a later run must take")
     return report.summary()
 
 

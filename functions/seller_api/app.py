@@ -43,6 +43,15 @@ def routes() -> SellerRoutes:
     table, usage_table = Table(dynamodb, settings.subscriptions_table), Table(dynamodb, settings.usage_table)
     reader = SubscriptionReader(table)
     outbox = Outbox(table, SellerBus(clients.events(), settings.event_bus_name))
+    entitlement_store = EntitlementStore(table)
+    entitlements = Entitlements(
+        store=entitlement_store,
+        source=MarketplaceEntitlements(clients.entitlement_while_waiting()),
+        clock=utc_now,
+        max_age=settings.entitlement_max_age_minutes * MINUTE,
+        stale_limit=settings.entitlement_stale_limit_minutes * MINUTE,
+        announce=outbox.publish,
+    )
     return SellerRoutes(
         claims=Claims(
             table=table,
@@ -51,14 +60,7 @@ def routes() -> SellerRoutes:
             clock=utc_now,
         ),
         subscriptions=SubscriptionQueries(table, utc_now),
-        entitlements=Entitlements(
-            store=EntitlementStore(table),
-            source=MarketplaceEntitlements(clients.entitlement()),
-            clock=utc_now,
-            max_age=settings.entitlement_max_age_minutes * MINUTE,
-            stale_limit=settings.entitlement_stale_limit_minutes * MINUTE,
-            announce=outbox.publish,
-        ),
+        entitlements=entitlements,
         recorder=UsageRecorder(
             store=UsageStore(usage_table, settings.usage_record_ttl_days),
             subscriptions=reader,
@@ -66,7 +68,7 @@ def routes() -> SellerRoutes:
             seal_delay=settings.seal_delay_minutes * MINUTE,
             sleep=time.sleep,
             monotonic=time.monotonic,
-            terms=ContractTerms(table, usage_table, settings.overage_dimensions),
+            terms=ContractTerms(entitlement_store, entitlements, settings.overage_dimensions),
         ),
         usage=UsageQueries(usage_table),
         usage_retry=UsageRetry(usage_table, reader, utc_now),

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 
 from tests.faults.invariant import Outcome
-from tests.faults.schedule import minimised, run, steps_of
+from tests.faults.plays import minimised, run, steps_of
 from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.progress import tracked
 

@@ -114,6 +114,7 @@ def meter(place: Place, gate: Connection) -> None:
     run = MeteringRun(
         store=MeteringStore(Table(client, place.tables.usage, sleep=_no_sleep)),
         api=MeteringApi(place.client("meteringmarketplace", place.marketplace, gate)),
+        region="us-east-1",
         rate=CallRate(1000, time.monotonic, _no_sleep),
         bus=GatedBus(gate),
         requests=NoRequests(),

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults import story
-from tests.faults.schedule import run, steps_of
+from tests.faults.plays import run, steps_of
 from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.progress import tracked
 
@@ -32,6 +32,9 @@ UNIT_TESTS = (
     "tests/unit/test_metering_outcomes.py",
     "tests/unit/test_recording.py",
     "tests/unit/test_overage.py",
+    "tests/unit/test_contract_terms.py",
+    "tests/unit/test_entitlement_terms.py",
+    "tests/unit/test_entitlement_rules.py",
     "tests/unit/test_usage_rules.py",
     "tests/unit/test_usage_deadlines.py",
     "tests/unit/test_usage_retry.py",
@@ -343,6 +346,91 @@ MUTANTS = (
         "ledger/record",
         '"#state IN (:rejected, :held)"',
         '"#state <> :rejected OR #state IN (:rejected, :held)"',
+    ),
+    Mutant(
+        "usage counts against the newest term, whenever it was",
+        "entitlements/terms",
+        "for term in reversed(self.terms) if term.starts_at <= moment)",
+        "for term in reversed(self.terms) if term.starts_at <= max(moment, self.terms[-1].starts_at))",
+    ),
+    Mutant(
+        "entitlements that are old are not read back",
+        "usage/contract_terms",
+        "if side.synced_at is None or age > max_age or side.history",
+        "if side.synced_at is None or side.history",
+        ("if self.closing or side.age(now) <= max_age]", "if self.closing or side.synced_at is not None]"),
+    ),
+    Mutant(
+        "the end of a term is not asked about",
+        "usage/contract_terms",
+        " or side.history.ended_since(side.synced_at, now):",
+        ":",
+    ),
+    Mutant(
+        "an old reading that can't be renewed is believed",
+        "usage/contract_terms",
+        "if self.closing or side.age(now) <= max_age]",
+        "if self.closing or side.age(now) >= 0]",
+    ),
+    Mutant(
+        "after its end a term goes on at once",
+        "entitlements/terms",
+        'return "awaited" if ended and awaited else "held"',
+        'return "held"',
+    ),
+    Mutant(
+        "an empty answer means that nothing is included",
+        "entitlements/terms",
+        'return "over" if ended and not awaited else "awaited"',
+        'return "over"',
+    ),
+    Mutant(
+        "an upgrade that moves the end gives all units again",
+        "entitlements/terms",
+        "now >= ends_at - RENEWAL_LEAD:",
+        "now >= ends_at - 1000 * RENEWAL_LEAD:",
+    ),
+    Mutant(
+        "a renewal goes on using up the old term",
+        "entitlements/terms",
+        "now >= ends_at - RENEWAL_LEAD:",
+        "now >= ends_at + 1000 * RENEWAL_LEAD:",
+    ),
+    Mutant(
+        "a moved end names another counter",
+        "usage/overage",
+        "return keys.included(self.owner, self.dimension, self.first_end, self.counted_from)",
+        "return keys.included(self.owner, self.dimension, self.ends_at, self.counted_from)",
+    ),
+    Mutant(
+        "two terms with one end share a counter",
+        "entitlements/terms",
+        "counted_from=starts_at if again else None",
+        "counted_from=None",
+    ),
+    Mutant(
+        "of grants side by side only one counts",
+        "entitlements/rules",
+        "value=sum(int(row.value) for row in numbers)",
+        "value=max(int(row.value) for row in numbers)",
+    ),
+    Mutant(
+        "the two terms of an hour are taken for one",
+        "usage/booking",
+        "            key = booking.term.counter\n",
+        "            key = next(one.term.counter for one in job.bookings if one.term is not None)\n",
+    ),
+    Mutant(
+        "a subscription is read back several times for a request",
+        "usage/contract_terms",
+        "        if to_read:\n",
+        "        for _ in range(2):\n",
+    ),
+    Mutant(
+        "readings of a request go on however long they take",
+        "entitlements/entitlements",
+        "            if self._monotonic() >= until:\n",
+        "            if self._monotonic() < 0:\n",
     ),
 )
 

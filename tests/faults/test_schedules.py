@@ -7,7 +7,8 @@ import pytest
 
 from tests.faults import story
 from tests.faults.invariant import InvariantError
-from tests.faults.schedule import Schedule, Step, minimised, run, steps_of
+from tests.faults.plays import minimised, run, steps_of
+from tests.faults.schedule import Schedule, Step
 from tests.support.memory_dynamodb import MemoryDynamoDB
 
 SEEDS = int(os.environ.get("FAULT_SEEDS", "300"))

@@ -13,9 +13,11 @@ from tests.support.tables import Tables
 
 @dataclass(frozen=True)
 class Queues:
-    """URLs of the notification queue, and of a queue that receives every event of the bus `seller`."""
+    """URLs of the application's queues, and of a queue that receives every event of the bus `seller`."""
 
     notifications: str
+    read_backs: str
+    metering: str
     heard: str
 
 
@@ -48,7 +50,9 @@ def deployment(monkeypatch: pytest.MonkeyPatch, moto_dynamodb: Any, moto_tables:
 def queues(moto_tables: Tables, monkeypatch: pytest.MonkeyPatch) -> Queues:
     """Queues and bus on moto, and the environment variables with which a function finds them and its tables."""
     sqs, events = boto3.client("sqs"), boto3.client("events")
-    made = Queues(*(sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("notifications", "heard")))
+    made = Queues(
+        *(sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("notifications", "read-backs", "metering", "heard"))
+    )
     arn = sqs.get_queue_attributes(QueueUrl=made.heard, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     events.create_event_bus(Name="seller")
     events.put_rule(Name="all", EventBusName="seller", EventPattern='{"source": ["marketplace.saas"]}')
@@ -58,6 +62,8 @@ def queues(moto_tables: Tables, monkeypatch: pytest.MonkeyPatch) -> Queues:
         "USAGE_TABLE": moto_tables.usage,
         "EVENT_BUS_NAME": "seller",
         "NOTIFICATION_QUEUE_URL": made.notifications,
+        "READ_BACK_QUEUE_URL": made.read_backs,
+        "METERING_QUEUE_URL": made.metering,
         "POWERTOOLS_METRICS_NAMESPACE": "MarketplaceSaaS",
         "POWERTOOLS_SERVICE_NAME": "test",
     }.items():

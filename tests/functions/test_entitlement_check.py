@@ -74,6 +74,16 @@ class Deployment:
                 self.sqs.delete_message(QueueUrl=self.queues.heard, ReceiptHandle=message["ReceiptHandle"])
         return found
 
+    def asked(self) -> list[dict[str, Any]]:
+        """The records of what the read-back queue holds and shows, taken from it as Lambda hands them over."""
+        shape, found = sample("request_read_back")[0], []
+        url = self.queues.read_backs
+        while messages := self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+            for message in messages:
+                found.append({**shape, "messageId": message["MessageId"], "body": message["Body"]})
+                self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        return found
+
     def forget(self) -> None:
         for item in self.dynamodb.scan(TableName=self.tables.subscriptions)["Items"]:
             key = {"pk": item["pk"], "sk": item["sk"]}
@@ -177,24 +187,61 @@ def test_a_message_that_fails_waits_longer_each_time(deployment: Deployment, mon
     queue = QueueClient()
     monkeypatch.setattr(clients, "sqs", lambda: queue)
     record = sample("sqs_batch_poison")[1]
-    for receive_count in (1, 2, 3, 4, 5):
+    for receive_count in range(1, 9):
         attributes = {**record["attributes"], "ApproximateReceiveCount": str(receive_count)}
         deployment.invoke([{**record, "attributes": attributes}])
-    assert [seconds for _, seconds in queue.hidden] == [30, 120, 600, 1800, 1800]
+    assert [seconds for _, seconds in queue.hidden] == [10, 20, 30, 60, 120, 180, 180, 0]
 
 
-def test_messages_that_there_is_no_time_for_are_given_back_untouched(deployment: Deployment) -> None:
+def test_messages_that_there_is_no_time_for_are_given_back_untouched_and_at_once(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = QueueClient()
+    monkeypatch.setattr(clients, "sqs", lambda: queue)
     records = sample("sqs_batch_mixed")
     assert deployment.invoke(records, seconds=5) == [record["messageId"] for record in records]
+    assert queue.hidden == [(record["receiptHandle"], 0) for record in records]
     assert deployment.subscription() is None
 
 
-def test_a_throttled_get_entitlements_gives_the_message_back(deployment: Deployment) -> None:
+@pytest.mark.parametrize(
+    ("name", "queue", "metric"),
+    [
+        ("eventbridge_license_updated", "notifications", "NotificationFailed"),
+        ("request_read_back", "read_backs", "ReadBackFailed"),
+    ],
+)
+def test_a_message_that_fails_is_put_back_into_its_own_queue_and_counted(
+    deployment: Deployment,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    queue: str,
+    metric: str,
+) -> None:
+    used: list[str] = []
+
+    class Queue:
+        def change_message_visibility(self, **call: Any) -> None:
+            used.append(call["QueueUrl"])
+
+    monkeypatch.setattr(clients, "sqs", Queue)
+    (record,) = sample(name)
+    assert deployment.invoke([{**record, "body": "no JSON"}]) == [record["messageId"]]
+    assert used == [getattr(deployment.queues, queue)]
+    assert metric_counts(capsys.readouterr().out)[metric] == 1
+
+
+def test_a_silent_get_entitlements_fails_no_message(deployment: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
     purchase = deployment.marketplace.purchases.subscribe(provision=True)
-    record = _delivered(deployment.marketplace)[-1]
+    assert deployment.invoke([_delivered(deployment.marketplace)[-1]]) == []
+    (question,) = deployment.asked()
     deployment.marketplace.faults.plan([{"fault": "throttle", "operation": "GetEntitlements"}])
-    assert deployment.invoke([record]) == [record["messageId"]]
-    assert deployment.invoke([record]) == []
+    assert deployment.invoke([question]) == []
+    counts = metric_counts(capsys.readouterr().out)
+    assert (counts["ReadBackPostponed"], counts.get("ReadBackFailed")) == (1, None)
+    assert deployment.asked() == []  # for a minute
+    assert deployment.invoke([question]) == []
     heard = {event["detail-type"]: event["detail"] for event in deployment.heard()}
     assert heard["Entitlements Changed"]["after"]["seats"]["value"] == purchase.entitlements["seats"]
 
@@ -228,6 +275,7 @@ def test_the_log_names_no_account(deployment: Deployment, log: io.StringIO) -> N
 
 def test_unknown_types_are_counted(deployment: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
     deployment.invoke(sample("sqs_batch_mixed"))
+    deployment.invoke(deployment.asked())
     counts = metric_counts(capsys.readouterr().out)
     # The emulator sells none of the samples' products, so it refuses to name their entitlements.
     assert (counts["UnknownNotification"], counts["EntitlementsRefused"]) == (1, 3)

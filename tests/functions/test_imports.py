@@ -20,7 +20,7 @@ print(*(name for name in sorted(packages) if name.count(".") > 1))
 LOADED: dict[str, dict[str, str]] = {
     "entitlement_check": {
         "dynamodb": "attributes keys table transactions update",
-        "entitlements": "entitlements rules source store",
+        "entitlements": "entitlements rules source store terms",
         "ledger": "deadlines recent record rescheduling",
         "lifecycle": "agreement_api changes facts joins lifecycle messages notifications "
         "outcomes reconciliation sqs_batch store timers",
@@ -43,7 +43,7 @@ LOADED: dict[str, dict[str, str]] = {
     },
     "seller_api": {
         "dynamodb": "attributes keys paging table transactions update",
-        "entitlements": "entitlements rules source store",
+        "entitlements": "entitlements rules source store terms",
         "ledger": "deadlines recent record",
         "platform": "aws_errors backoff clients clock errors http logs problem settings",
         "registration": "claim codes contacts",

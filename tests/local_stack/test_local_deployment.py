@@ -14,6 +14,7 @@ from tests.local_stack.browser import call
 from tools.template import TEMPLATE
 
 NOON = "2026-11-22T12:10:00Z"
+METERING_SCHEDULE = "cron(5/15 * * * ? *)"
 HOUR = 3600
 
 
@@ -52,11 +53,10 @@ def test_the_stack_follows_a_changed_template(tmp_path: Path) -> None:
         ("Method: GET, Path: /register }", "Method: GET, Path: /hello }"),
         ("/register\n", "/buyers\n"),
         ("source: [aws.agreement-marketplace]", "source: [nobody]"),
+        (METERING_SCHEDULE, "rate(30 minutes)"),
     )
     log = io.StringIO()
-    options = Options(
-        template=template, clock=f"frozen:{NOON}", log=log, parameters={"MeteringSchedule": "rate(30 minutes)"}
-    )
+    options = Options(template=template, clock=f"frozen:{NOON}", log=log)
     with local_stack.running(options) as stack:
         assert call("GET", f"{stack.api_url}/register").status == 404
         # The function knows its routes itself; that it is asked at all is the template's doing.
@@ -81,11 +81,16 @@ def test_one_s_own_parameters_come_first() -> None:
     [
         (Options(clock="sundial"), "sundial"),
         (Options(clock="frozen:soon"), "soon"),
-        (Options(parameters={"MeteringSchedule": "cron(0 0 L * ? *)"}), "MeterUsageSchedule"),
     ],
 )
 def test_what_can_t_be_started_says_so(options: Options, complaint: str) -> None:
     with pytest.raises(StackError, match=complaint), local_stack.running(options):
+        pass
+
+
+def test_a_schedule_that_can_t_be_played_is_named(tmp_path: Path) -> None:
+    template = template_with(tmp_path, (METERING_SCHEDULE, "cron(0 0 L * ? *)"))
+    with pytest.raises(StackError, match="MeterUsageSchedule"), local_stack.running(Options(template=template)):
         pass
 
 

@@ -82,8 +82,19 @@ def test_a_poison_message_ends_in_the_dead_letter_queue_and_holds_up_nobody(
 
     assert claimed["status"] == "active"
     assert stack.aws.visible_messages(DEAD_LETTERS) == 0
-    stack.advance(2 * HOUR)
+    stack.advance(18 * MINUTE)
     assert stack.aws.visible_messages(DEAD_LETTERS) == 1
+
+
+def test_a_metering_run_comes_shortly_before_a_closing_deadline(stack: Stack, log: io.StringIO) -> None:
+    purchase = stack.marketplace.purchases.subscribe("ca2payasyougoproduct00000", "111122223333", provision=True)
+    stack.advance(MINUTE)
+    stack.marketplace.purchases.cancel(purchase.id)
+    stack.advance(2 * MINUTE)
+    runs = since(log, lambda: stack.advance(HOUR), "MeterUsage", "metering run")
+    beside_the_schedule = [run for run in minutes(runs) if run not in {"20:00", "35:00", "50:00", "05:00"}]
+    print(runs)
+    assert beside_the_schedule
 
 
 def test_a_long_quiet_time_plays_fewer_ticks_and_always_the_last(stack: Stack, log: io.StringIO) -> None:

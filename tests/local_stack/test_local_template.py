@@ -52,9 +52,10 @@ def test_functions_carry_their_environment_with_globals_merged_in() -> None:
     assert meter.environment["SEAL_DELAY_MINUTES"] == "20"
     assert meter.environment["PRODUCT_CODES"] == "one,two"
     assert meter.environment["POWERTOOLS_SERVICE_NAME"] == "meter_usage-local"
-    assert meter.environment["NOTIFICATION_QUEUE_URL"].startswith(SQS)
+    for queue in ("NOTIFICATION_QUEUE_URL", "READ_BACK_QUEUE_URL", "METERING_QUEUE_URL"):
+        assert meter.environment[queue].startswith(SQS)
     assert meter.folder == TEMPLATE.parent / "functions" / "meter_usage"
-    assert (meter.handler, meter.concurrency) == ("app.lambda_handler", 1)
+    assert (meter.handler, meter.concurrency) == ("app.lambda_handler", 2)
 
 
 def test_a_parameter_decides_reserved_concurrency() -> None:
@@ -80,7 +81,7 @@ def test_a_queue_keeps_its_timeout_and_its_dead_letter_queue() -> None:
     queues = {queue.name: queue.attributes for queue in deployed().queues}
     redrive = json.loads(queues["marketplace-saas-NotificationQueue"]["RedrivePolicy"])
 
-    assert queues["marketplace-saas-NotificationQueue"]["VisibilityTimeout"] == "360"
+    assert queues["marketplace-saas-NotificationQueue"]["VisibilityTimeout"] == "90"
     assert redrive["deadLetterTargetArn"].endswith(":marketplace-saas-NotificationDeadLetterQueue")
 
 
@@ -88,16 +89,30 @@ def test_a_changed_template_is_followed(tmp_path: Path) -> None:
     path = changed(
         tmp_path,
         ("Method: POST, Path: /register }", "Method: PUT, Path: /sign-up }"),
-        ("BatchSize: 10", "BatchSize: 3"),
-        ("VisibilityTimeout: 360", "VisibilityTimeout: 77"),
+        ("BatchSize: 1  #", "BatchSize: 3  #"),
+        ("VisibilityTimeout: 90\n      MessageRetentionPeriod: 345600", "VisibilityTimeout: 77"),
+        ("cron(5/15 * * * ? *)", "rate(1 hour)"),
         ("source: [aws.agreement-marketplace]", "source: [other]"),
         ("IndexName: due\n", "IndexName: due_soon\n"),
     )
-    deployment = deployed(path, MeteringSchedule="rate(1 hour)")
+    deployment = deployed(path)
 
     assert any(route.key == "PUT /sign-up" for route in deployment.routes)
-    assert [mapping.batch_size for mapping in deployment.queue_mappings] == [3]
-    assert [queue.attributes.get("VisibilityTimeout") for queue in deployment.queues] == ["77", None]
+    mappings = {mapping.queue.removeprefix("marketplace-saas-"): mapping for mapping in deployment.queue_mappings}
+    assert {queue: (mapping.batch_size, mapping.function) for queue, mapping in mappings.items()} == {
+        "NotificationQueue": (3, "EntitlementCheckFunction"),
+        "ReadBackQueue": (1, "EntitlementCheckFunction"),
+        "MeteringQueue": (1, "MeterUsageFunction"),
+    }
+    assert {
+        queue.name.removeprefix("marketplace-saas-"): queue.attributes.get("VisibilityTimeout")
+        for queue in deployment.queues
+    } == {
+        "NotificationQueue": "77",
+        "ReadBackQueue": "77",
+        "MeteringQueue": "900",
+        "NotificationDeadLetterQueue": None,
+    }
     assert [rule.pattern for rule in deployment.rules] == [{"source": ["other"]}]
     assert [one.expression for one in deployment.schedules] == ["rate(1 hour)", "cron(40 7 * * ? *)"]
     assert [(one.function, one.queue is None) for one in deployment.schedules] == [

@@ -130,6 +130,8 @@ def deployed(monkeypatch: pytest.MonkeyPatch, dynamodb: Any, tables: Tables, **s
         "USAGE_TABLE": tables.usage,
         "EVENT_BUS_NAME": "seller",
         "NOTIFICATION_QUEUE_URL": queue_url,
+        "READ_BACK_QUEUE_URL": "https://sqs.invalid/read-back",
+        "METERING_QUEUE_URL": "https://sqs.invalid/metering",
         "PRODUCT_CODES": ",".join(sorted(CODES)),
         "SUPPORT_CONTACT": "help@seller.example",
         "POWERTOOLS_SERVICE_NAME": "test",
@@ -140,7 +142,8 @@ def deployed(monkeypatch: pytest.MonkeyPatch, dynamodb: Any, tables: Tables, **s
     monkeypatch.setattr(
         clients, "metering_for_registration", lambda: in_process_client("meteringmarketplace", marketplace)
     )
-    monkeypatch.setattr(clients, "entitlement", lambda: in_process_client("marketplace-entitlement", marketplace))
+    for name in ("entitlement", "entitlement_while_waiting"):
+        monkeypatch.setattr(clients, name, lambda: in_process_client("marketplace-entitlement", marketplace))
     log = StringIO()
     for app in (resolve_customer, seller_api):
         app.routes.cache_clear()

@@ -60,13 +60,30 @@ _transport = InProcess()
 _clients: dict[str, Any] = {}
 
 
+class _Bound:
+    """The shared client of a service, answered by one emulator in one region whichever others are asked in between."""
+
+    def __init__(self, client: Any, marketplace: Marketplace, region: str) -> None:
+        self._client = client
+        self._place = marketplace, region
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        if name == "exceptions" or not callable(found):
+            return found
+
+        def call(*given: Any, **named: Any) -> Any:
+            _transport.marketplace, _transport.region = self._place
+            return found(*given, **named)
+
+        return call
+
+
 def client(service: str, marketplace: Marketplace, region: str = "us-east-1") -> Any:
     """A client of `meteringmarketplace`, `marketplace-entitlement` or `marketplace-agreement` without retries, answered
-    by this emulator until another one is asked for."""
+    by this emulator."""
     from botocore.config import Config
 
-    _transport.marketplace = marketplace
-    _transport.region = region
     if service not in _clients:
         make: Any = boto3.client
         made = make(
@@ -78,4 +95,4 @@ def client(service: str, marketplace: Marketplace, region: str = "us-east-1") ->
         )
         _transport.attach(made)
         _clients[service] = made
-    return _clients[service]
+    return _Bound(_clients[service], marketplace, region)

@@ -14,8 +14,8 @@ from marketplace.entitlements.entitlements import Entitlements
 from marketplace.entitlements.rules import Entitlement
 from marketplace.entitlements.store import EntitlementStore
 from marketplace.lifecycle.lifecycle import Lifecycle
-from marketplace.lifecycle.notifications import LookAgain, Notification, QueueMessage, parsed
-from marketplace.lifecycle.outcomes import Outcome
+from marketplace.lifecycle.notifications import FindLicenses, LookAgain, Notification, QueueMessage, ReadBack, parsed
+from marketplace.lifecycle.outcomes import Outcome, ReadBackOutcome
 from marketplace.lifecycle.store import SubscriptionStore
 from marketplace.platform.clock import DAY, MINUTE, iso
 from marketplace.platform.errors import AwsError
@@ -23,7 +23,7 @@ from marketplace.subscriptions import recheck
 from marketplace.subscriptions.identity import LegacyIdentity, LicenseIdentity
 from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.outbox import Outbox
-from marketplace.subscriptions.recheck_queue import Requests
+from marketplace.subscriptions.recheck_queue import LifecycleRequests
 from marketplace.subscriptions.seller_events import SellerBus, stable_id
 from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.seller_schemas import check
@@ -106,13 +106,24 @@ class EventsClient:
 
 @dataclass
 class QueueClient:
-    """SQS's SendMessage and ChangeMessageVisibility with a memory."""
+    """SQS's SendMessage and ChangeMessageVisibility with a memory. `asked`: what was sent to the read-back queue;
+    `runs`: the delays of metering runs."""
 
     sent: list[tuple[dict[str, Any], int]] = field(default_factory=list)
+    asked: list[tuple[dict[str, Any], int]] = field(default_factory=list)
+    runs: list[int] = field(default_factory=list)
     hidden: list[tuple[str, int]] = field(default_factory=list)
 
     def send_message(self, **call: Any) -> None:
-        self.sent.append((json.loads(call["MessageBody"]), call["DelaySeconds"]))
+        message, delay = json.loads(call["MessageBody"]), call["DelaySeconds"]
+        match call["QueueUrl"]:
+            case "metering":
+                assert message["marketplace_request"] == recheck.METERING_RUN
+                self.runs.append(delay)
+            case "read-back":
+                self.asked.append((message, delay))
+            case _:
+                self.sent.append((message, delay))
 
     def change_message_visibility(self, **call: Any) -> None:
         self.hidden.append((call["ReceiptHandle"], call["VisibilityTimeout"]))
@@ -185,15 +196,21 @@ class LifecycleWorld:
         self.store = SubscriptionStore(table)
         seller_bus = SellerBus(self.bus, "seller")  # type: ignore[arg-type]
         self.outbox = Outbox(table, seller_bus)
+        self.entitlement_store = EntitlementStore(table)
         self.entitlements = Entitlements(
-            store=EntitlementStore(table),
+            store=self.entitlement_store,
             source=self.source,
             clock=self.time.now,
             max_age=15 * MINUTE,
             stale_limit=DAY,
             announce=self.outbox.publish,
         )
-        self.queue = Requests(self.sqs, "queue")  # type: ignore[arg-type]
+        self.queue = LifecycleRequests(
+            self.sqs,  # type: ignore[arg-type]
+            "queue",
+            read_back_queue_url="read-back",
+            metering_queue_url="metering",
+        )
         self.lifecycle = Lifecycle(
             store=self.store,
             entitlements=self.entitlements,
@@ -217,28 +234,53 @@ class LifecycleWorld:
     def look_again(self, subscription_id: str, reason: str, **given: Any) -> Outcome:
         return self.lifecycle.look_again(LookAgain(subscription_id=subscription_id, reason=reason, **given))
 
+    def read_back(self, subscription_id: str, **given: Any) -> ReadBackOutcome:
+        return self.lifecycle.read_back(ReadBack(subscription_id=subscription_id, **given))
+
+    def answer(self) -> list[Outcome | ReadBackOutcome]:
+        """Does what the read-back queue holds by now, but for reconciliations, which stay there."""
+        held, self.sqs.asked = self.sqs.asked, []
+        outcomes: list[Outcome | ReadBackOutcome] = []
+        for message, delay in held:
+            done = self._do(message) if delay == 0 else None
+            if done is None:
+                self.sqs.asked.append((message, delay))
+            else:
+                outcomes.append(done)
+        return outcomes
+
     def wait(self, until: int) -> None:
-        """Lets the time pass; looks that were asked for are done when they are due. What the queue was sent is taken
-        from it."""
+        """Lets the time pass; looks and readings that were asked for are done when they are due. What the queues were
+        sent is taken from them."""
         while True:
             now = self.time.seconds
-            self._awaited += [(now + delay, message) for message, delay in self.sqs.sent]
+            self._awaited += [(now + delay, message) for message, delay in [*self.sqs.sent, *self.sqs.asked]]
             self._awaited.sort(key=lambda one: one[0])
             self.sqs.sent.clear()
+            self.sqs.asked.clear()
             if not self._awaited or self._awaited[0][0] > until:
                 break
             due, message = self._awaited.pop(0)
             self.time.seconds = max(now, due)
-            if message["marketplace_request"] == recheck.LOOK_AGAIN:
-                self.lifecycle.look_again(
-                    LookAgain(**{name: value for name, value in message.items() if name != recheck.REQUEST})
-                )
+            self._do(message)
         self.time.seconds = until
 
-    def waiting(self, reason: str) -> list[int]:
-        """When the looks that are on their way for this reason are due."""
-        sent = [(self.time.seconds + delay, message) for message, delay in self.sqs.sent]
-        return sorted(due for due, message in [*self._awaited, *sent] if message.get("reason") == reason)
+    def _do(self, message: dict[str, Any]) -> Outcome | ReadBackOutcome | None:
+        content = parsed(QueueMessage(message_id="own", body=json.dumps(message), sent_at_ms=self.time.seconds * 1000))
+        match content:
+            case LookAgain():
+                return self.lifecycle.look_again(content)
+            case ReadBack():
+                return self.lifecycle.read_back(content)
+            case FindLicenses():
+                return self.lifecycle.find_licenses(content)
+        return None
+
+    def waiting(self, why: str) -> list[int]:
+        """When the messages that are on their way for this reason, or with this request, are due."""
+        sent = [(self.time.seconds + delay, message) for message, delay in [*self.sqs.sent, *self.sqs.asked]]
+        named = {"reason", recheck.REQUEST}
+        return sorted(due for due, message in [*self._awaited, *sent] if why in {message.get(name) for name in named})
 
     def subscription(self, subscription_id: str = LICENSED) -> Subscription:
         stored = self.store.read(subscription_id)

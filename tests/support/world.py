@@ -10,7 +10,9 @@ from typing import Any
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item, to_item
 from marketplace.dynamodb.table import Table
+from marketplace.entitlements.entitlements import Entitlements
 from marketplace.entitlements.rules import Entitlement, ValueType
+from marketplace.entitlements.store import EntitlementStore
 from marketplace.ledger.record import UNSEALED, MeteringRecord
 from marketplace.ledger.rescheduling import UsageDeadlines
 from marketplace.metering.api import MeteringApi
@@ -19,8 +21,10 @@ from marketplace.metering.report import MeteringReport
 from marketplace.metering.run import MeteringRun
 from marketplace.metering.store import MeteringStore
 from marketplace.platform.clock import DAY, HOUR, hour_of
+from marketplace.platform.errors import AwsError
 from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.reader import SubscriptionReader
+from marketplace.subscriptions.recheck import NOT_SUBSCRIBED
 from marketplace.subscriptions.seller_events import SellerEvent
 from marketplace.usage.booking import UsageStore
 from marketplace.usage.contract_terms import ContractTerms
@@ -32,9 +36,12 @@ from marketplace_emulator import Marketplace, Purchase
 from marketplace_emulator import Settings as EmulatorSettings
 from tests.support.in_process import client as in_process_client
 from tests.support.memory_dynamodb import MemoryDynamoDB
+from tests.support.parameters import Parameters
 from tests.support.tables import Tables, create_tables
 
 SEAL_DELAY = 600
+MAX_AGE = 900
+"""EntitlementMaxAgeMinutes, in seconds."""
 NOON = int(datetime(2026, 11, 18, 12, tzinfo=UTC).timestamp())
 
 
@@ -79,6 +86,19 @@ class LookAgain:
         self.asked.append((subscription_id, reason, since))
 
 
+class Grants:
+    """GetEntitlements of a world: what is granted now, or the error that AWS answers with."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+
+    def entitlements(self, subscription: Subscription) -> list[Entitlement]:
+        self._world.asked.append(subscription.id)
+        if self._world.aws_error is not None:
+            raise self._world.aws_error
+        return list(self._world.granted.get(subscription.id, {}).values())
+
+
 class Timeline:
     """One clock for product and emulator; sleeping moves it."""
 
@@ -112,7 +132,8 @@ def _itself(client: Any) -> Any:
 @dataclass
 class World:
     """`report`, `meter` and the clock drive it; `billed` is AWS's side, `stored` ours. `wrap` may put something
-    between the use cases and a client of theirs."""
+    between the use cases and a client of theirs. `granted`: what AWS grants, by subscription and dimension; `asked`:
+    the subscriptions whose entitlements were read back; `aws_error`: GetEntitlements' answer instead."""
 
     dynamodb: Any
     tables: Tables
@@ -123,7 +144,12 @@ class World:
     requests: LookAgain = field(default_factory=LookAgain)
     calls_per_second: float = 1000.0
     time_left: float = 900.0
+    region: str = "us-east-1"
+    parameters: Parameters = Parameters()
     overage_dimensions: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    granted: dict[str, dict[str, Entitlement]] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    aws_error: AwsError | None = None
 
     def __post_init__(self) -> None:
         self.marketplace = Marketplace(clock=self.time.emulator, settings=self.settings)
@@ -172,22 +198,18 @@ class World:
         dimension: str = "seats",
         ends_at: int | None = None,
         value_type: ValueType = "integer",
+        read_back: bool = True,
     ) -> None:
-        """An entitlement as a reading of AWS leaves it; without a quantity AWS listed none."""
-        now = to_item({"now": self.time.seconds()})["now"]
-        self.dynamodb.update_item(
-            TableName=self.tables.subscriptions,
-            Key=keys.subscription(subscription.id).item(),
-            UpdateExpression="SET entitlements_synced_at = :now",
-            ExpressionAttributeValues={":now": now},
-        )
-        key = keys.entitlement(subscription.id, dimension)
-        if quantity is None:
-            self.dynamodb.delete_item(TableName=self.tables.subscriptions, Key=key.item())
-            return
-        granted = Entitlement(dimension=dimension, value_type=value_type, value=quantity, expires_at=ends_at)
-        values = {**key._asdict(), "dimension": dimension, **granted.as_values()}
-        self.dynamodb.put_item(TableName=self.tables.subscriptions, Item=to_item(values))
+        """What AWS grants from now on; without a quantity it lists nothing. Read back as after its notification, unless
+        that is late."""
+        granted = self.granted.setdefault(subscription.id, {})
+        granted.pop(dimension, None)
+        if quantity is not None:
+            granted[dimension] = Entitlement(
+                dimension=dimension, value_type=value_type, value=quantity, expires_at=ends_at
+            )
+        if read_back:
+            self.entitlements().sync(subscription.id)
 
     # -- the product --------------------------------------------------------------------------------------
 
@@ -199,24 +221,49 @@ class World:
 
     def recorder(self) -> UsageRecorder:
         return UsageRecorder(
-            store=UsageStore(self.usage_table(), ttl_days=400),
+            store=UsageStore(self.usage_table(), ttl_days=self.parameters.UsageRecordTtlDays),
             subscriptions=SubscriptionReader(self.table(self.tables.subscriptions)),
             clock=self.time.now,
-            seal_delay=SEAL_DELAY,
+            seal_delay=self.parameters.seal_delay,
             sleep=self.time.sleep,
             monotonic=self.time.monotonic,
             jitter=lambda: 0.5,
             parallel=1,
-            terms=ContractTerms(self.table(self.tables.subscriptions), self.usage_table(), self.overage_dimensions),
+            terms=ContractTerms(self.entitlement_store(), self.entitlements(), self.overage_dimensions),
         )
+
+    def entitlement_store(self) -> EntitlementStore:
+        return EntitlementStore(self.table(self.tables.subscriptions))
+
+    def entitlements(self) -> Entitlements:
+        return Entitlements(
+            store=self.entitlement_store(),
+            source=Grants(self),
+            clock=self.time.now,
+            max_age=self.parameters.max_age,
+            stale_limit=self.parameters.stale_limit,
+            monotonic=self.time.monotonic,
+            parallel=1,
+        )
+
+    def seller_bus(self) -> Any:
+        return self.bus
+
+    def queue(self) -> Any:
+        return self.requests
+
+    def looked_at(self) -> set[str]:
+        """The subscriptions that another look was asked for because AWS refused their usage."""
+        return {subscription_id for subscription_id, reason, _ in self.requests.asked if reason == NOT_SUBSCRIBED}
 
     def metering(self) -> MeteringRun:
         return MeteringRun(
             store=MeteringStore(self.usage_table()),
-            api=MeteringApi(self.wrap(in_process_client("meteringmarketplace", self.marketplace))),
+            api=MeteringApi(self.wrap(in_process_client("meteringmarketplace", self.marketplace, self.region))),
+            region=self.region,
             rate=CallRate(self.calls_per_second, self.time.monotonic, self.time.sleep),
-            bus=self.bus,
-            requests=self.requests,
+            bus=self.seller_bus(),
+            requests=self.queue(),
             clock=self.time.now,
             monotonic=self.time.monotonic,
             sleep=self.time.sleep,
@@ -227,7 +274,7 @@ class World:
         )
 
     def deadlines(self) -> UsageDeadlines:
-        return UsageDeadlines(self.usage_table(), SEAL_DELAY)
+        return UsageDeadlines(self.usage_table(), self.parameters.seal_delay)
 
     def retry(self) -> UsageRetry:
         reader = SubscriptionReader(self.table(self.tables.subscriptions))
@@ -264,7 +311,7 @@ class World:
 
     def to_due(self, hour: int | None = None) -> None:
         """Moves the clock to when this hour (the current one by default) is due."""
-        self.time.to((hour if hour is not None else hour_of(self.time.seconds())) + HOUR + SEAL_DELAY)
+        self.time.to((hour if hour is not None else hour_of(self.time.seconds())) + HOUR + self.parameters.seal_delay)
 
     # -- both sides of the bill ---------------------------------------------------------------------------
 
@@ -290,6 +337,9 @@ class World:
         """Our metering records, in one state or all."""
         items = [from_item(item) for item in self._all_items(self.tables.usage)]
         return [item for item in items if "seal" in item and state in {None, item["state"]}]
+
+    def subscription_items(self) -> list[dict[str, Any]]:
+        return [from_item(item) for item in self._all_items(self.tables.subscriptions)]
 
     def allocations(self) -> list[dict[str, Any]]:
         return [from_item(item) for item in self._all_items(self.tables.usage) if keys.is_allocation(item["sk"]["S"])]

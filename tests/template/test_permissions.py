@@ -23,6 +23,7 @@ ALLOWED: dict[str, dict[str, set[str]]] = {
         "SubscriptionsTable/index/by_status": {"Query"},
         "EventBus": {"PutEvents"},
         "NotificationQueue": {"SendMessage"},
+        "MeteringQueue": {"ReceiveMessage", "DeleteMessage", "GetQueueAttributes"},
     },
     "EntitlementCheckRole": {
         "SubscriptionsTable": {
@@ -34,10 +35,14 @@ ALLOWED: dict[str, dict[str, set[str]]] = {
         "UsageTable": {"GetItem", "Query", "UpdateItem"},
         "UsageTable/index/due": {"Query"},
         "EventBus": {"PutEvents"},
-        "NotificationQueue": {
-            *("ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility", "GetQueueAttributes"),
-            "SendMessage",
+        **{
+            queue: {
+                *("ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility", "GetQueueAttributes"),
+                "SendMessage",
+            }
+            for queue in ("NotificationQueue", "ReadBackQueue")
         },
+        "MeteringQueue": {"SendMessage"},
     },
     "SellerApiRole": {
         "SubscriptionsTable": {
@@ -123,18 +128,30 @@ def test_no_action_is_a_pattern_and_none_scans(role: str) -> None:
     assert not [action for action in actions if "*" in action or action == "dynamodb:Scan"]
 
 
-@pytest.mark.parametrize("queue", ["NotificationQueue", "NotificationDeadLetterQueue"])
-def test_only_the_event_rule_and_the_legacy_topics_send_to_the_queues(queue: str) -> None:
+EVENTS, DAILY = ({"Fn::GetAtt": [name, "Arn"]} for name in ("AgreementEventsRule", "ReconciliationSchedule"))
+
+
+@pytest.mark.parametrize(
+    ("queue", "rules"), [("NotificationQueue", EVENTS), ("NotificationDeadLetterQueue", [EVENTS, DAILY])]
+)
+def test_only_the_event_rule_and_the_legacy_topics_send_to_the_queues(queue: str, rules: Any) -> None:
     events, legacy = of_type("AWS::SQS::QueuePolicy")[f"{queue}Policy"]["PolicyDocument"]["Statement"]
     condition, topics, otherwise = legacy["Fn::If"]
     assert events["Principal"] == {"Service": "events.amazonaws.com"}
-    rules = [{"Fn::GetAtt": [name, "Arn"]} for name in ("AgreementEventsRule", "ReconciliationSchedule")]
     assert events["Condition"] == {"ArnEquals": {"aws:SourceArn": rules}}
     assert (condition, otherwise) == ("HasLegacy", {"Ref": "AWS::NoValue"})
     assert topics["Principal"] == {"Service": "sns.amazonaws.com"}
     subscribed = [body["TopicArn"] for body in of_type("AWS::SNS::Subscription").values()]
     assert [allowed["Fn::If"][1] for allowed in topics["Condition"]["ArnEquals"]["aws:SourceArn"]] == subscribed
     assert {statement["Action"] for statement in (events, topics)} == {"sqs:SendMessage"}
+
+
+def test_only_the_daily_reconciliation_sends_questions_from_outside() -> None:
+    (daily,) = of_type("AWS::SQS::QueuePolicy")["ReadBackQueuePolicy"]["PolicyDocument"]["Statement"]
+    assert daily["Principal"] == {"Service": "events.amazonaws.com"}
+    assert daily["Condition"] == {"ArnEquals": {"aws:SourceArn": DAILY}}
+    policies = of_type("AWS::SQS::QueuePolicy").values()
+    assert {"Ref": "MeteringQueue"} not in [queue for policy in policies for queue in policy["Queues"]]
 
 
 def test_only_api_gateway_the_schedule_and_the_queue_invoke_functions() -> None:

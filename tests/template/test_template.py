@@ -128,23 +128,14 @@ def test_timeouts_and_memory() -> None:
     }
 
 
-def test_a_batch_fails_message_by_message_and_is_invisible_long_enough() -> None:
-    (mapping,) = of_type("AWS::Lambda::EventSourceMapping").values()
-    queue = of_type("AWS::SQS::Queue")["NotificationQueue"]
-    function = of_type("AWS::Lambda::Function")["EntitlementCheckFunction"]
-    assert mapping["EventSourceArn"] == {"Fn::GetAtt": ["NotificationQueue", "Arn"]}
-    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-    assert mapping["BatchSize"] == 10
-    assert queue["VisibilityTimeout"] == 6 * function["Timeout"]
-
-
 def test_what_cannot_be_applied_or_delivered_is_kept() -> None:
-    queue = of_type("AWS::SQS::Queue")["NotificationQueue"]
     dead_letters = {"Fn::GetAtt": ["NotificationDeadLetterQueue", "Arn"]}
-    assert queue["RedrivePolicy"] == {"deadLetterTargetArn": dead_letters, "maxReceiveCount": 5}
+    for queue in ("NotificationQueue", "ReadBackQueue"):
+        assert of_type("AWS::SQS::Queue")[queue]["RedrivePolicy"]["deadLetterTargetArn"] == dead_letters
     assert of_type("AWS::SQS::Queue")["NotificationDeadLetterQueue"]["MessageRetentionPeriod"] == 14 * 86400
-    (target,) = of_type("AWS::Events::Rule")["AgreementEventsRule"]["Targets"]
-    assert target["DeadLetterConfig"] == {"Arn": dead_letters}
+    for rule in ("AgreementEventsRule", "ReconciliationSchedule"):
+        (target,) = of_type("AWS::Events::Rule")[rule]["Targets"]
+        assert target["DeadLetterConfig"] == {"Arn": dead_letters}
     for subscription in of_type("AWS::SNS::Subscription").values():
         assert subscription["RedrivePolicy"] == {"deadLetterTargetArn": dead_letters}
         assert subscription["RawMessageDelivery"] is False
@@ -162,7 +153,7 @@ def test_agreement_events_are_matched_by_source_alone() -> None:
 
 def test_the_schedule_runs_metering_and_nothing_repeats_a_run() -> None:
     schedule = of_type("AWS::Events::Rule")["MeterUsageSchedule"]
-    assert schedule["ScheduleExpression"] == {"Ref": "MeteringSchedule"}
+    assert schedule["ScheduleExpression"] == "cron(5/15 * * * ? *)"
     assert [target["Arn"] for target in schedule["Targets"]] == [{"Fn::GetAtt": ["MeterUsageFunction", "Arn"]}]
     (config,) = of_type("AWS::Lambda::EventInvokeConfig").values()
     assert config["FunctionName"] == {"Ref": "MeterUsageFunction"}
@@ -200,10 +191,11 @@ def test_the_alarms_cover_what_can_be_lost() -> None:
     alarms = of_type("AWS::CloudWatch::Alarm")
     metrics = {body["MetricName"] for body in alarms.values() if body["Namespace"] == "MarketplaceSaaS"}
     assert metrics == {
-        *("UsageUnbillable", "UsageRejected", "UsageConflict", "UsageHeld", "UsageUnreadable", "UnitsAtRisk"),
+        *("UnitsUnbillable", "UnitsRejected", "UnitsConflict", "UnitsHeld", "UnitsAtRisk"),
+        *("UsageConflict", "UsageUnreadable", "UsageUnknownRefusal", "UsageInOtherRegion"),
         *("OldestUnsettledAgeSeconds", "BreakerOpened", "HeartbeatFailed", "HeartbeatUnfinished"),
-        *("UnknownNotification", "UsageUnknownRefusal"),
-        *("AmbiguousAgreement", "ReconciliationDenied", "EntitlementsRefused"),
+        *("UnknownNotification", "AmbiguousAgreement", "ReconciliationDenied", "EntitlementsRefused"),
+        *("NotificationFailed", "ReadBackPostponed"),
     }
     for function in of_type("AWS::Lambda::Function"):
         stem = function.removesuffix("Function")
@@ -211,6 +203,14 @@ def test_the_alarms_cover_what_can_be_lost() -> None:
             assert alarms[f"{stem}{metric}Alarm"]["Dimensions"] == [
                 {"Name": "FunctionName", "Value": {"Ref": function}}
             ]
+
+
+@pytest.mark.parametrize("state", ["AtRisk", "Held", "Rejected", "Conflict", "Unbillable"])
+def test_a_gauges_alarm_lasts_as_long_as_the_trouble(state: str) -> None:
+    """Every run publishes the gauge, each quarter of an hour; a period in which none ended changes nothing."""
+    alarm = of_type("AWS::CloudWatch::Alarm")[f"Units{state}Alarm"]
+    assert (alarm["Statistic"], alarm["Period"], alarm["EvaluationPeriods"]) == ("Maximum", 900, 1)
+    assert (alarm["Threshold"], alarm["TreatMissingData"]) == (0, "ignore")
 
 
 def test_the_runbook_says_of_every_alarm_what_to_do() -> None:
@@ -254,7 +254,6 @@ def test_every_parameter_is_described_and_constrained() -> None:
         ("LoginUrl", ["", "https://app.example/login"], ["app.example", "http://app.example"]),
         ("SupportContact", ["help@seller.example", "https://seller.example/help"], ["", "help", "http://x"]),
         ("LegacyProductCodes", ["", "a", "a,b,c,d"], ["a,b,c,d,e", "a b", ","]),
-        ("MeteringSchedule", ["cron(5/15 * * * ? *)", "rate(15 minutes)"], ["", "5/15 * * * *"]),
         ("Stage", ["prod", "dev-2"], ["", "Prod", "-a"]),
         ("AlarmEmail", ["", "ops@seller.example"], ["ops"]),
         ("AlarmTopicArn", ["", "arn:aws:sns:us-east-1:123456789012:alarms"], ["alarms"]),

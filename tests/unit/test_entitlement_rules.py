@@ -1,11 +1,20 @@
 """What an entitlement covers, and when it no longer does."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from marketplace.entitlements.rules import EXPIRY_GRACE, Entitlement, Reason, ValueType, decide, refused_by_status
+from marketplace.entitlements.rules import (
+    EXPIRY_GRACE,
+    Entitlement,
+    Reason,
+    ValueType,
+    decide,
+    granted_together,
+    refused_by_status,
+)
 from marketplace.subscriptions.model import Status
 
 NOW = 1_787_236_200
@@ -83,6 +92,27 @@ def test_a_row_that_grants_nothing_is_none(row: dict[str, Any]) -> None:
     assert Entitlement.from_answer(row) is None
 
 
-def test_the_longer_then_the_larger_of_two_grants_is_the_stronger() -> None:
-    order = [granted("integer", 9, 5), granted("integer", 1, 6), granted("integer", 2, 6), granted("string", "x")]
-    assert sorted(order, key=lambda found: found.strength) == order
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([("integer", 3, NOW + 9), ("integer", 5, NOW + 5)], ("integer", 8, NOW + 5)),
+        ([("integer", 3, None), ("integer", 5, NOW + 5)], ("integer", 8, NOW + 5)),
+        ([("integer", 3, None), ("integer", 5, None)], ("integer", 8, None)),
+        ([("integer", 3, NOW), ("integer", 5, NOW + 5)], ("integer", 5, NOW + 5)),
+        ([("integer", 3, NOW), ("integer", 5, NOW - 5)], ("integer", 8, NOW - 5)),
+        ([("integer", 3, None), ("double", "0.5", None)], ("double", "3.5", None)),
+        ([("double", "2.50", None)], ("double", "2.50", None)),
+        ([("boolean", False, None), ("boolean", True, NOW + 5)], ("boolean", True, NOW + 5)),
+        ([("string", "silver", NOW + 5), ("string", "gold", NOW + 9)], ("string", "gold", NOW + 9)),
+        ([("string", "gold", None), ("integer", 3, NOW + 5)], ("integer", 3, NOW + 5)),
+    ],
+)
+def test_grants_that_are_valid_at_once_are_added_up(rows: list[tuple[Any, ...]], expected: tuple[Any, ...]) -> None:
+    together = granted_together([granted(*row) for row in rows], NOW)
+    assert together == {"d": granted(*expected)}
+    assert granted_together([granted(*row) for row in reversed(rows)], NOW) == together
+
+
+def test_grants_of_different_dimensions_stay_apart() -> None:
+    rows = [replace(granted("integer", 3), dimension=name) for name in "aba"]
+    assert {name: found.value for name, found in granted_together(rows, NOW).items()} == {"a": 6, "b": 3}

@@ -76,22 +76,19 @@ class TestReadingBack:
         active.entitlements.sync(LICENSED)
         assert active.entitlements.entitlements_of(LICENSED) == []
 
-    def test_remembers_for_two_days_what_a_contract_had_when_it_ended(self, active: LifecycleWorld) -> None:
-        def withdrawn() -> dict[str, Any] | None:
-            key = keys.withdrawn_entitlement(LICENSED, "seats")
-            return next((item for item in active.items(key.pk) if item["sk"] == key.sk), None)
-
-        active.source.granted[LICENSED] = [Entitlement(dimension="sso", value_type="boolean", value=True)]
+    def test_remembers_the_terms_of_what_has_vanished(self, active: LifecycleWorld) -> None:
+        read_at = active.time.seconds
+        active.source.granted[LICENSED] = [seats(40, read_at + DAY)]
         active.entitlements.sync(LICENSED)
-        assert withdrawn() is None
-        active.source.granted[LICENSED] = [seats(40, active.time.seconds + DAY)]
-        active.entitlements.sync(LICENSED)
+        active.time.seconds += HOUR
         active.source.granted[LICENSED] = []
         active.entitlements.sync(LICENSED)
-        found = withdrawn()
-        assert found is not None
-        assert Entitlement.from_values("seats", found) == seats(40, active.time.seconds + DAY)
-        assert (found["withdrawn_at"], found["expires_at"]) == (active.time.seconds, active.time.seconds + 2 * DAY)
+        history = active.entitlement_store.histories([(LICENSED, "seats")])[LICENSED, "seats"]
+        assert (history.withdrawn_at, history.wholly) == (active.time.seconds, True)
+        (term,) = history.terms
+        assert (term.starts_at, term.ends_at, term.value) == (read_at, read_at + DAY, 40)
+        assert not active.entitlement_store.grants_anything(LICENSED)
+        assert active.entitlements.check(LICENSED, "seats").entitlement is None
 
     def test_is_not_deleted_by_dynamodb_when_it_expires(self, active: LifecycleWorld) -> None:
         active.source.granted[LICENSED] = [seats(40, active.time.seconds + DAY)]
@@ -180,6 +177,14 @@ class TestReadingBack:
         active.source.granted[LICENSED] = [seats(1)]
         active.entitlements.sync(LICENSED)
         assert [event.kind for event in active.outbox.unpublished(LICENSED)] == ["Entitlements Changed"]
+
+    def test_adds_up_grants_that_are_valid_at_once(self, active: LifecycleWorld) -> None:
+        active.source.granted[LICENSED] = [seats(25), seats(10, active.time.seconds + DAY)]
+        active.entitlements.sync(LICENSED)
+        assert active.entitlements.check(LICENSED, "seats", 35).allowed
+        assert not active.entitlements.check(LICENSED, "seats", 36).allowed
+        active.time.seconds += DAY
+        assert active.entitlements.check(LICENSED, "seats", 26).reason == "quantity_exceeded"
 
 
 class TestListing:
@@ -314,7 +319,7 @@ class TestAwsAnswers:
         with pytest.raises(ThrottledError):
             source.entitlements(_licensed(LICENSE_ARN, next(iter(market.registry.products))))
 
-    def test_the_stronger_of_two_rows_counts_and_strangers_rows_do_not(self) -> None:
+    def test_every_row_of_the_buyer_is_read_and_strangers_rows_are_not(self) -> None:
         def row(count: int, **named: str) -> dict[str, Any]:
             return {"Dimension": "seats", "Value": {"IntegerValue": count}, **named}
 
@@ -337,11 +342,10 @@ class TestAwsAnswers:
 
         client = Client()
         source = MarketplaceEntitlements(client)  # type: ignore[arg-type]
-        (found,) = source.entitlements(_licensed(LICENSE_ARN, PRODUCT))
-        assert found.value == 98  # a licence's row may name a customer too
+        found = source.entitlements(_licensed(LICENSE_ARN, PRODUCT))
+        assert [one.value for one in found] == [3, 5, 98, 4]  # a licence's row may name a customer too
         legacy = Subscription(id=LEGACY, integration="legacy", product_code="p", customer_identifier="X01")
-        (found,) = source.entitlements(legacy)
-        assert found.value == 99
+        assert [one.value for one in source.entitlements(legacy)] == [3, 5, 99, 4]
         assert [json.dumps(call["Filter"]) for call in client.asked] == [
             json.dumps({"LICENSE_ARN": [LICENSE_ARN]}),
             json.dumps({"CUSTOMER_IDENTIFIER": ["X01"]}),

@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketplace.dynamodb.table import Table
-from marketplace.entitlements.entitlements import Synced
 from marketplace.lifecycle.lifecycle import Lifecycle
 from marketplace.lifecycle.notifications import LookAgain, Notification, QueueMessage, parsed
 from marketplace.lifecycle.store import Stored, SubscriptionStore
@@ -22,7 +21,7 @@ from marketplace.platform.clock import DAY, iso
 from marketplace.subscriptions.identity import LegacyIdentity, LicenseIdentity
 from marketplace.subscriptions.outbox import Outbox
 from marketplace.subscriptions.recheck import RECONCILED, REGISTERED
-from marketplace.subscriptions.recheck_queue import Requests
+from marketplace.subscriptions.recheck_queue import LifecycleRequests
 from marketplace.subscriptions.seller_events import SellerBus, stable_id
 from tests.support.lifecycle_world import EventsClient, QueueClient, Timeline, Usage, at, sample
 from tests.support.memory_dynamodb import MemoryDynamoDB
@@ -53,10 +52,7 @@ type Step = QueueMessage | Registration
 
 
 class NoEntitlements:
-    """Grants nothing, always; what is read back is another test's matter."""
-
-    def sync(self, subscription_id: str) -> Synced:
-        return Synced((), False, 0)
+    """What is read back is another test's matter."""
 
 
 class World:
@@ -75,7 +71,12 @@ class World:
             usage=self.usage,
             bus=bus,
             outbox=self.outbox,
-            queue=Requests(QueueClient(), "queue"),  # type: ignore[arg-type]
+            queue=LifecycleRequests(
+                QueueClient(),  # type: ignore[arg-type]
+                "queue",
+                read_back_queue_url="read-back",
+                metering_queue_url="metering",
+            ),
             clock=self.time.now,
         )
 

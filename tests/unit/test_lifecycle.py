@@ -8,6 +8,7 @@ import pytest
 
 from marketplace.dynamodb import keys
 from marketplace.entitlements.rules import Entitlement
+from marketplace.ledger.deadlines import FINAL_RUN
 from marketplace.lifecycle.notifications import Notification
 from marketplace.lifecycle.store import Stored
 from marketplace.platform.clock import DAY, HOUR
@@ -63,6 +64,25 @@ def test_the_final_hour_counts_from_the_later_event(world: LifecycleWorld) -> No
     assert world.subscription().closing_deadline == at("2026-08-20T14:25:28Z") + HOUR
 
 
+@pytest.mark.parametrize("arrives_after", [0, HOUR + 1, DAY])
+def test_a_later_closing_event_gives_open_usage_of_an_ended_subscription_its_deadline(
+    world: LifecycleWorld, arrives_after: int
+) -> None:
+    world.receive(UPDATED, ENDED)
+    world.wait(at("2026-08-20T17:00:00Z"))
+    assert world.subscription().status == "ended"
+    happened = world.time.seconds
+    world.time.seconds += arrives_after
+    world.lifecycle.receive(changed(DEPROVISIONED, at_ms=happened * 1000))
+    found = world.subscription()
+    assert found.closing_deadline == happened + HOUR
+    assert found.status == ("closing" if arrives_after < HOUR else "ended")
+    assert world.usage.closed[-1] == (LICENSED, happened + HOUR)
+    world.wait(happened + 2 * DAY)
+    again = [] if arrives_after else ["Subscription Closing", "Subscription Ended"]
+    assert world.bus.kinds() == ["Subscription Activated", "Subscription Closing", "Subscription Ended", *again]
+
+
 def test_timers_follow_a_closing_subscription_to_its_end(world: LifecycleWorld) -> None:
     world.time.seconds = at("2026-08-20T14:25:00Z")
     world.receive(UPDATED, ENDED)
@@ -77,12 +97,42 @@ def test_timers_follow_a_closing_subscription_to_its_end(world: LifecycleWorld) 
     assert len(world.usage.closed) == 6
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("heard_after", [0, 700, 2549, 2550, 2551, 3449, 3451, 3599])
+def test_a_metering_run_is_started_shortly_before_the_closing_deadline(world: LifecycleWorld, heard_after: int) -> None:
+    cancelled = at("2026-08-20T14:24:57Z")
+    world.receive(UPDATED)
+    world.time.seconds = cancelled + heard_after
+    world.receive(ENDED)
+    runs: list[int] = []
+    while world.subscription().status == "closing":
+        runs += [world.time.seconds + delay for delay in world.sqs.runs]
+        world.sqs.runs.clear()
+        (_, delay) = world.sqs.sent[-1]
+        world.time.seconds += delay
+        world.look_again(LICENSED, recheck.CLOSING_TIMER)
+    on_time = cancelled + HOUR - FINAL_RUN + 1
+    assert min(runs) == max(on_time, cancelled + heard_after)
+    assert all(on_time <= run < cancelled + HOUR for run in runs)
+    assert world.sqs.runs == []
+
+
+def test_a_deadline_that_moves_has_a_metering_run_of_its_own(world: LifecycleWorld) -> None:
+    world.time.seconds = at("2026-08-20T15:10:00Z")
+    world.receive(UPDATED, ENDED)
+    (first,) = world.sqs.runs
+    assert world.time.seconds + first == at("2026-08-20T15:24:57Z") - FINAL_RUN + 1
+    world.sqs.runs.clear()
+    world.receive(DEPROVISIONED)
+    (second,) = world.sqs.runs
+    assert second == first + 31
+
+
 def test_every_order_of_the_captured_history_ends_in_the_same_state(moto_dynamodb: Any, moto_tables: Tables) -> None:
     expected: dict[str, Any] | None = None
     for order in itertools.permutations([CREATED, UPDATED, ENDED, DEPROVISIONED]):
         world = LifecycleWorld(moto_dynamodb, moto_tables)
         world.receive(*order, *order[:2])
+        world.answer()
         found = world.attributes()
         for volatile in ("activation_seen_at", "entitlements_version"):
             found.pop(volatile)
@@ -103,6 +153,7 @@ def test_a_registration_pulls_in_what_waits_for_its_agreement(world: LifecycleWo
     world.receive(CREATED)
     world.register()
     assert world.look_again(LICENSED, recheck.REGISTERED) == "applied"
+    assert world.answer() == ["read_back"]
     found = world.subscription()
     assert found.last_event_at == at("2026-08-20T14:23:22Z")
     assert found.status == "pending"
@@ -165,7 +216,8 @@ def test_another_sellers_product_is_kept_and_not_followed(moto_dynamodb: Any, mo
 
 def test_an_end_that_only_the_account_matches_closes_nothing_and_is_reported(world: LifecycleWorld) -> None:
     world.receive(UPDATED)
-    assert world.lifecycle.receive(changed(ENDED, agreement_id="agmt-other", id="other")) == "ambiguous"
+    assert world.lifecycle.receive(changed(ENDED, agreement_id="agmt-other", id="other")) == "waiting"
+    assert world.answer() == ["read_back", "ambiguous"]
     assert world.subscription().status == "active"
 
 
@@ -182,41 +234,67 @@ def test_events_left_unpublished_are_published_by_the_next_message(world: Lifecy
     assert detail["id"] == stable_id("Subscription Activated", LICENSED, notification(UPDATED).id)
 
 
-def test_throttled_entitlements_give_the_message_back_with_all_else_done(world: LifecycleWorld) -> None:
-    world.source.errors = [ThrottledError("ThrottlingException")]
-    with pytest.raises(ThrottledError):
-        world.receive(UPDATED)
-    assert world.subscription().status == "active"
-    assert world.usage.released == [LICENSED]
+@pytest.mark.parametrize("name", [UPDATED, ENDED, DEPROVISIONED])
+def test_all_that_money_depends_on_is_done_without_asking_aws(
+    world: LifecycleWorld, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    world.receive(UPDATED)
+    monkeypatch.setattr(world.source, "entitlements", lambda _: crashed())
+    monkeypatch.setattr(world.lifecycle._joins, "_find_licenses", lambda _: crashed())
+    assert world.receive(name) == ["applied"]
+    for reason in (recheck.REGISTERED, recheck.CLAIMED, recheck.NOT_SUBSCRIBED, recheck.CLOSING_TIMER):
+        assert world.look_again(LICENSED, reason) == "applied"
+    assert world.outbox.unpublished(LICENSED) == []
+
+
+def test_the_entitlements_are_read_back_by_a_message_of_their_own(world: LifecycleWorld) -> None:
     world.source.granted[LICENSED] = [SEATS]
     assert world.receive(UPDATED) == ["applied"]
+    assert world.source.calls == 0
+    assert world.answer() == ["read_back"]
     assert world.bus.kinds() == ["Subscription Activated", "Entitlements Changed"]
 
 
-def test_a_refusal_to_name_entitlements_is_no_reason_to_try_forever(world: LifecycleWorld) -> None:
-    world.source.errors = [RefusedError("InvalidParameterException")]
-    assert world.receive(UPDATED) == ["entitlements_refused"]
-
-
-def test_no_entitlement_right_after_the_purchase_is_asked_again_later(world: LifecycleWorld) -> None:
+def test_a_reading_without_an_answer_has_to_be_asked_for_again(world: LifecycleWorld) -> None:
     world.receive(UPDATED)
-    message, delay = world.sqs.sent[-1]
-    assert (message["reason"], message["attempt"], delay) == ("entitlements_pending", 1, 60)
-    world.look_again(LICENSED, message["reason"], attempt=message["attempt"])
-    message, delay = world.sqs.sent[-1]
-    assert (message["attempt"], delay) == (2, 120)
+    world.source.errors = [ThrottledError("ThrottlingException")]
+    with pytest.raises(ThrottledError):
+        world.read_back(LICENSED)
+
+
+def test_a_refusal_to_name_entitlements_is_no_reason_to_try_forever(world: LifecycleWorld) -> None:
+    world.receive(UPDATED)
+    world.source.errors = [RefusedError("InvalidParameterException")]
+    assert world.answer() == ["entitlements_refused"]
+    assert world.sqs.asked == []
+
+
+def test_the_entitlements_of_nobody_are_not_read(world: LifecycleWorld) -> None:
+    assert world.read_back("sub-aaaaaaaaaaaaaaaaaaaaaaaaaa") == "unknown_subscription"
+
+
+def test_entitlements_that_are_not_listed_yet_are_read_again_later(world: LifecycleWorld) -> None:
+    world.receive(UPDATED)
+    world.answer()
+    assert world.waiting(recheck.READ_BACK) == [world.time.seconds + 120]
     world.source.granted[LICENSED] = [SEATS]
-    sent = len(world.sqs.sent)
-    world.look_again(LICENSED, message["reason"], attempt=message["attempt"])
-    assert len(world.sqs.sent) == sent
+    world.wait(world.time.seconds + DAY)
+    assert world.source.calls == 2
     assert world.bus.details("Entitlements Changed")[0]["after"] == {"seats": {"value": 25, "value_type": "integer"}}
 
 
-def test_asking_for_missing_entitlements_ends(world: LifecycleWorld) -> None:
+def test_the_activation_of_a_product_without_a_contract_asks_three_times(world: LifecycleWorld) -> None:
     world.receive(UPDATED)
-    sent = len(world.sqs.sent)
-    world.look_again(LICENSED, recheck.ENTITLEMENTS_PENDING, attempt=7)
-    assert len(world.sqs.sent) == sent
+    world.wait(world.time.seconds + DAY)
+    assert world.source.calls == 3
+
+
+def test_entitlements_of_a_subscription_that_has_ended_are_not_waited_for(world: LifecycleWorld) -> None:
+    world.receive(UPDATED)
+    world.answer()
+    world.receive(ENDED)
+    world.wait(world.time.seconds + DAY)
+    assert world.source.calls == 2
 
 
 def test_usage_refused_before_the_activation_was_heard_of_is_released(world: LifecycleWorld) -> None:

@@ -87,6 +87,47 @@ def test_a_closing_subscription_ends_at_its_deadline() -> None:
     assert state(*facts, now=deadline).changed_at == deadline
 
 
+class TestALaterClosingFactWithinADay:
+    """AWS takes usage until an hour after the later closing event, however far apart the two are."""
+
+    def closed_twice(self, minutes: float) -> list[Fact]:
+        return [fact("license_updated"), ended(0.5), fact("license_deprovisioned", minutes)]
+
+    @pytest.mark.parametrize("minutes", [60.5, 61, 300, 60.5 + 24 * 60])
+    def test_opens_the_final_hour_again(self, minutes: float) -> None:
+        later = NOON + int(minutes * 60)
+        found = state(*self.closed_twice(minutes), now=later)
+        assert (found.status, found.closing_deadline, found.changed_at) == ("closing", later + HOUR, later)
+        over = state(*self.closed_twice(minutes), now=later + HOUR)
+        assert (over.status, over.closing_deadline, over.activated_at) == ("ended", later + HOUR, NOON)
+
+    def test_announces_an_end_of_its_own(self) -> None:
+        facts = self.closed_twice(90)
+        first, again = folded(facts[:2], NOON + 80 * 60), folded(facts, NOON + 160 * 60)
+        assert (first.status, again.status) == ("ended", "ended")
+        assert first.cause != again.cause
+
+    def test_counts_from_its_own_time_however_late_it_arrives(self) -> None:
+        assert state(*self.closed_twice(90), now=NOON + DAY).closing_deadline == NOON + 90 * 60 + HOUR
+
+    def test_changes_nothing_later_than_that(self) -> None:
+        found = state(*self.closed_twice(61 + 24 * 60), now=NOON + 2 * DAY)
+        assert (found.status, found.closing_deadline) == ("ended", NOON + 30 + HOUR)
+
+    def test_is_undone_by_an_activation(self) -> None:
+        found = state(*self.closed_twice(90), fact("license_updated", 100), now=NOON + 2 * HOUR)
+        assert (found.status, found.activated_at, found.closing_deadline) == ("active", NOON, None)
+
+    def test_changes_nothing_once_aws_has_said_that_it_takes_no_more(self) -> None:
+        facts = [legacy("subscribe_success"), legacy("unsubscribe_pending", 10), legacy("unsubscribe_success", 20)]
+        found = state(*facts, legacy("unsubscribe_pending", 30), now=NOON + HOUR)
+        assert (found.status, found.closing_deadline) == ("ended", NOON + 600 + HOUR)
+
+    def test_opens_nothing_for_a_subscription_that_never_was_active(self) -> None:
+        found = state(ended(10), fact("license_deprovisioned", 30), now=NOON + 40 * 60)
+        assert (found.status, found.closing_deadline) == ("ended", NOON + 600)
+
+
 def test_a_return_within_the_final_hour_keeps_the_activation() -> None:
     found = state(fact("license_updated"), ended(10), fact("license_updated", 20, agreement_id=SECOND))
     assert (found.status, found.activated_at, found.closing_deadline) == ("active", NOON, None)

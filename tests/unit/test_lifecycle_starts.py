@@ -267,11 +267,11 @@ def test_entitlements_are_read_back_at_the_start_and_asked_for_again(world: Life
     calls = world.source.calls
     world.wait(NOW + HOUR)
     assert world.source.calls == calls + 1
-    assert world.waiting(recheck.ENTITLEMENTS_PENDING) == [NOW + HOUR + 60]
+    assert world.waiting(recheck.READ_BACK) == [NOW + HOUR + 120]
     world.source.granted[LICENSED] = [Entitlement(dimension="seats", value_type="integer", value=25)]
-    world.wait(NOW + HOUR + 60)
+    world.wait(NOW + HOUR + 120)
     assert world.bus.kinds() == ["Subscription Activated", "Entitlements Changed"]
-    assert world.waiting(recheck.ENTITLEMENTS_PENDING) == []
+    assert world.waiting(recheck.READ_BACK) == []
 
 
 def test_a_rebuild_that_activates_has_held_usage_released(world: LifecycleWorld) -> None:

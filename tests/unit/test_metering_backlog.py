@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketplace.dynamodb import keys
-from marketplace.ledger.record import DueEntry, State
+from marketplace.ledger.due_index import DueEntry
+from marketplace.ledger.record import State
 from marketplace.metering import backlog
 from marketplace.metering.backlog import Backlog
 from marketplace.platform.clock import EpochSeconds

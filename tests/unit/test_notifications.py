@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from marketplace.lifecycle.notifications import (
+    FindLicenses,
     LookAgain,
     MalformedMessageError,
     Notification,
     QueueMessage,
+    ReadBack,
     Reconcile,
     parsed,
 )
@@ -144,16 +146,25 @@ def test_an_advisory_carries_what_was_said() -> None:
 def test_our_own_requests() -> None:
     asked = {"marketplace_request": "look_again", "subscription_id": "sub-1", "reason": "claimed"}
     assert parsed(message(asked)) == LookAgain(subscription_id="sub-1", reason="claimed")
-    assert parsed(message({**asked, "since": 5, "attempt": 2, "agreement_id": "a"})) == LookAgain(
-        subscription_id="sub-1", reason="claimed", since=5, attempt=2, agreement_id="a"
+    assert parsed(message({**asked, "since": 5, "agreement_id": "a"})) == LookAgain(
+        subscription_id="sub-1", reason="claimed", since=5, agreement_id="a"
     )
-    assert parsed(message({**asked, "since": "5", "attempt": None})) == LookAgain(
-        subscription_id="sub-1", reason="claimed"
-    )
+    assert parsed(message({**asked, "since": "5"})) == LookAgain(subscription_id="sub-1", reason="claimed")
     assert parsed(message({"marketplace_request": "reconcile"})) == Reconcile()
+    assert parsed(message({"marketplace_request": "reconcile", "status": "active", "tries": 3})) == Reconcile(
+        status="active", tries=3
+    )
+    assert parsed(message({"marketplace_request": "read_back", "subscription_id": "sub-1", "attempt": 2})) == ReadBack(
+        subscription_id="sub-1", attempt=2
+    )
+    assert parsed(message({"marketplace_request": "find_licenses", "agreement_id": "a"})) == FindLicenses(
+        agreement_id="a"
+    )
 
 
-@pytest.mark.parametrize("body", [{"marketplace_request": "look_again"}, {"marketplace_request": "dance"}])
+@pytest.mark.parametrize(
+    "body", [{"marketplace_request": word} for word in ("look_again", "read_back", "find_licenses", "dance")]
+)
 def test_a_request_that_is_none_of_ours_is_malformed(body: dict[str, Any]) -> None:
     with pytest.raises(MalformedMessageError):
         parsed(message(body))

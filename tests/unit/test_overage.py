@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketplace.dynamodb import keys
-from marketplace.dynamodb.attributes import from_item, to_item
-from marketplace.entitlements.rules import Entitlement, ValueType
+from marketplace.dynamodb.attributes import from_item
+from marketplace.entitlements.rules import ValueType
 from marketplace.ledger.record import MAX_QUANTITY
 from marketplace.platform.clock import DAY, HOUR, hour_of, iso
-from marketplace.platform.errors import ThrottledError
+from marketplace.platform.errors import NoAnswerError, ThrottledError
 from marketplace.platform.settings import parsed_overage_dimensions
 from marketplace.subscriptions.model import Subscription
+from marketplace.subscriptions.reader import SubscriptionReader
 from marketplace.usage.overage import included_parts
 from tests.support.calls import Calls, conflicting, no_answer
 from tests.support.memory_dynamodb import MemoryDynamoDB
@@ -55,10 +56,16 @@ def metered(world: World) -> dict[str, int]:
     return dict(totals)
 
 
-def used(world: World, buyer: Subscription, ends_at: int | None = TERM_END) -> int:
-    key = keys.included(buyer.id, "api_calls", ends_at).item()
+def used(world: World, buyer: Subscription, first_end: int | None = TERM_END, since: int | None = None) -> int:
+    """How much is used of the term that was first read with this end."""
+    key = keys.included(buyer.id, "api_calls", first_end, since).item()
     item = world.dynamodb.get_item(TableName=world.tables.usage, Key=key).get("Item")
     return 0 if item is None else int(from_item(item)["used"])
+
+
+def another(world: World) -> World:
+    """Another function on the same tables and the same AWS."""
+    return World(world.dynamodb, world.tables, time=world.time, overage_dimensions=MAPPING, granted=world.granted)
 
 
 def meanwhile(other: World, buyer: Subscription, quantity: int) -> None:
@@ -187,6 +194,7 @@ def test_a_renewal_begins_a_new_term(world: World) -> None:
     buyer = contract(world, 10)
     world.report(buyer, 15)
     renewed = TERM_END + 365 * DAY
+    world.time.to(TERM_END + 60)
     world.grant(buyer, 4, ends_at=renewed)
     assert split(world.report(buyer, 5)) == ("recorded", 4, 1)
     assert (used(world, buyer), used(world, buyer, renewed)) == (10, 4)
@@ -210,16 +218,27 @@ def test_a_lowered_entitlement_leaves_what_was_booked_and_includes_no_more(world
     assert metered(world) == {"api_calls": 3}
 
 
-def test_without_an_entitlement_nothing_is_included(world: World) -> None:
+def test_a_buyer_without_any_contract_is_charged_for_everything(world: World) -> None:
+    buyer = world.subscribe()
+    world.time.advance(2 * HOUR)
+    assert split(world.report(buyer, 2)) == ("recorded", 0, 2)
+    assert world.asked == [buyer.id]
+
+
+def test_a_dimension_that_the_contract_has_dropped_includes_nothing_from_then_on(world: World) -> None:
     buyer = contract(world, 10)
+    world.grant(buyer, 5, dimension="other")
+    dropped = world.time.seconds()
     world.grant(buyer, None)
     assert split(world.report(buyer, 2)) == ("recorded", 0, 2)
+    assert split(world.report(buyer, 2, at=dropped - 60)) == ("recorded", 2, 0)
 
 
 def test_an_entitlement_without_a_date_is_one_term(world: World) -> None:
-    buyer = contract(world, 10)
+    buyer = world.subscribe()
     world.grant(buyer, 3)
     assert split(world.report(buyer, 2)) == ("recorded", 2, 0)
+    world.time.advance(400 * DAY)
     assert split(world.report(buyer, 2)) == ("recorded", 1, 1)
     assert used(world, buyer, None) == 3
     proof = world.queries().proof(buyer.id, "r2")
@@ -251,10 +270,12 @@ def test_an_entitlement_that_is_no_number_is_not_guessed_at(world: World, value:
 def test_entitlements_that_were_never_read_hold_the_usage_back(world: World) -> None:
     buyer = world.subscribe()
     world.time.advance(2 * HOUR)
+    world.aws_error = NoAnswerError("ReadTimeoutError")
     record = world.usage(buyer, 9)
     (result,) = world.report_all([record])
     assert (result["status"], result["reason"], result["retryable"]) == ("rejected", "entitlements_pending", True)
     assert world.report(buyer, 9, dimension="users")["status"] == "recorded"
+    world.aws_error = None
     world.grant(buyer, 5, ends_at=TERM_END)
     assert split(world.report_all([record])[0]) == ("recorded", 5, 4)
 
@@ -277,24 +298,15 @@ def test_a_contract_that_grants_other_things_only_is_believed_at_once(world: Wor
 
 
 def closing(world: World, buyer: Subscription) -> None:
-    """As after License Deprovisioned, when what AWS listed before is not remembered."""
-    now = world.time.seconds()
-    world.put_subscription(replace(buyer, status="closing", closing_deadline=now + HOUR, entitlements_synced_at=now))
-    world.grant(buyer, None)
-
-
-def withdrawn(world: World, buyer: Subscription, quantity: int, ends_at: int | None = TERM_END) -> None:
-    """As a reading of AWS leaves it that lists nothing any more."""
-    granted = Entitlement(dimension="seats", value_type="integer", value=quantity, expires_at=ends_at)
-    key = keys.withdrawn_entitlement(buyer.id, "seats")
-    values = {**key._asdict(), **granted.as_values(), "withdrawn_at": world.time.seconds()}
-    world.dynamodb.put_item(TableName=world.tables.subscriptions, Item=to_item(values))
-    world.grant(buyer, None)
+    """As after License Deprovisioned."""
+    stored = SubscriptionReader(world.table(world.tables.subscriptions)).get_many([buyer.id])[buyer.id]
+    deadline = world.time.seconds() + HOUR
+    world.put_subscription(replace(stored, status="closing", closing_deadline=deadline))
 
 
 def test_the_only_usage_of_a_contract_may_be_its_last(world: World) -> None:
     buyer = contract(world, 10)
-    withdrawn(world, buyer, 10)
+    world.grant(buyer, None)
     closing(world, buyer)
     assert split(world.report(buyer, 9)) == ("recorded", 9, 0)
     assert split(world.report(buyer, 9)) == ("recorded", 1, 8)
@@ -303,54 +315,56 @@ def test_the_only_usage_of_a_contract_may_be_its_last(world: World) -> None:
 def test_what_was_used_before_a_contract_ended_is_used(world: World) -> None:
     buyer = contract(world, 10)
     world.report(buyer, 4)
-    withdrawn(world, buyer, 10)
+    world.grant(buyer, None)
     closing(world, buyer)
     assert split(world.report(buyer, 9)) == ("recorded", 6, 3)
     assert used(world, buyer) == 10
 
 
-def test_a_contract_that_has_ended_includes_usage_before_the_news_of_it(world: World) -> None:
-    """AWS may list nothing any more minutes before its notification comes; an hour later the answer is believed."""
+def test_the_last_usage_of_a_contract_that_ran_out_counts_against_it(world: World) -> None:
+    """The final hour begins when the term is over."""
     buyer = contract(world, 10)
-    withdrawn(world, buyer, 10)
-    assert split(world.report(buyer, 6)) == ("recorded", 6, 0)
-    world.time.advance(HOUR)
-    assert split(world.report(buyer, 6)) == ("recorded", 0, 6)
+    world.time.to(TERM_END + 60)
+    closing(world, buyer)
+    assert split(world.report(buyer, 4)) == ("recorded", 4, 0)
+    world.grant(buyer, None)
+    closing(world, buyer)
+    assert split(world.report(buyer, 9)) == ("recorded", 6, 3)
 
 
-def test_what_was_withdrawn_long_ago_is_no_term_of_a_contract_that_closes_now(world: World) -> None:
+def test_the_last_usage_does_not_wait_for_aws(world: World) -> None:
     buyer = contract(world, 10)
-    withdrawn(world, buyer, 10)
     world.time.advance(DAY)
     closing(world, buyer)
-    assert split(world.report(buyer, 6)) == ("recorded", 0, 6)
+    world.aws_error = NoAnswerError("ReadTimeoutError")
+    assert split(world.report(buyer, 4)) == ("recorded", 4, 0)
 
 
-def test_withdrawn_entitlements_that_are_left_unread_hold_the_record_back(world: World, calls: Calls) -> None:
+def test_a_contract_that_aws_lists_no_more_waits_for_the_news_of_its_end(world: World) -> None:
+    """Nothing is charged meanwhile, and nothing is lost: the same record is split once the end is known."""
     buyer = contract(world, 10)
-    withdrawn(world, buyer, 10)
-    asked = itertools.count()
-    world.dynamodb.unprocessed = lambda operation, count: range(count if next(asked) >= 2 else 0)
-    with pytest.raises(ThrottledError):
-        world.report(buyer, 6)
-
-
-def test_the_last_usage_of_a_closing_contract_still_counts_against_its_term(world: World) -> None:
-    buyer = contract(world, 10)
-    world.report(buyer, 4)
+    world.report(buyer, 10)
+    world.grant(buyer, None)
+    record = world.usage(buyer, 6)
+    assert world.report_all([record])[0]["reason"] == "entitlements_pending"
     closing(world, buyer)
-    assert split(world.report(buyer, 9)) == ("recorded", 6, 3)
-    assert used(world, buyer) == 10
+    assert split(world.report_all([record])[0]) == ("recorded", 0, 6)
 
 
-def test_a_closing_contract_without_a_term_of_late_includes_nothing(world: World) -> None:
+def test_a_closing_contract_that_was_over_long_ago_includes_nothing(world: World) -> None:
     buyer = contract(world, 10)
+    world.time.to(TERM_END + 60)
+    world.grant(buyer, None)
+    world.time.advance(DAY)
     closing(world, buyer)
     assert split(world.report(buyer, 9)) == ("recorded", 0, 9)
-    world.grant(buyer, 10, ends_at=NOON - 2 * DAY)
-    world.report(buyer, 4)
+
+
+def test_a_closing_contract_that_was_never_read_is_not_charged(world: World) -> None:
+    buyer = world.subscribe()
     closing(world, buyer)
-    assert split(world.report(buyer, 9)) == ("recorded", 0, 9)
+    world.aws_error = NoAnswerError("ReadTimeoutError")
+    assert world.report(buyer, 9)["reason"] == "entitlements_pending"
 
 
 # A migration
@@ -443,7 +457,7 @@ def test_small_groups_of_many_buyers_are_booked_together(world: World, calls: Ca
 
 def test_a_bundle_whose_counter_was_in_use_is_booked_part_by_part(world: World, calls: Calls) -> None:
     one, two = contract(world, 10), contract(world, 10, account_id="444455556666")
-    other = World(world.dynamodb, world.tables, time=world.time, overage_dimensions=MAPPING)
+    other = another(world)
     calls.fail("transact_write_items", partial(meanwhile, other, one, 9))
     results = world.report_all([world.usage(one, 8), world.usage(two, 8)])
     assert [split(result) for result in results] == [("recorded", 1, 7), ("recorded", 8, 0)]
@@ -487,7 +501,7 @@ def test_the_last_included_unit_is_given_once(world: World, calls: Calls) -> Non
     """Another request takes it between this one's look and its write."""
     buyer = contract(world, 10)
     world.report(buyer, 9)
-    other = World(world.dynamodb, world.tables, time=world.time, overage_dimensions=MAPPING)
+    other = another(world)
     calls.fail("transact_write_items", partial(meanwhile, other, buyer, 1))
     assert split(world.report(buyer, 3)) == ("recorded", 0, 3)
     assert used(world, buyer) == 10
@@ -495,7 +509,7 @@ def test_the_last_included_unit_is_given_once(world: World, calls: Calls) -> Non
 
 def test_the_first_units_are_given_once(world: World, calls: Calls) -> None:
     buyer = contract(world, 10)
-    other = World(world.dynamodb, world.tables, time=world.time, overage_dimensions=MAPPING)
+    other = another(world)
     calls.fail("transact_write_items", partial(meanwhile, other, buyer, 1))
     assert split(world.report(buyer, 12)) == ("recorded", 9, 3)
     assert used(world, buyer) == 10
@@ -503,7 +517,7 @@ def test_the_first_units_are_given_once(world: World, calls: Calls) -> None:
 
 def test_reports_that_are_included_whole_do_not_wait_for_each_other(world: World, calls: Calls) -> None:
     buyer = contract(world, 10)
-    other = World(world.dynamodb, world.tables, time=world.time, overage_dimensions=MAPPING)
+    other = another(world)
     calls.fail("transact_write_items", partial(meanwhile, other, buyer, 5))
     calls.forget()
     assert split(world.report(buyer, 5)) == ("recorded", 5, 0)

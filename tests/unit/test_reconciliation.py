@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from marketplace.lifecycle.agreement_api import Agreement, MarketplaceAgreements, Provisioning, license_finder
-from marketplace.lifecycle.notifications import Notification, QueueMessage, Reconcile, parsed
+from marketplace.lifecycle.facts import Fact
+from marketplace.lifecycle.notifications import FindLicenses, Notification, QueueMessage, Reconcile, parsed
 from marketplace.lifecycle.reconciliation import (
     SETTLING_TIME,
     Reconciliation,
@@ -16,14 +17,14 @@ from marketplace.lifecycle.reconciliation import (
     needs_provisioning,
 )
 from marketplace.platform.clock import DAY, HOUR
-from marketplace.platform.errors import AwsError
+from marketplace.platform.errors import AwsError, NoAnswerError
 from marketplace.subscriptions import recheck
 from marketplace.subscriptions.identity import LicenseIdentity
 from marketplace.subscriptions.model import Status, Subscription
 from marketplace_emulator import Clock as EmulatorClock
 from marketplace_emulator import Marketplace, Purchase
 from tests.support.in_process import client as in_process_client
-from tests.support.lifecycle_world import LEGACY, LifecycleWorld, notification
+from tests.support.lifecycle_world import LEGACY, LifecycleWorld, notification, told
 from tests.support.tables import Tables
 
 NOW = 1_787_236_200
@@ -268,22 +269,23 @@ def test_all_subscriptions_are_handed_out_page_by_page(world: Reconciled) -> Non
     ids = [world.bought(told=True)[1] for _ in range(3)]
     reconciliation = world.reconciliation
     world.sqs.sent.clear()
+    world.sqs.asked.clear()
     assert reconciliation.reconcile(Reconcile()) == "page"
-    handed_out = [message["subscription_id"] for message, _ in world.sqs.sent[:-1]]
+    handed_out = [message["subscription_id"] for message, _ in world.sqs.asked[:-1]]
     assert handed_out == sorted(ids)
-    assert world.sqs.sent[-1][0] == {"marketplace_request": "reconcile", "status": "closing"}
-    world.sqs.sent.clear()
+    assert world.sqs.asked[-1][0] == {"marketplace_request": "reconcile", "status": "closing"}
+    world.sqs.asked.clear()
     reconciliation.reconcile(Reconcile(status="pending"))
-    assert world.sqs.sent == []
+    assert world.sqs.asked == world.sqs.sent == []
 
 
 @pytest.mark.slow
 def test_a_full_page_is_followed_by_the_next(world: Reconciled, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("marketplace.lifecycle.reconciliation._PAGE", 2)
     ids = sorted(world.bought(told=True)[1] for _ in range(3))
-    world.sqs.sent.clear()
+    world.sqs.asked.clear()
     world.reconciliation.reconcile(Reconcile(status="active"))
-    assert world.sqs.sent[-1][0] == {"marketplace_request": "reconcile", "status": "active", "after": ids[1]}
+    assert world.sqs.asked[-1][0] == {"marketplace_request": "reconcile", "status": "active", "after": ids[1]}
 
 
 def test_an_end_without_a_join_is_joined_by_asking(moto_dynamodb: Any, moto_tables: Tables) -> None:
@@ -303,8 +305,50 @@ def test_an_end_without_a_join_is_joined_by_asking(moto_dynamodb: Any, moto_tabl
         )
     )
     assert isinstance(ended, Notification)
-    assert world.lifecycle.receive(ended) == "applied"
+    assert world.lifecycle.receive(ended) == "waiting"
+    assert world.subscription(subscription_id).status == "active"
+    assert world.answer()[-1] == "applied"
     assert world.subscription(subscription_id).status == "closing"
+
+
+@pytest.mark.parametrize("crash", ["join", "write"])
+def test_a_licence_that_was_asked_for_is_closed_by_whoever_comes_after_a_crash(
+    world: Reconciled, monkeypatch: pytest.MonkeyPatch, crash: str
+) -> None:
+    purchase, subscription_id = world.bought(told=True)
+    request = FindLicenses(agreement_id="agmt-elsewhere")
+    world.lifecycle._joins._find_licenses = lambda _: [purchase.license_arn]
+    world.lifecycle.receive(
+        told(
+            "Purchase Agreement Ended",
+            NOW,
+            agreement={"id": request.agreement_id, "status": "CANCELLED"},
+            acceptor={"accountId": purchase.account_id},
+        )
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(world.store, crash, raising)
+        with pytest.raises(NoAnswerError):
+            world.lifecycle.find_licenses(request)
+    assert world.lifecycle.find_licenses(request) == "applied"
+    assert world.store.joined(request.agreement_id) == [subscription_id]
+    assert request.agreement_id in {fact.agreement_id for fact in stored_facts(world, subscription_id)}
+
+
+def raising(*_: Any, **__: Any) -> None:
+    raise NoAnswerError("InternalServerError")
+
+
+def stored_facts(world: Reconciled, subscription_id: str) -> tuple[Fact, ...]:
+    stored = world.store.read(subscription_id)
+    assert stored is not None
+    return stored.facts
+
+
+def test_licences_that_aws_gives_no_answer_about_are_asked_for_again(world: Reconciled) -> None:
+    world.market.faults.plan([{"fault": "throttle", "operation": "GetAgreementEntitlements"}])
+    with pytest.raises(AwsError):
+        license_finder(world.agreements)("agmt-1")
 
 
 def test_asking_for_licences_in_vain_is_no_error(world: Reconciled) -> None:
@@ -315,12 +359,15 @@ def test_asking_for_licences_in_vain_is_no_error(world: Reconciled) -> None:
 def test_a_registration_that_stays_pending_has_aws_asked(world: Reconciled) -> None:
     _, subscription_id = world.bought()
     world.look_again(subscription_id, recheck.REGISTERED)
-    assert world.sqs.sent[-1] == ({"marketplace_request": "reconcile", "subscription_id": subscription_id}, 900)
+    assert world.sqs.asked == [
+        ({"marketplace_request": "read_back", "subscription_id": subscription_id}, 0),
+        ({"marketplace_request": "reconcile", "subscription_id": subscription_id}, 900),
+    ]
 
 
 def test_usage_refused_without_a_known_reason_has_aws_asked(world: Reconciled) -> None:
     world.receive("eventbridge_license_updated")
     subscription_id = LicenseIdentity(notification("eventbridge_license_updated").license_arn or "").subscription_id
-    world.sqs.sent.clear()
+    world.sqs.asked.clear()
     world.look_again(subscription_id, recheck.NOT_SUBSCRIBED, since=world.time.seconds + HOUR)
-    assert world.sqs.sent[0] == ({"marketplace_request": "reconcile", "subscription_id": subscription_id}, 0)
+    assert world.sqs.asked == [({"marketplace_request": "reconcile", "subscription_id": subscription_id}, 0)]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from marketplace.ledger.record import MAX_ALLOCATION_BYTES, MAX_QUANTITY, MAX_TAG_SETS
 from marketplace.platform.clock import DAY, HOUR, hour_of, iso
 from marketplace.platform.errors import AwsError, NoAnswerError, ThrottledError
-from marketplace.subscriptions.model import Subscription
+from marketplace.subscriptions.model import Status, Subscription
 from tests.support.calls import Calls, conflicting, no_answer
 from tests.support.memory_dynamodb import MemoryDynamoDB, aws_error
 from tests.support.world import NOON, Timeline, World
@@ -201,9 +201,21 @@ def test_a_subscription_that_AWS_does_not_meter_takes_no_usage(  # noqa: N802 - 
     world.put_subscription(replace(buyer, **changes))
     result = world.report(buyer, 3)
     assert (result["status"], result["reason"]) == ("rejected", reason)
-    assert result["retryable"] == (reason in RETRYABLE)
+    assert result["retryable"] == (reason in RETRYABLE | {"ended"})
     assert result["message"]
     assert world.stored() == []
+
+
+@pytest.mark.parametrize("status", ["ended", "closing"])
+@pytest.mark.parametrize(("later", "retryable"), [(0, True), (DAY - 1, True), (DAY, False), (30 * DAY, False)])
+def test_an_end_is_final_once_aws_would_refuse_the_usage_for_its_age(
+    world: World, status: Status, later: int, retryable: bool
+) -> None:
+    buyer = world.subscribe()
+    world.put_subscription(replace(buyer, status=status, closing_deadline=NOON))
+    world.time.to(NOON + later)
+    result = world.report(buyer, 3)
+    assert (result["reason"], result["retryable"]) == ("ended", retryable)
 
 
 def test_an_unknown_subscription_takes_no_usage(world: World) -> None:

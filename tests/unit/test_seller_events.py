@@ -7,10 +7,10 @@ from typing import Any
 import boto3
 import pytest
 
-from marketplace.lifecycle.sqs_batch import handle_each, response, wait_before_receive
+from marketplace.lifecycle.sqs_batch import WAITS, handle_each, response, wait_after
 from marketplace.platform.errors import NoAnswerError
 from marketplace.subscriptions import recheck
-from marketplace.subscriptions.recheck_queue import Requests
+from marketplace.subscriptions.recheck_queue import LifecycleRequests, Requests
 from marketplace.subscriptions.seller_events import SellerBus, SellerEvent, from_outbox, outbox_item, stable_id
 from tests.support.lifecycle_world import EventsClient, QueueClient
 
@@ -86,20 +86,36 @@ class TestRequests:
 
     def test_everything_that_can_be_said(self) -> None:
         sqs = QueueClient()
-        queue = Requests(sqs, "q")  # type: ignore[arg-type]
-        queue.look_again("sub-1", recheck.REGISTERED, since=3, agreement_id="a", delay_seconds=9000, attempt=2)
+        queue = LifecycleRequests(
+            sqs,  # type: ignore[arg-type]
+            "q",
+            read_back_queue_url="read-back",
+            metering_queue_url="metering",
+        )
+        queue.look_again("sub-1", recheck.REGISTERED, since=3, agreement_id="a", delay_seconds=9000)
         queue.reconcile("sub-1", delay_seconds=-5)
         queue.reconcile_all("active", after="sub-0")
+        queue.read_back("sub-1", attempt=0, delay_seconds=120)
+        queue.find_licenses("agmt-1")
+        queue.metering_run("sub-1", 1_787_236_200, delay_seconds=33)
         assert [(set(message), delay) for message, delay in sqs.sent] == [
-            ({"marketplace_request", "subscription_id", "reason", "since", "agreement_id", "attempt"}, 900),
+            ({"marketplace_request", "subscription_id", "reason", "since", "agreement_id"}, 900),
+        ]
+        assert [(set(message), delay) for message, delay in sqs.asked] == [
             ({"marketplace_request", "subscription_id"}, 0),
             ({"marketplace_request", "status", "after"}, 0),
+            ({"marketplace_request", "subscription_id", "attempt"}, 120),
+            ({"marketplace_request", "agreement_id"}, 0),
         ]
+        assert sqs.runs == [33]
 
 
 class TestBatches:
-    def test_waits_grow_with_the_receives(self) -> None:
-        assert [wait_before_receive(count) for count in (0, 1, 2, 3, 4, 99)] == [30, 30, 120, 600, 1800, 1800]
+    def test_waits_grow_with_the_receives_and_the_last_is_none(self) -> None:
+        waits = [wait_after(receive_count) for receive_count in range(1, 10)]
+        assert waits == [10, 20, 30, 60, 120, 180, 180, 0, 0]
+        assert waits == [*WAITS, 0, 0]
+        assert wait_after(0) == WAITS[0]
 
     def test_a_record_without_attributes_is_a_first_receive(self) -> None:
         def refuse(_: Any) -> None:
@@ -108,7 +124,7 @@ class TestBatches:
         sqs = QueueClient()
         records = [{"messageId": "m", "body": "{}", "receiptHandle": "r"}]
         failures = handle_each(records, refuse, sqs=sqs, queue_url="q", time_left=lambda: 60)  # type: ignore[arg-type]
-        assert sqs.hidden == [("r", 30)]
+        assert sqs.hidden == [("r", 10)]
         assert response(failures) == {"batchItemFailures": [{"itemIdentifier": "m"}]}
 
     def test_a_wait_that_cannot_be_set_is_the_queues_own(self, moto: None) -> None:

@@ -10,6 +10,8 @@ REQUIRED = {
     "USAGE_TABLE": "usage",
     "EVENT_BUS_NAME": "bus",
     "NOTIFICATION_QUEUE_URL": "https://sqs.invalid/queue",
+    "READ_BACK_QUEUE_URL": "https://sqs.invalid/read-back",
+    "METERING_QUEUE_URL": "https://sqs.invalid/metering",
 }
 
 

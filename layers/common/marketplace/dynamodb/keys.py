@@ -60,11 +60,6 @@ def entitlement(subscription_id: str, dimension: str) -> Key:
     return Key(subscription_pk(subscription_id), ENTITLEMENT_PREFIX + encoded(dimension))
 
 
-def withdrawn_entitlement(subscription_id: str, dimension: str) -> Key:
-    """An entitlement as it was when AWS took back all that the subscription had."""
-    return Key(subscription_pk(subscription_id), f"WITHDRAWN#{encoded(dimension)}")
-
-
 def contact(subscription_id: str) -> Key:
     return Key(subscription_pk(subscription_id), "CONTACT")
 
@@ -132,10 +127,12 @@ def included_prefix(dimension: str) -> str:
     return f"{INCLUDED_PREFIX}{encoded(dimension)}#"
 
 
-def included(subscription_id: str, dimension: str, term_end: int | None) -> Key:
-    """How much of what a contract includes was used in the term that ends then; terms sort in time order."""
-    end = "-" if term_end is None else iso(term_end)
-    return Key(subscription_pk(subscription_id), included_prefix(dimension) + end)
+def included(subscription_id: str, dimension: str, first_end: int | None, counted_from: int | None = None) -> Key:
+    """How much of what a contract includes was used in the term that was first read with this end; `counted_from`
+    tells apart terms that were read with the same one."""
+    end = "-" if first_end is None else iso(first_end)
+    since = "" if counted_from is None else f"#{iso(counted_from)}"
+    return Key(subscription_pk(subscription_id), included_prefix(dimension) + end + since)
 
 
 def hour_prefix(hour: int) -> str:

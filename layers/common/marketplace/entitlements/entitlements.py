@@ -1,6 +1,8 @@
 """The entitlements of subscriptions: read back from AWS, listed, and checked when a buyer wants to use a dimension."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -10,17 +12,24 @@ from marketplace.entitlements.rules import (
     age,
     decided,
     decided_without_aws,
+    granted_together,
     must_ask_again,
     refused_by_status,
 )
 from marketplace.entitlements.source import EntitlementSource
-from marketplace.entitlements.store import EntitlementStore
+from marketplace.entitlements.store import EntitlementStore, UnknownSubscriptionError
 from marketplace.platform.clock import Clock, epoch
 from marketplace.platform.errors import AwsError
 
 _ATTEMPTS = 2
 """A reading that was overtaken twice is given up: the second one that overtook it began after it did, so the stored
 answer is as new as its own would be."""
+_READ_BACK_WITHIN = 8.0
+"""Seconds in which readings of one request are begun. API Gateway waits for 30; one that is under way may need as long
+again (clients.entitlement_while_waiting)."""
+_READ_BACK_AT_ONCE = 8
+_READ_BACK_AT_MOST = 100
+"""Subscriptions that one request reads back. AWS takes 20 GetEntitlements a second from an account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +44,8 @@ class Synced:
 
 class Entitlements:
     """Reads back, lists and checks. `max_age`: seconds after which AWS is asked again; `stale_limit`: seconds for which
-    a stored answer counts while AWS can't be asked; `announce` publishes the outbox of a subscription (Outbox.publish).
+    a stored answer counts while AWS can't be asked; `announce` publishes the outbox of a subscription (Outbox.publish);
+    `parallel`: readings of one request that are under way at once.
     """
 
     def __init__(
@@ -47,13 +57,17 @@ class Entitlements:
         max_age: int,
         stale_limit: int,
         announce: Callable[[str], None] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        parallel: int = _READ_BACK_AT_ONCE,
     ) -> None:
         self._store = store
         self._source = source
         self._clock = clock
-        self._max_age = max_age
+        self.max_age = max_age
         self._stale_limit = stale_limit
         self._announce = announce
+        self._monotonic = monotonic
+        self._parallel = parallel
 
     def sync(self, subscription_id: str) -> Synced:
         """Reads the entitlements back from AWS and stores them, with an "Entitlements Changed" event in the outbox if
@@ -64,7 +78,7 @@ class Entitlements:
         for _ in range(_ATTEMPTS):
             before = self._store.read(subscription_id)
             now = self._now()
-            after = {found.dimension: found for found in self._source.entitlements(before.subscription)}
+            after = granted_together(self._source.entitlements(before.subscription), now)
             if self._store.replace(before, after, now):
                 changed = after != before.entitlements
                 if changed:
@@ -74,6 +88,29 @@ class Entitlements:
         synced_at = newest.subscription.entitlements_synced_at or self._now()
         return Synced(tuple(newest.entitlements.values()), False, synced_at)
 
+    def read_back(self, subscription_ids: Collection[str]) -> dict[str, int]:
+        """Reads several back, side by side, within a time and a number that a request can wait for. Returns when AWS
+        was asked, in seconds since the epoch, by subscription; those are missing that it was not asked about, or that
+        it gave no answer for."""
+        until = self._monotonic() + _READ_BACK_WITHIN
+
+        def read(subscription_id: str) -> int | None:
+            if self._monotonic() >= until:
+                return None
+            try:
+                return self.sync(subscription_id).synced_at
+            except (AwsError, UnknownSubscriptionError):
+                return None
+
+        wanted = sorted(subscription_ids)[:_READ_BACK_AT_MOST]
+        workers = min(self._parallel, len(wanted))
+        if workers < 2:
+            found = [read(one) for one in wanted]
+        else:
+            with ThreadPoolExecutor(workers) as pool:
+                found = list(pool.map(read, wanted))
+        return {one: synced_at for one, synced_at in zip(wanted, found, strict=True) if synced_at is not None}
+
     def entitlements_of(self, subscription_id: str) -> list[Entitlement]:
         """The entitlements in the order of their dimensions, read back first when they are older than `max_age`. What
         is stored when AWS gives no answer.
@@ -81,7 +118,7 @@ class Entitlements:
         Raises UnknownSubscriptionError, and AwsError when DynamoDB gave no answer.
         """
         stored = self._store.read(subscription_id)
-        if age(stored.subscription, self._now()) > self._max_age:
+        if age(stored.subscription, self._now()) > self.max_age:
             try:
                 return sorted(self.sync(subscription_id).entitlements, key=lambda found: found.dimension)
             except AwsError:
@@ -102,7 +139,7 @@ class Entitlements:
         refusal = refused_by_status(subscription.status_at(now))
         if refusal is not None:
             return Decision.of(subscription, now, False, refusal)
-        if not must_ask_again(subscription, entitlement, now, self._max_age):
+        if not must_ask_again(subscription, entitlement, now, self.max_age):
             return decided(subscription, entitlement, quantity, now)
         try:
             synced = self.sync(subscription_id)

@@ -4,8 +4,8 @@ Source: botocore model of marketplace-entitlement: one of four value types per e
 *minimum* date through which this entitlement is expected to remain valid", and renewing customers have one too.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, Self
@@ -35,9 +35,6 @@ EXPIRY_GRACE = DAY
 """How long after its date an entitlement that AWS still lists counts; a renewal may be late by less."""
 PENDING_FOR = HOUR
 """How long after an activation an empty answer is taken to mean "not yet". AWS gives no number; minutes are seen."""
-WITHDRAWN_FOR = 2 * DAY
-"""How long the entitlements of a contract that has ended are kept: its last usage, at most a day old, counts against
-them (marketplace.usage.contract_terms)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +77,37 @@ class Entitlement:
             expires_at=None if expires is None else epoch(expires),
         )
 
-    @property
-    def strength(self) -> tuple[int, Decimal]:
-        """Of two rows for one dimension the stronger one counts: the longer valid, then the larger. They are not
-        added up: a sum that AWS doesn't state would be a guess in the buyer's favour."""
-        amount = Decimal(self.value) if self.value_type in {"integer", "double", "boolean"} else Decimal(0)
-        return (self.expires_at if self.expires_at is not None else 2**62), amount
+
+def granted_together(rows: Iterable[Entitlement], now: int) -> dict[str, Entitlement]:
+    """What the rows of one answer of GetEntitlements grant at `now`, by dimension.
+
+    Several rows of one dimension that are valid at once are grants side by side, and their quantities are added up: the
+    answer is a list in which each row has a value and a date of its own (API reference, GetEntitlements and
+    Entitlement), and nothing there says that one takes another's place. Rows whose date has passed do not count beside
+    one that is valid. The sum has the earliest of their dates, because from then on it is another one. Of values that
+    are no quantities the one that is valid longest counts; of several truths, one is enough.
+    """
+    by_dimension: dict[str, list[Entitlement]] = {}
+    for row in rows:
+        by_dimension.setdefault(row.dimension, []).append(row)
+    return {dimension: _together(found, now) for dimension, found in by_dimension.items()}
+
+
+def _together(rows: Sequence[Entitlement], now: int) -> Entitlement:
+    valid = [row for row in rows if row.expires_at is None or row.expires_at > now] or rows
+    numbers = [row for row in valid if row.value_type in {"integer", "double"}]
+    if not numbers:
+        return max(valid, key=lambda row: (row.value is True, _until(row)))
+    first = min(numbers, key=_until)
+    if all(row.value_type == "integer" for row in numbers):
+        return replace(first, value=sum(int(row.value) for row in numbers))
+    if len(numbers) == 1:
+        return first
+    return replace(first, value_type="double", value=str(sum(Decimal(row.value) for row in numbers)))
+
+
+def _until(row: Entitlement) -> float:
+    return float("inf") if row.expires_at is None else row.expires_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class EntitlementSource(Protocol):
-    """Asks AWS what a subscription grants now. Raises AwsError."""
+    """Asks AWS what a subscription grants now: the rows of its answer. Raises AwsError."""
 
     def entitlements(self, subscription: Subscription) -> list[Entitlement]: ...
 
@@ -25,20 +25,13 @@ class MarketplaceEntitlements:
         self._client = client
 
     def entitlements(self, subscription: Subscription) -> list[Entitlement]:
-        """Every dimension of every page, each once. A page may be empty and still have a next one (botocore model,
-        GetEntitlements).
+        """Every row of every page; a dimension may stand in several. A page may be empty and still have a next one
+        (botocore model, GetEntitlements).
 
         Raises AwsError.
         """
-        strongest: dict[str, Entitlement] = {}
-        for row in self._rows(subscription):
-            found = Entitlement.from_answer(row)
-            if found is None:
-                continue
-            known = strongest.get(found.dimension)
-            if known is None or found.strength > known.strength:
-                strongest[found.dimension] = found
-        return list(strongest.values())
+        found = map(Entitlement.from_answer, self._rows(subscription))
+        return [entitlement for entitlement in found if entitlement is not None]
 
     def _rows(self, subscription: Subscription) -> Iterator[Mapping[str, Any]]:
         identity = subscription.identity

@@ -1,11 +1,14 @@
 """The stored entitlements of a subscription: one item for each dimension, replaced as a whole.
 
+An item holds what AWS grants now, and the terms in which it granted something before (marketplace.entitlements.terms).
+When AWS lists the dimension no more, the item stays without a value: late usage counts against the term that held.
+
 `entitlements_version` on the subscription counts the replacements. Each is written on the condition that the count is
 the one that was read before AWS was asked. So an older answer of AWS never replaces a newer one, and what is written is
 always the difference to what is stored.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +16,8 @@ from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item, to_item
 from marketplace.dynamodb.table import Table, Update
 from marketplace.dynamodb.transactions import Write
-from marketplace.entitlements.rules import WITHDRAWN_FOR, Entitlement
+from marketplace.entitlements.rules import Entitlement
+from marketplace.entitlements.terms import History
 from marketplace.platform.clock import iso
 from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.seller_events import SellerEvent, outbox_item, stable_id
@@ -28,11 +32,12 @@ class UnknownSubscriptionError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StoredEntitlements:
-    """A subscription and its entitlements by dimension, as stored. `version` counts the replacements so far; None
-    before the first."""
+    """A subscription, what it is granted and the terms of that, by dimension, as stored. `version` counts the
+    replacements so far; None before the first."""
 
     subscription: Subscription
     entitlements: Mapping[str, Entitlement]
+    histories: Mapping[str, History]
     version: int | None
 
 
@@ -49,19 +54,36 @@ class EntitlementStore:
             raise UnknownSubscriptionError(subscription_id)
         values = from_item(item)
         entitlements: dict[str, Entitlement] = {}
+        histories: dict[str, History] = {}
         for one in self._table.items_under(keys.subscription_pk(subscription_id), keys.ENTITLEMENT_PREFIX):
             dimension = keys.decoded(one["sk"]["S"].removeprefix(keys.ENTITLEMENT_PREFIX))
-            entitlements[dimension] = Entitlement.from_values(dimension, from_item(one))
-        return StoredEntitlements(Subscription.from_values(values), entitlements, values.get("entitlements_version"))
+            stored = from_item(one)
+            histories[dimension] = History.from_values(dimension, stored)
+            if "value" in stored:
+                entitlements[dimension] = Entitlement.from_values(dimension, stored)
+        version = values.get("entitlements_version")
+        return StoredEntitlements(Subscription.from_values(values), entitlements, histories, version)
 
     def read_dimension(self, subscription_id: str, dimension: str) -> tuple[Subscription | None, Entitlement | None]:
         """The subscription and its entitlement in one dimension, each None when it is not stored; one request."""
         subscription, entitlement = keys.subscription(subscription_id), keys.entitlement(subscription_id, dimension)
         found = self._table.get_many([subscription, entitlement])
+        granted = from_item(found.get(entitlement, {}))
         return (
             Subscription.from_item(found[subscription]) if subscription in found else None,
-            Entitlement.from_values(dimension, from_item(found[entitlement])) if entitlement in found else None,
+            Entitlement.from_values(dimension, granted) if "value" in granted else None,
         )
+
+    def histories(self, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], History]:
+        """The terms of each (subscription id, dimension) that AWS ever granted anything in."""
+        places = {keys.entitlement(*place): place for place in wanted}
+        found = self._table.get_many(places)
+        return {places[key]: History.from_values(places[key][1], from_item(item)) for key, item in found.items()}
+
+    def grants_anything(self, subscription_id: str) -> bool:
+        """Whether AWS grants the subscription anything now."""
+        items = self._table.items_under(keys.subscription_pk(subscription_id), keys.ENTITLEMENT_PREFIX)
+        return any("value" in item for item in items)
 
     def replace(self, before: StoredEntitlements, after: Mapping[str, Entitlement], now: int) -> bool:
         """Writes the difference between `before` and `after` (by dimension), with an "Entitlements Changed" event in
@@ -86,28 +108,21 @@ class EntitlementStore:
         return True
 
     def _changes(self, before: StoredEntitlements, after: Mapping[str, Entitlement], now: int) -> list[Write]:
-        subscription_id, stored = before.subscription.id, before.entitlements
-        withdrawn = {} if after else stored
-        new = {dimension: granted for dimension, granted in after.items() if stored.get(dimension) != granted}
-        return [
-            *(self._put_withdrawn(subscription_id, granted, now) for granted in withdrawn.values()),
-            *(self._put(subscription_id, granted, now) for granted in new.values()),
-            *(
-                self._table.delete_action(keys.entitlement(subscription_id, dimension))
-                for dimension in stored
-                if dimension not in after
-            ),
-        ]
+        changes: list[Write] = []
+        for dimension in {**before.histories, **after}:
+            history, granted = before.histories.get(dimension, History()), after.get(dimension)
+            new = history.after_reading(granted, now, empty=not after)
+            if new != history or granted != before.entitlements.get(dimension):
+                changes.append(self._put(before.subscription.id, dimension, granted, new, now))
+        return changes
 
-    def _put(self, subscription_id: str, granted: Entitlement, now: int) -> Write:
-        key = keys.entitlement(subscription_id, granted.dimension)
-        stamp = {"dimension": granted.dimension, "synced_at": now}
-        return self._table.put_action(to_item({**key._asdict(), **granted.as_values(), **stamp}))
-
-    def _put_withdrawn(self, subscription_id: str, granted: Entitlement, now: int) -> Write:
-        key = keys.withdrawn_entitlement(subscription_id, granted.dimension)
-        stamp = {"withdrawn_at": now, "expires_at": now + WITHDRAWN_FOR}
-        return self._table.put_action(to_item({**key._asdict(), **granted.as_values(), **stamp}))
+    def _put(
+        self, subscription_id: str, dimension: str, granted: Entitlement | None, history: History, now: int
+    ) -> Write:
+        values = {} if granted is None else granted.as_values()
+        stamp = {"dimension": dimension, "synced_at": now}
+        key = keys.entitlement(subscription_id, dimension)._asdict()
+        return self._table.put_action(to_item({**key, **values, **history.as_values(), **stamp}))
 
 
 def _counted(count: int | None, synced_at: int | None) -> Update:

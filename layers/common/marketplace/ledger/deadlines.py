@@ -1,13 +1,15 @@
 """When AWS refuses usage, when a metering record is due, and which hours take late usage.
 
 The rules are pure functions. Moments are EpochSeconds, and an hour is named by its first second; durations are seconds.
+No deadline here destroys anything: it orders the work and raises alarms. Only AWS's answer, or `window_closes_at`,
+makes usage unbillable.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from marketplace.platform.clock import DAY, HOUR, EpochSeconds, epoch, hour_of
+from marketplace.platform.clock import DAY, HOUR, MINUTE, EpochSeconds, epoch, hour_of
 
 MAX_AGE = DAY
 """BatchMeterUsage refuses a record once it is 24 hours old (botocore model, BatchMeterUsage)."""
@@ -15,15 +17,29 @@ MAX_AGE = DAY
 MONTH_GRACE = 6 * HOUR
 """Last month's usage is taken until 06:00 UTC on the 1st (botocore model, TimestampOutOfBoundsException)."""
 
-SENDING_MARGIN = 20 * 60
-"""How long before AWS's refusal an hour must be booked for a metering run (every 15 minutes) to reach it."""
+SCHEDULE_INTERVAL = 15 * MINUTE
+"""A metering run starts every 15 minutes (template.yaml: cron(5/15 * * * ? *), which is no parameter)."""
 
-FINAL_MARGIN = 35 * 60
-"""How long before its closing deadline a subscription's running hour is metered: late enough for the usage that the
-seller flushes on hearing of the closing, early enough for two runs."""
+SENDING_MARGIN = SCHEDULE_INTERVAL + 5 * MINUTE
+"""How long before AWS's refusal an hour must be booked for a scheduled metering run to reach it."""
+
+FINAL_RUN = 150
+"""How long before a subscription's closing deadline a metering run is started for it."""
+
+FINAL_MARGIN = FINAL_RUN
+"""How long before its closing deadline a subscription's running hour is due: for the run that is started then."""
+
+CLOCK_MARGIN = 15 * MINUTE
+"""By how much the clocks of AWS Marketplace and of this application may differ when usage is written off unasked."""
+
+FINAL_RUN = 150
+"""How long before a closing deadline a metering run of its own is started, in seconds."""
 
 HELD_TRIES_WITHIN = 6 * HOUR
 """How long before AWS's refusal held usage is tried again, and counts as at risk."""
+
+SHOWN_FOR = DAY
+"""How long a conflict and what is unbillable count in the gauges after the seller's application has been told."""
 
 
 def month_of(moment: int) -> tuple[int, int]:
@@ -40,18 +56,32 @@ def refuse_at(hour: EpochSeconds) -> EpochSeconds:
     return EpochSeconds(min(hour + MAX_AGE, epoch(next_month) + MONTH_GRACE))
 
 
+def window_closes_at(timestamp: EpochSeconds) -> EpochSeconds:
+    """When AWS certainly takes no usage of this Timestamp any more, whichever clock is right."""
+    return EpochSeconds(refuse_at(timestamp) + CLOCK_MARGIN)
+
+
 def due_at(hour: EpochSeconds, seal_delay: int) -> EpochSeconds:
-    """When an hour is metered: once it has ended and `seal_delay` seconds more have passed for usage on its way."""
-    return EpochSeconds(hour + HOUR + seal_delay)
+    """When an hour is metered: once it has ended and `seal_delay` seconds more have passed for usage on its way, but
+    two scheduled runs before AWS refuses it, however long the delay."""
+    return EpochSeconds(min(hour + HOUR + seal_delay, refuse_at(hour) - 2 * SCHEDULE_INTERVAL))
 
 
-def held_due_at(now: EpochSeconds, refused: EpochSeconds) -> EpochSeconds:
-    """When usage that AWS answered CustomerNotSubscribed for is due again on its own: six hours before AWS refuses it
-    for good, from then on at half of the time that is left, and at the refusal, to be written off."""
+def last_due_hour(now: EpochSeconds, seal_delay: int) -> EpochSeconds:
+    """The last hour that is due."""
+    hour = hour_of(now - HOUR - seal_delay)
+    while due_at(following := EpochSeconds(hour + HOUR), seal_delay) <= now:
+        hour = following
+    return hour
+
+
+def held_due_at(now: EpochSeconds, refused: EpochSeconds, closes: EpochSeconds) -> EpochSeconds:
+    """When usage that AWS answered CustomerNotSubscribed for is due again on its own: six hours before AWS refuses it,
+    from then on at half of the time that is left, and once more when AWS's window has closed."""
     left = refused - now
     if left > HELD_TRIES_WITHIN:
         return EpochSeconds(refused - HELD_TRIES_WITHIN)
-    return EpochSeconds(now + left // 2) if left // 2 >= SENDING_MARGIN // 2 else refused
+    return EpochSeconds(now + left // 2) if left // 2 >= SENDING_MARGIN // 2 else closes
 
 
 def timestamp_of(hour: EpochSeconds, activated_at: int) -> EpochSeconds:
@@ -99,6 +129,13 @@ class Period:
         """Seconds between the moment this hour can first be sent and AWS's refusal."""
         return self.refuse_at(hour) - max(now, timestamp_of(hour, self.activated_at))
 
+    def is_reached(self, hour: EpochSeconds, now: EpochSeconds) -> bool:
+        """Whether a metering run comes between now and AWS's refusal: a scheduled one, or the one before the closing
+        deadline."""
+        start = max(now, timestamp_of(hour, self.activated_at))
+        final = self.closing_deadline is None or self.closing_deadline - start >= FINAL_MARGIN
+        return final and refuse_at(hour) - start >= SENDING_MARGIN
+
 
 def booking_hours(moment: int, period: Period, now: EpochSeconds) -> Iterator[EpochSeconds]:
     """The hours that may take usage of `moment`, best first; the first unsealed one is to be used.
@@ -109,10 +146,9 @@ def booking_hours(moment: int, period: Period, now: EpochSeconds) -> Iterator[Ep
     """
     own = period.own_hour(moment)
     in_order = [hour for hour in _nearest_hours(own, period, now) if period.until is None or hour < period.until]
-    safe = [hour for hour in in_order if period.time_to_send(hour, now) >= SENDING_MARGIN]
-    narrow = [hour for hour in in_order if 0 < period.time_to_send(hour, now) < SENDING_MARGIN]
-    yield from safe
-    yield from narrow
+    possible = [hour for hour in in_order if period.time_to_send(hour, now) > 0]
+    yield from (hour for hour in possible if period.is_reached(hour, now))
+    yield from (hour for hour in possible if not period.is_reached(hour, now))
 
 
 def _nearest_hours(own: EpochSeconds, period: Period, now: EpochSeconds) -> Iterator[EpochSeconds]:

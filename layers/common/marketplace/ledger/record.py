@@ -1,23 +1,26 @@
 """The metering record: one subscription's usage of one dimension in one hour, as the usage table holds it.
 
-The names of its attributes stand in this module alone. Whoever changes a record gets the change from here:
+The names of its attributes stand in this module and in marketplace.ledger.due_index alone. Whoever changes a record
+gets the change from here:
 
     recording usage                   MeteringRecord.new(...).addition(...)
-    a metering run                    DueEntry.sealing, RecordChange, MeteringRecord.as_metered
+    a metering run                    DueEntry.sealing, RecordChange, Decision, MeteringRecord.as_metered
     a closing, a return to life       MeteringRecord.rescheduled
     the seller's retry                MeteringRecord.made_due
     a zero for an hour without usage  MeteringRecord.new(...).to_item()
 
 `seal` says who may change the record, and whether AWS may know it already:
 
-    "-"              unsealed: usage can still be added
-    "<token>"        sealed, and in doubt: the attempt with this token may have reached AWS, no answer is written down
-    "clear-<token>"  sealed, and no attempt without an answer stands behind it
+    "-"                       unsealed: usage can still be added
+    "<id>@<region>"           sealed, and in doubt: the attempt with this token may have reached AWS in that region, no
+                              answer is written down
+    "clear-<id>@<region>"     sealed, and no attempt without an answer stands behind it
 
 Every attempt first puts its own token in place of the seal that it saw, so that a slower writer finds another seal.
+
+`due_at` places the record in the `due` index; marketplace.ledger.due_index says how.
 """
 
-import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, Literal, NamedTuple, Protocol, Self
@@ -32,11 +35,15 @@ UNSEALED = "-"
 _CLEAR = "clear-"
 
 type State = Literal["open", "metered", "held", "rejected", "conflict", "unbillable"]
-"""open: waits to be metered. metered: AWS has it. held: AWS said CustomerNotSubscribed; due again on activation.
-rejected: AWS refused the record itself. conflict: another sender took the hour. unbillable: AWS takes it no more."""
+"""open: waits to be metered. metered: AWS has it. held: AWS said CustomerNotSubscribed or InvalidLicense; due again on
+activation. rejected: AWS refused the record itself. conflict: another sender took the hour. unbillable: AWS takes it no
+more."""
 
 SENDABLE = frozenset({"open", "held"})
 """The states in which a record waits to be sent."""
+
+SAVABLE = frozenset({"open", "held", "rejected"})
+"""The states from which a record can still be billed."""
 
 MAX_QUANTITY = 2_147_483_647
 """BatchMeterUsage takes 0 to 2147483647 (botocore model, UsageQuantity)."""
@@ -60,6 +67,11 @@ def cleared(token: str) -> str:
 def in_doubt(seal: str) -> bool:
     """Whether an attempt stands behind this seal that AWS may have accepted without an answer."""
     return seal != UNSEALED and not seal.startswith(_CLEAR)
+
+
+def token_in(region: str, attempt: str) -> str:
+    """The seal of an attempt, named by an id that never repeats, to send the record to AWS in a region."""
+    return f"{attempt}@{region}"
 
 
 class InvalidRecordError(ValueError):
@@ -114,7 +126,7 @@ class MeteringRecord:
     AWS takes the hour no more. `due_shard` and `due_at` place an unsettled record in the `due` index and are None
     once it is settled at `settled_at`; `reason` says why it was not simply metered. `tag_sets` of its allocations
     exist, with the tag keys `tag_keys` and at most `tag_bytes` bytes of JSON; the tags of `untagged_records` found no
-    room.
+    room. `tags_refused` is AWS's error code for its allocations: from then on it is sent without them.
     """
 
     key: Key
@@ -139,6 +151,7 @@ class MeteringRecord:
     reason: str | None = None
     settled_at: EpochSeconds | None = None
     metering_record_id: str | None = None
+    tags_refused: str | None = None
 
     @classmethod
     def new(
@@ -228,6 +241,14 @@ class MeteringRecord:
             settled["metering_record_id"] = metering_record_id
         return to_item({name: value for name, value in settled.items() if name not in _DUE_KEYS})
 
+    def with_refusal_at(self, refuse_at: EpochSeconds, now: EpochSeconds) -> Schedule:
+        """The schedule of a held or rejected record whose deadline moves. A held one is told again, because its next
+        step follows from the deadline; the next step of a rejected one does not."""
+        due_at = self.schedule.due_at
+        if self.state == "held" and refuse_at != self.refuse_at:
+            due_at = now
+        return Schedule(self.state, due_at, refuse_at)
+
     def rescheduled(self, schedule: Schedule) -> Update | None:
         """The change to this schedule, unless the record was settled meanwhile; None when it has it already."""
         wanted = {
@@ -268,11 +289,13 @@ class MeteringRecord:
         }
         if self.state != "metered" and in_doubt(self.seal):
             shown["in_doubt"] = True
-        for name in ("metering_record_id", "reason", "tag_sets", "untagged_records"):
+        for name in ("metering_record_id", "reason", "tag_sets", "untagged_records", "tags_refused"):
             if value := getattr(self, name):
                 shown[name] = value
-        if self.due_shard is not None and self.due_at is not None:
-            shown |= {"due_at": iso(self.due_at), "refuse_at": iso(self.refuse_at)}
+        if self.due_at is not None and self.state in SENDABLE:
+            shown["due_at"] = iso(abs(self.due_at))
+        if self.due_at is not None and self.state in SAVABLE:
+            shown["refuse_at"] = iso(self.refuse_at)
         if self.settled_at is not None:
             shown["settled_at"] = iso(self.settled_at)
         return shown
@@ -298,73 +321,18 @@ class RecordChange:
     due_at: EpochSeconds | None = None
     settled_at: EpochSeconds | None = None
     metering_record_id: str | None = None
+    tags_refused: str | None = None
 
-    def _values(self) -> dict[str, Any]:
-        return {name: value for name in self.__slots__ if (value := getattr(self, name)) is not None}
-
-    def update(self, seal: str, *, settled: bool = False, refused_by: EpochSeconds | None = None) -> Update:
-        """The change on the condition that the record still carries `seal`. `settled` takes it out of the index; with
-        `refused_by`, only if AWS takes the record no more at that moment."""
+    def update(self, seal: str, *, seen_state: str | None = None, settled: bool = False) -> Update:
+        """The change on the condition that the record still carries `seal`, and is in `seen_state` if that is given.
+        `settled` takes it out of the index."""
+        values = {name: value for name in self.__slots__ if (value := getattr(self, name)) is not None}
         given: dict[str, Any] = {"seen_seal": seal}
         condition = "#seal = :seen_seal"
-        if refused_by is not None:
-            condition += " AND #refuse_at <= :refused_by"
-            given["refused_by"] = refused_by
-        return Update(set=self._values(), remove=_DUE_KEYS if settled else (), condition=condition, given=given)
-
-    def applied_to(self, record: MeteringRecord) -> MeteringRecord:
-        return replace(record, **self._values())
-
-
-@dataclass(frozen=True, slots=True)
-class DueEntry:
-    """What the `due` index knows of an unsettled metering record."""
-
-    key: Key
-    seal: str
-    state: str
-    refuse_at: EpochSeconds
-    quantity: int
-    product_code: str
-    licensed: bool
-    due_at: EpochSeconds
-
-    @property
-    def group(self) -> Group:
-        return ("license" if self.licensed else "legacy", self.product_code)
-
-    @classmethod
-    def from_item(cls, item: Any) -> "DueEntry | Unreadable":
-        key = Key(item["pk"]["S"], item["sk"]["S"])
-        try:
-            return cls(
-                key=key,
-                seal=item["seal"]["S"],
-                state=sys.intern(item["state"]["S"]),
-                refuse_at=EpochSeconds(int(item["refuse_at"]["N"])),
-                quantity=int(item["quantity"]["N"]),
-                product_code=sys.intern(item["product_code"]["S"]),
-                licensed="license_arn" in item,
-                due_at=EpochSeconds(int(item["due_at"]["N"])),
-            )
-        except (KeyError, ValueError):
-            return Unreadable(key)
-
-    def sealing(self, token: str) -> tuple[str, str, str, str]:
-        """The parameters of SEALING that put the token in place of the seal this entry was seen with."""
-        return token, self.key.pk, self.key.sk, self.seal
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """An item in the `due` index that lacks what a metering record has; nothing in this application writes one. It is
-    logged for a person to repair, and delays no other record."""
-
-    key: Key
-
-
-SEALING = "SET seal=? WHERE pk=? AND sk=? AND seal=?"
-"""PartiQL clauses that seal a record; DueEntry.sealing gives the parameters."""
+        if seen_state is not None:
+            condition += " AND #state = :seen_state"
+            given["seen_state"] = seen_state
+        return Update(set=values, remove=_DUE_KEYS if settled else (), condition=condition, given=given)
 
 
 def is_sealed_for_sending(item: Item, token: str) -> bool:
@@ -389,18 +357,16 @@ class Selection(NamedTuple):
 METERING_RECORDS = Selection("attribute_exists(#seal)", {})
 """The metering records among all items of an hour."""
 
-UNSETTLED = Selection("attribute_exists(#due_shard) AND #state IN (:open, :held)", {"open": "open", "held": "held"})
-"""Those that wait to be sent."""
+UNSETTLED = Selection(
+    "attribute_exists(#due_shard) AND #state IN (:open, :held, :rejected)", {name: name for name in SAVABLE}
+)
+"""Those that can still be billed."""
 
 
 def refused(dimension: str | None) -> Selection:
-    """Those that AWS refused, in one dimension or all."""
-    states = Selection("#state IN (:rejected, :held)", {"rejected": "rejected", "held": "held"})
+    """Those that AWS refused, or takes no more, in one dimension or all."""
+    names = ("rejected", "held", "unbillable")
+    states = Selection("#state IN (:rejected, :held, :unbillable)", {name: name for name in names})
     if dimension is None:
         return states
     return Selection(f"{states.expression} AND #dimension = :dimension", {**states.values, "dimension": dimension})
-
-
-def due_in(shard: str, now: EpochSeconds) -> Selection:
-    """The key condition of the `due` index for what is due in a shard."""
-    return Selection("#due_shard = :shard AND #due_at <= :now", {"shard": shard, "now": now})

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from marketplace.dynamodb.table import Table
-from marketplace.ledger.deadlines import Period, due_at, held_due_at, refuse_at
+from marketplace.ledger.deadlines import Period, due_at, refuse_at
 from marketplace.ledger.recent import recent_records
 from marketplace.ledger.record import UNSETTLED, MeteringRecord, Schedule
 from marketplace.platform.clock import EpochSeconds
@@ -28,10 +28,9 @@ class UsageDeadlines:
 
         def closing(record: MeteringRecord) -> Schedule:
             refused = EpochSeconds(min(refuse_at(record.hour), deadline))
-            if record.state == "held":
-                due = held_due_at(moment, refused)
-            else:
-                due = Period(record.timestamp, deadline).due_at(record.hour, self._seal_delay, moment)
+            if record.state != "open":
+                return record.with_refusal_at(refused, moment)
+            due = Period(record.timestamp, deadline).due_at(record.hour, self._seal_delay, moment)
             return Schedule(record.state, min(record.schedule.due_at, due), refused)
 
         return self._change(subscription_id, now, closing)
@@ -39,7 +38,14 @@ class UsageDeadlines:
     def release(self, subscription_id: str, *, now: int) -> int:
         """Gives unsettled usage its regular times back, and makes held usage due again. Returns how many records were
         changed."""
-        return self._change(subscription_id, now, lambda record: self._regular(record.hour))
+
+        def released(record: MeteringRecord) -> Schedule:
+            regular = self._regular(record.hour)
+            if record.state == "rejected":
+                return record.with_refusal_at(regular.refuse_at, EpochSeconds(now))
+            return regular
+
+        return self._change(subscription_id, now, released)
 
     def reopen(self, subscription_id: str, *, now: int) -> int:
         """Gives unsettled usage its regular times back, as `release` does, but leaves held usage held. Returns how many
@@ -47,12 +53,9 @@ class UsageDeadlines:
 
         def reopened(record: MeteringRecord) -> Schedule:
             regular = self._regular(record.hour)
-            if record.state != "held":
+            if record.state == "open":
                 return regular
-            if regular.refuse_at == record.refuse_at:
-                return record.schedule
-            due = held_due_at(EpochSeconds(now), regular.refuse_at)
-            return Schedule(record.state, due, regular.refuse_at)
+            return record.with_refusal_at(regular.refuse_at, EpochSeconds(now))
 
         return self._change(subscription_id, now, reopened)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from marketplace.platform.aws_errors import classified_errors
 from marketplace.platform.clock import epoch
-from marketplace.platform.errors import AwsError
+from marketplace.platform.errors import RefusedError, SystemicError
 
 if TYPE_CHECKING:
     from mypy_boto3_marketplace_agreement import AgreementServiceClient
@@ -62,12 +62,13 @@ type LicenseFinder = Callable[[str], list[str]]
 
 
 def license_finder(agreements: Agreements) -> LicenseFinder:
-    """A LicenseFinder that asks the agreement API, and finds none when that gives no answer."""
+    """A LicenseFinder that asks the agreement API, and finds none when the role may not. Raises AwsError when AWS gave
+    no answer."""
 
     def find(agreement_id: str) -> list[str]:
         try:
             return [found.license_arn for found in agreements.provisioning(agreement_id) if found.license_arn]
-        except AwsError:
+        except (RefusedError, SystemicError):
             return []
 
     return find

@@ -10,14 +10,14 @@ notifications that are repeated, late or out of order lead to the same state.
 | Purchase Agreement Created | alone nothing; a renewal or replacement takes over as the current agreement, and undoes |
 | | a closing that came from the end of the agreement before |
 | Purchase Agreement Ended | closing, if the current agreement was cancelled, expired or terminated |
-| License Deprovisioned, unsubscribe-pending | closing |
+| License Deprovisioned, unsubscribe-pending | closing; up to a day after the final hour, closing once more |
 | unsubscribe-success | ended |
 | subscribe-fail | failed, unless active or closing |
 
 Sources: Seller Guide: "EventBridge events for SaaS" and "Amazon SNS notifications for SaaS products" (meanings, the
 final hour; a buyer who subscribes again before unsubscribe-success gets subscribe-success instead); botocore model of
 marketplace-agreement (agreement statuses). The guide's editions differ on which event opens the final hour: work starts
-at the first, and it lasts until an hour after the later one.
+at the first, and it lasts until an hour after the later one, even if the first one's hour is over by then.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -57,6 +57,8 @@ _KEPT_WHOLE = 15 * DAY * 1000
 """Facts younger than this are never compacted away: SQS keeps a message for 14 days at most, so nothing older than the
 newest fact by more than this can still arrive in between."""
 
+_LATER_CLOSING_WITHIN = DAY
+"""How long after the final hour another closing event opens it again. AWS refuses usage that is older than a day."""
 
 _HANDOVER = 60 * 1000
 """A renewal that starts this soon after the end of the agreement before it continues it."""
@@ -285,8 +287,18 @@ def _close(state: State, fact: Fact) -> None:
             _enter(state, "closing", fact.id, at)
         case "closing":
             state.closing_deadline = max(state.closing_deadline or 0, at + CLOSING_WINDOW)
+        case "ended" if _may_close_again(state, at):
+            state.closing_deadline = at + CLOSING_WINDOW
+            _enter(state, "closing", fact.id, at)
         case "ended" | "failed":
             pass
+
+
+def _may_close_again(state: State, at: int) -> bool:
+    """Whether an ended subscription's final hour ran out within the last day. After unsubscribe-success AWS has said
+    itself that it takes no more, and a subscription that was never active has no usage."""
+    ran_out = state.activated_at is not None and state.changed_at == state.closing_deadline
+    return ran_out and at <= (state.closing_deadline or 0) + _LATER_CLOSING_WITHIN
 
 
 def _unsubscribed(state: State, fact: Fact) -> None:

@@ -16,7 +16,7 @@ from marketplace.subscriptions.identity import LicenseIdentity
 
 class Joins:
     """The joins in the subscriptions table. `find_licenses` is asked about an ended agreement that no notification has
-    joined to a licence. Every method raises AwsError."""
+    joined to a licence. Every method raises AwsError; `found` alone asks AWS Marketplace."""
 
     def __init__(self, store: SubscriptionStore, find_licenses: LicenseFinder) -> None:
         self._store = store
@@ -34,10 +34,6 @@ class Joins:
                 facts += [] if fact is None else [fact]
         return facts
 
-    def subscriptions(self, notification: Notification, agreement_id: str) -> list[str]:
-        """The ids of the subscriptions of the agreement that the notification is about."""
-        return self._store.joined(agreement_id) or self._found(notification, agreement_id)
-
     def may_concern_a_licence(self, notification: Notification) -> bool:
         """Whether an agreement has ended whose buyer has an open subscription. Only the buyer's account is known then.
         Nothing may be closed on that: the account may have other licences, and agreements of the seller's other
@@ -48,15 +44,11 @@ class Joins:
             return False
         return any(map(self._is_open, self._store.of_account(notification.account_id)))
 
-    def _found(self, notification: Notification, agreement_id: str) -> list[str]:
-        """The subscriptions of an agreement that has ended, by the licences that AWS names."""
-        if not self.may_concern_a_licence(notification):
-            return []
+    def found(self, agreement_id: str) -> list[str]:
+        """The ids of an agreement's subscriptions, by its joins and by the licences that AWS names."""
         named = [LicenseIdentity(license_arn).subscription_id for license_arn in self._find_licenses(agreement_id)]
         known = [subscription_id for subscription_id in named if self._store.read(subscription_id) is not None]
-        for subscription_id in known:
-            self._store.join(agreement_id, subscription_id)
-        return known
+        return list(dict.fromkeys([*self._store.joined(agreement_id), *known]))
 
     def _is_open(self, subscription_id: str) -> bool:
         stored = self._store.read(subscription_id)

@@ -2,7 +2,8 @@
 
 Each step may be repeated: a crash after any of them is finished by SQS's next delivery of the message, or by the next
 message about the same subscription. The order puts money first: the state with its event for the seller, then open
-usage, then the timers, then the publication of events and the entitlements.
+usage, then the timers, then the publication of events. None of it asks AWS Marketplace anything: what has to be asked
+is requested by a message on a queue of its own, and done by `read_back` and `find_licenses`.
 
 Messages about one subscription may be handled at the same time. The version of the subscription protects its state.
 Its usage is adjusted until the subscription, read again afterwards, is what the usage was adjusted to; so the last one
@@ -14,12 +15,13 @@ from typing import Protocol
 
 from marketplace.dynamodb import keys
 from marketplace.entitlements.entitlements import Entitlements
+from marketplace.entitlements.store import UnknownSubscriptionError
 from marketplace.lifecycle.agreement_api import LicenseFinder
 from marketplace.lifecycle.changes import ACTIVATION_SEEN_AT, RELEASE_DUE, Standing, change
 from marketplace.lifecycle.facts import ACTIVATING, CHANGES_ENTITLEMENTS, KNOWN_STATUSES, Fact
 from marketplace.lifecycle.joins import Joins
-from marketplace.lifecycle.notifications import LookAgain, Notification
-from marketplace.lifecycle.outcomes import Outcome
+from marketplace.lifecycle.notifications import FindLicenses, LookAgain, Notification, ReadBack
+from marketplace.lifecycle.outcomes import Outcome, ReadBackOutcome
 from marketplace.lifecycle.store import SubscriptionStore
 from marketplace.lifecycle.timers import CLOCK_SKEW, FIRST_RECHECK, Timers
 from marketplace.platform.clock import Clock, epoch
@@ -27,16 +29,19 @@ from marketplace.platform.errors import RefusedError, ThrottledError
 from marketplace.subscriptions import recheck
 from marketplace.subscriptions.identity import Identity
 from marketplace.subscriptions.outbox import Outbox
-from marketplace.subscriptions.recheck_queue import Requests
+from marketplace.subscriptions.recheck_queue import LifecycleRequests
 from marketplace.subscriptions.seller_events import SellerBus, SellerEvent, stable_id
 
-_PENDING_DELAYS = (60, 120, 300, 600, 900, 900, 900)
-"""Seconds after which entitlements that AWS doesn't list yet are read back again."""
+_PENDING_DELAYS = (120, 900)
+"""Seconds after which entitlements that AWS doesn't list yet are read back again. A product without a contract never
+lists any, and nothing tells it from one whose entitlements are late; so these readings only spare the seller a wait of
+minutes. Whatever comes later is read when it is needed: by each check of a dimension that isn't stored
+(marketplace.entitlements.rules), and by reconciliation."""
 _ROUNDS = 10
-_JOINING = frozenset({recheck.REGISTERED, recheck.CLAIMED, recheck.NOT_SUBSCRIBED, recheck.RECONCILED})
-_READING_BACK = frozenset(
-    {recheck.REGISTERED, recheck.NOT_SUBSCRIBED, recheck.ENTITLEMENTS_PENDING, recheck.RECONCILED}
+_JOINING = frozenset(
+    {recheck.REGISTERED, recheck.CLAIMED, recheck.NOT_SUBSCRIBED, recheck.RECONCILED, recheck.COMPARED}
 )
+_READING_BACK = frozenset({recheck.REGISTERED, recheck.NOT_SUBSCRIBED, recheck.RECONCILED})
 _RECONCILE_DELAY = recheck.MAX_DELAY_SECONDS
 """A registration often comes before its License Updated, which is awaited for some minutes before AWS is asked."""
 
@@ -70,7 +75,7 @@ class Lifecycle:
         usage: OpenUsage,
         bus: SellerBus,
         outbox: Outbox,
-        queue: Requests,
+        queue: LifecycleRequests,
         clock: Clock,
         product_codes: frozenset[str] = frozenset(),
         find_licenses: LicenseFinder = lambda _: [],
@@ -113,13 +118,33 @@ class Lifecycle:
             return "unknown_subscription"
         release = _refused_before_activation(request, standing)
         standing = self._follow_up(standing, release=release)
-        self._request_reconciliation(request, standing, released=release)
-        active = standing.state.status == "active"
-        started = request.reason == recheck.START_TIMER and active
-        if request.reason not in _READING_BACK and not started:
-            return "applied"
-        expected = started or (request.reason == recheck.ENTITLEMENTS_PENDING and active)
-        return self._read_back(request.subscription_id, attempt=request.attempt if expected else None)
+        self._request_answers(request, standing, released=release)
+        return "applied"
+
+    def read_back(self, request: ReadBack) -> ReadBackOutcome:
+        """Reads the entitlements from AWS. When AWS lists none although some may have to be there, requests another
+        reading. Raises AwsError: it has to be requested again."""
+        subscription_id, attempt = request.subscription_id, request.attempt
+        try:
+            granted = self._entitlements.sync(subscription_id).entitlements
+        except UnknownSubscriptionError:
+            return "unknown_subscription"
+        except RefusedError:
+            return "entitlements_refused"
+        if not granted and attempt is not None and attempt < len(_PENDING_DELAYS) and self._is_active(subscription_id):
+            delay = _PENDING_DELAYS[attempt]
+            self._queue.read_back(subscription_id, attempt=attempt + 1, delay_seconds=delay)
+        return "read_back"
+
+    def find_licenses(self, request: FindLicenses) -> Outcome:
+        """Asks AWS for the licences of an ended agreement, and applies to their subscriptions what waits for it. Raises
+        AwsError: it has to be requested again."""
+        found = self._joins.found(request.agreement_id)
+        for subscription_id in found:
+            standing = self._apply(subscription_id, self._joins.facts(subscription_id, [request.agreement_id]))
+            if standing is not None:
+                self._follow_up(standing, release=False)
+        return "applied" if found else "ambiguous"
 
     def _of_subscription(self, notification: Notification, identity: Identity) -> Outcome:
         subscription_id = identity.subscription_id
@@ -134,7 +159,7 @@ class Lifecycle:
 
     def _of_agreement(self, notification: Notification, agreement_id: str) -> Outcome:
         self._store.keep(keys.agreement_event(agreement_id, notification.time, notification.id), notification)
-        subscription_ids = self._joins.subscriptions(notification, agreement_id)
+        subscription_ids = self._store.joined(agreement_id)
         for subscription_id in subscription_ids:
             self._store.keep(keys.event(subscription_id, notification.time, notification.id), notification)
         fact = Fact.of(notification)
@@ -146,7 +171,9 @@ class Lifecycle:
             return "unknown"
         if subscription_ids:
             return "applied"
-        return "ambiguous" if self._joins.may_concern_a_licence(notification) else "waiting"
+        if self._joins.may_concern_a_licence(notification):
+            self._queue.find_licenses(agreement_id)
+        return "waiting"
 
     def _without_effect(self, notification: Notification, subscription_ids: Sequence[str]) -> Outcome:
         if notification.kind == "advisory_issued":
@@ -162,10 +189,10 @@ class Lifecycle:
             return "waiting"  # whoever makes the join reads this notification, which is kept by now
         may_activate = notification.kind in ACTIVATING or notification.kind == "agreement_created"
         standing = self._follow_up(standing, release=may_activate)
-        if notification.kind not in CHANGES_ENTITLEMENTS:
-            return "applied"
-        activated = notification.kind in ACTIVATING and standing.state.status == "active"
-        return self._read_back(subscription_id, attempt=0 if activated else None)
+        if notification.kind in CHANGES_ENTITLEMENTS:
+            activated = notification.kind in ACTIVATING and standing.state.status == "active"
+            self._queue.read_back(subscription_id, attempt=0 if activated else None)
+        return "applied"
 
     def _apply(
         self,
@@ -230,28 +257,20 @@ class Lifecycle:
             case _:
                 pass
 
-    def _request_reconciliation(self, request: LookAgain, standing: Standing, *, released: bool) -> None:
-        """Has AWS asked about a subscription whose state may have changed without a notification."""
+    def _request_answers(self, request: LookAgain, standing: Standing, *, released: bool) -> None:
+        """Has AWS asked for the entitlements, and about a subscription whose state may have changed without a
+        notification."""
+        started = request.reason == recheck.START_TIMER and standing.state.status == "active"
         if request.reason == recheck.NOT_SUBSCRIBED and not released:
-            self._queue.reconcile(standing.id)
+            self._queue.reconcile(standing.id)  # reads the entitlements back as well
+        elif request.reason in _READING_BACK or started:
+            self._queue.read_back(standing.id, attempt=0 if started else None)
         if request.reason == recheck.REGISTERED and standing.state.status not in {"active", "closing"}:
             self._queue.reconcile(standing.id, delay_seconds=_RECONCILE_DELAY)
 
-    def _read_back(self, subscription_id: str, *, attempt: int | None) -> Outcome:
-        """Reads the entitlements back. When AWS lists none although some are expected, this is done again later;
-        `attempt` counts the readings so far, and is None when nothing is expected."""
-        try:
-            granted = self._entitlements.sync(subscription_id).entitlements
-        except RefusedError:
-            return "entitlements_refused"
-        if not granted and attempt is not None and attempt < len(_PENDING_DELAYS):
-            self._queue.look_again(
-                subscription_id,
-                recheck.ENTITLEMENTS_PENDING,
-                delay_seconds=_PENDING_DELAYS[attempt],
-                attempt=attempt + 1,
-            )
-        return "applied"
+    def _is_active(self, subscription_id: str) -> bool:
+        stored = self._store.read(subscription_id)
+        return stored is not None and stored.subscription.status == "active"
 
     def _announce_advisory(self, notification: Notification, subscription_ids: Sequence[str]) -> None:
         """Passes on AWS's warning of a closed, compromised or abusive account; people decide what follows (Seller

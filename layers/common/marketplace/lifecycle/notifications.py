@@ -1,4 +1,4 @@
-"""What arrives on the notification queue, as typed values.
+"""What arrives on the notification queue and on the read-back queue, as typed values.
 
 Five shapes come in as the body of an SQS message: an EventBridge event of AWS Marketplace, an SNS envelope around a
 legacy message, that legacy message alone (raw delivery), the application's own requests, and the findings of
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
+from marketplace.subscriptions import recheck
 from marketplace.subscriptions.identity import Identity, LegacyIdentity, LicenseIdentity
-from marketplace.subscriptions.recheck import LOOK_AGAIN, RECONCILE, REQUEST
 
 SOURCE = "aws.agreement-marketplace"
 FINDING = "marketplace_finding"
@@ -143,23 +143,45 @@ class LookAgain:
     reason: str
     since: int | None = None
     agreement_id: str | None = None
-    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadBack:
+    """A request to read a subscription's entitlements from AWS (LifecycleRequests.read_back). `tries`: how often it was
+    postponed because AWS gave no answer."""
+
+    subscription_id: str
+    attempt: int | None = None
+    tries: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindLicenses:
+    """A request to ask AWS for the licences of an ended agreement. `tries`: as in ReadBack."""
+
+    agreement_id: str
+    tries: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconcile:
     """A request to compare with the agreement API: one subscription, or all. `status` and `after` say where a run over
-    all goes on."""
+    all goes on. `tries`: as in ReadBack."""
 
     subscription_id: str | None = None
     status: str | None = None
     after: str | None = None
+    tries: int = 0
 
 
-def parsed(message: QueueMessage) -> Notification | LookAgain | Reconcile:
+type Question = ReadBack | FindLicenses | Reconcile
+"""A request that can't be done without an answer of AWS Marketplace."""
+
+
+def parsed(message: QueueMessage) -> Notification | LookAgain | Question:
     """What the message says. Raises MalformedMessageError."""
     content = _json_object(message.body)
-    if REQUEST in content:
+    if recheck.REQUEST in content:
         return _request(content)
     if FINDING in content:
         return _finding(content, message)
@@ -257,22 +279,27 @@ def _finding(content: Mapping[str, Any], message: QueueMessage) -> Notification:
     )
 
 
-def _request(content: Mapping[str, Any]) -> LookAgain | Reconcile:
-    subscription_id = _text(content.get("subscription_id"))
-    if content[REQUEST] == LOOK_AGAIN and subscription_id is not None:
-        since, attempt = content.get("since"), content.get("attempt", 0)
-        return LookAgain(
-            subscription_id=subscription_id,
-            reason=_text(content.get("reason")) or "",
-            since=since if isinstance(since, int) else None,
-            agreement_id=_text(content.get("agreement_id")),
-            attempt=attempt if isinstance(attempt, int) else 0,
-        )
-    if content[REQUEST] == RECONCILE:
-        return Reconcile(
-            subscription_id=subscription_id, status=_text(content.get("status")), after=_text(content.get("after"))
-        )
-    raise MalformedMessageError(f"the request {content[REQUEST]!r} is not one of ours, or lacks its subscription")
+def _request(content: Mapping[str, Any]) -> LookAgain | Question:
+    subscription_id, agreement_id = _text(content.get("subscription_id")), _text(content.get("agreement_id"))
+    tries = _whole(content.get("tries")) or 0
+    match content[recheck.REQUEST]:
+        case recheck.LOOK_AGAIN if subscription_id is not None:
+            return LookAgain(
+                subscription_id=subscription_id,
+                reason=_text(content.get("reason")) or "",
+                since=_whole(content.get("since")),
+                agreement_id=agreement_id,
+            )
+        case recheck.READ_BACK if subscription_id is not None:
+            return ReadBack(subscription_id=subscription_id, attempt=_whole(content.get("attempt")), tries=tries)
+        case recheck.FIND_LICENSES if agreement_id is not None:
+            return FindLicenses(agreement_id=agreement_id, tries=tries)
+        case recheck.RECONCILE:
+            status, after = _text(content.get("status")), _text(content.get("after"))
+            return Reconcile(subscription_id=subscription_id, status=status, after=after, tries=tries)
+    raise MalformedMessageError(
+        f"the request {content[recheck.REQUEST]!r} is not one of ours, or lacks its subscription"
+    )
 
 
 def _json_object(text: str) -> dict[str, Any]:
@@ -291,6 +318,10 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 def _text(value: object) -> str | None:
     return value.strip() or None if isinstance(value, str) else None
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) else None
 
 
 def _milliseconds(value: object) -> int | None:

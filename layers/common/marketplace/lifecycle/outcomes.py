@@ -10,7 +10,12 @@ type Outcome = Literal[
     "unknown",
     "other_product",
     "unknown_subscription",
-    "entitlements_refused",  # AWS refuses GetEntitlements for this product; the rest is done
+]
+
+type ReadBackOutcome = Literal[
+    "read_back",
+    "entitlements_refused",  # AWS refuses GetEntitlements for this product
+    "unknown_subscription",
 ]
 
 type ReconcileOutcome = Literal[
@@ -22,7 +27,10 @@ type ReconcileOutcome = Literal[
     "page",  # a part of a run over all subscriptions was handed out
 ]
 
-METRIC_OF_OUTCOME: dict[Outcome | ReconcileOutcome, str] = {
+type AnyOutcome = Outcome | ReadBackOutcome | ReconcileOutcome | Literal["postponed"]
+"""`postponed`: AWS gave no answer; the question is asked again later."""
+
+METRIC_OF_OUTCOME: dict[AnyOutcome, str] = {
     "applied": "NotificationApplied",
     "waiting": "NotificationWaiting",
     "ambiguous": "AmbiguousAgreement",
@@ -30,7 +38,9 @@ METRIC_OF_OUTCOME: dict[Outcome | ReconcileOutcome, str] = {
     "unknown": "UnknownNotification",
     "other_product": "OtherProductNotification",
     "unknown_subscription": "RequestWithoutSubscription",
+    "read_back": "EntitlementsReadBack",
     "entitlements_refused": "EntitlementsRefused",
+    "postponed": "ReadBackPostponed",
     "agrees": "SubscriptionReconciled",
     "corrected": "SubscriptionCorrected",
     "reconciliation_denied": "ReconciliationDenied",
@@ -39,12 +49,13 @@ METRIC_OF_OUTCOME: dict[Outcome | ReconcileOutcome, str] = {
 }
 """Every outcome of a message, and its metric (docs/operations.md names the alarms)."""
 
-WARNED_OF: frozenset[Outcome | ReconcileOutcome] = frozenset(
+WARNED_OF: frozenset[AnyOutcome] = frozenset(
     {
         "ambiguous",
         "unknown",
         "unknown_subscription",
         "entitlements_refused",
+        "postponed",
         "corrected",
         "reconciliation_denied",
         "reconciliation_refused",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from marketplace.lifecycle.agreement_api import Agreement, Agreements, Provisioning
 from marketplace.lifecycle.facts import ENDING_STATUSES
 from marketplace.lifecycle.lifecycle import Lifecycle
-from marketplace.lifecycle.notifications import FindingKind, LookAgain, Notification, Reconcile, finding
+from marketplace.lifecycle.notifications import FindingKind, LookAgain, Notification, ReadBack, Reconcile, finding
 from marketplace.lifecycle.outcomes import ReconcileOutcome
 from marketplace.lifecycle.store import Stored, SubscriptionStore
 from marketplace.platform.clock import Clock, epoch
@@ -19,7 +19,7 @@ from marketplace.platform.errors import RefusedError, SystemicError
 from marketplace.subscriptions import recheck
 from marketplace.subscriptions.identity import normalised_license_arn
 from marketplace.subscriptions.model import Status, Subscription
-from marketplace.subscriptions.recheck_queue import Requests
+from marketplace.subscriptions.recheck_queue import LifecycleRequests
 
 SETTLING_TIME = 15 * 60
 """Seconds for which a change is left to its own notifications."""
@@ -83,7 +83,7 @@ class Reconciliation:
         store: SubscriptionStore,
         agreements: Agreements,
         lifecycle: Lifecycle,
-        queue: Requests,
+        queue: LifecycleRequests,
         clock: Clock,
     ) -> None:
         self._store = store
@@ -107,7 +107,8 @@ class Reconciliation:
             outcome = "reconciliation_denied"
         except RefusedError:
             outcome = "reconciliation_refused"
-        self._lifecycle.look_again(LookAgain(subscription_id=request.subscription_id, reason=recheck.RECONCILED))
+        self._lifecycle.look_again(LookAgain(subscription_id=request.subscription_id, reason=recheck.COMPARED))
+        self._lifecycle.read_back(ReadBack(subscription_id=request.subscription_id))
         return outcome
 
     def _compare(self, stored: Stored) -> ReconcileOutcome:

@@ -1,8 +1,10 @@
-"""A batch of SQS messages, each handled by itself. A message that fails is returned to the queue alone, and waits
-longer each time.
+"""The SQS messages of one invocation, each handled by itself. A message that fails is returned to the queue alone, and
+waits longer each time.
 
-Source: Lambda Developer Guide: partial batch responses for SQS; SQS Developer Guide: visibility timeout. After the
-receives that the queue allows, SQS moves the message to the dead-letter queue.
+template.yaml gives the function one message at a time, so SQS counts a receive only for a message that is begun, and
+the count decides when it moves to the dead-letter queue: 20 minutes at most after its first receive
+(tests/template/test_queues.py computes it). Source: Lambda Developer Guide: partial batch responses for SQS; SQS
+Developer Guide: visibility timeout, dead-letter queues.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,8 +19,10 @@ from marketplace.platform.errors import AwsError
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-_WAITS = (30, 120, 600, 1800)
-_TIME_FOR_ONE = 20
+WAITS = (10, 20, 30, 60, 120, 180, 180)
+"""Seconds that a message waits after its first, second, ... failure. It is received once more after the last wait
+(maxReceiveCount in template.yaml), and if it fails then it waits no longer: SQS moves it to the dead-letter queue."""
+TIME_FOR_ONE = 20
 """Seconds that the slowest message may take: the sum of its calls' timeouts, without the SDK's last retries."""
 
 
@@ -31,9 +35,9 @@ class Failure:
     error: Exception | None
 
 
-def wait_before_receive(receive_count: int) -> int:
+def wait_after(receive_count: int) -> int:
     """Seconds until a message that failed at its `receive_count`-th receive is seen again."""
-    return _WAITS[min(max(receive_count, 1), len(_WAITS)) - 1]
+    return (*WAITS, 0)[min(max(receive_count, 1), len(WAITS) + 1) - 1]
 
 
 def handle_each(
@@ -44,19 +48,20 @@ def handle_each(
     queue_url: str,
     time_left: Callable[[], float],
 ) -> list[Failure]:
-    """Handles every record of Lambda's SQS event, and returns those that failed for whatever reason. time_left: seconds
-    until the function times out."""
+    """Handles every record of Lambda's SQS event, and returns those that failed for whatever reason. What there is no
+    time to begin with is visible in the queue again at once. time_left: seconds until the function times out."""
     failures: list[Failure] = []
     for record in records:
         receives = int(record.get("attributes", {}).get("ApproximateReceiveCount", "1"))
-        if time_left() < _TIME_FOR_ONE:
+        if time_left() < TIME_FOR_ONE:
             failures.append(Failure(record["messageId"], receives, None))
+            _put_back(sqs, queue_url, record["receiptHandle"], 0)
             continue
         try:
             handle(QueueMessage.from_record(record))
         except Exception as error:  # one message's failure, of whatever kind, is its own
             failures.append(Failure(record["messageId"], receives, error))
-            _put_back(sqs, queue_url, record["receiptHandle"], wait_before_receive(receives))
+            _put_back(sqs, queue_url, record["receiptHandle"], wait_after(receives))
     return failures
 
 

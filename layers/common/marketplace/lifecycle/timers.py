@@ -1,16 +1,17 @@
-"""Rechecks that the passing of time makes necessary: until a closing subscription's deadline, and until a scheduled
-start.
+"""What the passing of time makes necessary: rechecks until a closing subscription's deadline, a metering run shortly
+before it, and rechecks until a scheduled start.
 
 SQS holds a message back for 15 minutes at most (SQS Developer Guide: message timers). So each recheck requests the next
 one until the moment has come.
 """
 
+from marketplace.ledger.deadlines import FINAL_RUN
 from marketplace.lifecycle.changes import START_RECHECK_AT, Standing
 from marketplace.lifecycle.facts import State
 from marketplace.lifecycle.store import SubscriptionStore
 from marketplace.platform.clock import Clock, epoch
 from marketplace.subscriptions import recheck
-from marketplace.subscriptions.recheck_queue import Requests
+from marketplace.subscriptions.recheck_queue import LifecycleRequests
 
 FIRST_RECHECK = 60
 """Seconds after a subscription begins to close, or returns from closing, at which it is rechecked: a request that read
@@ -23,20 +24,29 @@ CLOCK_SKEW = 60
 class Timers:
     """Requests the rechecks of a subscription. Raises AwsError when SQS or DynamoDB gave no answer."""
 
-    def __init__(self, store: SubscriptionStore, queue: Requests, clock: Clock) -> None:
+    def __init__(self, store: SubscriptionStore, queue: LifecycleRequests, clock: Clock) -> None:
         self._store = store
         self._queue = queue
         self._clock = clock
 
     def set(self, standing: Standing) -> None:
-        """Requests the next recheck of a subscription that is closing, or that waits for a scheduled start."""
+        """Requests the next recheck of a subscription that is closing, or that waits for a scheduled start, and the
+        metering run before the closing deadline."""
         now = epoch(self._clock())
         state = standing.state
-        if state.status == "closing":
+        if state.status == "closing" and state.closing_deadline is not None:
+            self._set_metering_run(standing.id, state.closing_deadline, now)
             delay = closing_delay(state, now)
             self._queue.look_again(standing.id, recheck.CLOSING_TIMER, delay_seconds=delay)
         if state.scheduled_start is not None and state.status != "active":
             self._set_start_timer(standing, state.scheduled_start, now)
+
+    def _set_metering_run(self, subscription_id: str, deadline: int, now: int) -> None:
+        """Requests the run, unless it is further ahead than SQS holds a message back: then one of the rechecks until
+        the deadline requests it. A run more than needed is harmless."""
+        delay = deadline - FINAL_RUN + 1 - now
+        if delay <= recheck.MAX_DELAY_SECONDS:
+            self._queue.metering_run(subscription_id, deadline, delay_seconds=delay)
 
     def _set_start_timer(self, standing: Standing, starts_at: int, now: int) -> None:
         """Requests the next recheck unless the subscription says that one is on its way. Nothing else would recheck an

@@ -25,7 +25,7 @@ from typing import Protocol
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item, to_item
 from marketplace.dynamodb.table import Table
-from marketplace.ledger.deadlines import SENDING_MARGIN, Period, due_at, timestamp_of
+from marketplace.ledger.deadlines import Period, due_at, last_due_hour, timestamp_of
 from marketplace.ledger.record import MeteringRecord
 from marketplace.platform.clock import HOUR, EpochSeconds, hour_of
 from marketplace.subscriptions.model import Subscription
@@ -96,7 +96,7 @@ class Heartbeat:
 
         Raises AwsError when DynamoDB gives no answer; the next call goes on with the same page.
         """
-        last_due = hour_of(now - HOUR - self.seal_delay)
+        last_due = last_due_hour(now, self.seal_delay)
         mark = self._mark() or _Mark(filled_to=last_due - HOUR)
         written = 0
         while mark.filled_to < last_due:
@@ -132,7 +132,7 @@ class Heartbeat:
         if subscription.activated_at is None or hour < hour_of(subscription.activated_at):
             return 0
         period = Period(subscription.activated_at)
-        if period.time_to_send(hour, now) < SENDING_MARGIN or subscription.billed_to(hour) != subscription.id:
+        if not period.is_reached(hour, now) or subscription.billed_to(hour) != subscription.id:
             return 0
         if self._has_usage(subscription.id, hour):
             return 0

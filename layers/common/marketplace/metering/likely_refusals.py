@@ -1,11 +1,14 @@
-"""Records that AWS will probably refuse, because it has just refused another one for a cause that they share.
+"""Records that AWS will refuse, because it has just refused another one for a cause that they share.
 
-They are sent all the same, but after all others: isolating ten thousand records of a dimension that isn't published
-yet takes more calls than a run has, and good records must not wait for that.
+Where the cause makes it likely, they are sent all the same, but after everybody else: finding ten thousand records of a
+dimension that isn't published yet takes more calls than a run has, and no good record shall wait for that. Age makes it
+certain: what is older than a record that AWS called too old is too old itself, and needs no call.
 """
 
 from marketplace.dynamodb.keys import Key, hour_and_dimension
+from marketplace.ledger.deadlines import CLOCK_MARGIN, refuse_at
 from marketplace.ledger.record import Group
+from marketplace.platform.clock import EpochSeconds
 
 type _Cause = tuple[str, ...]
 
@@ -15,12 +18,23 @@ class LikelyRefusals:
 
     def __init__(self) -> None:
         self._causes: set[_Cause] = set()
+        self._too_old: dict[Group, EpochSeconds] = {}
 
     def learn(self, code: str, group: Group, key: Key) -> None:
         """AWS refused the record with this code when it stood alone in a call."""
         cause = _cause(code, group, key)
         if cause is not None:
             self._causes.add(cause)
+
+    def learn_age(self, group: Group, timestamp: EpochSeconds, now: EpochSeconds) -> None:
+        """AWS answered TimestampOutOfBounds for the record when it stood alone in a call. Far from the end of AWS's
+        window that speaks of something else than age, and of no other record."""
+        if refuse_at(timestamp) <= now + CLOCK_MARGIN:
+            self._too_old[group] = max(timestamp, self._too_old.get(group, timestamp))
+
+    def is_too_old(self, group: Group, timestamp: EpochSeconds) -> bool:
+        """Whether AWS has called a record of the group too old that is no older than this Timestamp."""
+        return timestamp <= self._too_old.get(group, -1)
 
     def covers(self, group: Group, key: Key) -> bool:
         """Whether the record has such a cause too."""

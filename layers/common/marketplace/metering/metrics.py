@@ -13,9 +13,21 @@ METRIC_OF_OUTCOME = {
     "unanswered": "UsageUnanswered",
     "unknown_status": "UsageUnknownStatus",
     "unknown_refusal": "UsageUnknownRefusal",
+    "tags_refused": "TagsRefused",
     "metered_unwritten": "UsageMeteredUnwritten",
 }
 """Every outcome that a run counts, and its metric."""
+
+GAUGE_OF_STATE = {
+    "held": "Held",
+    "rejected": "Rejected",
+    "conflict": "Conflict",
+    "unbillable": "Unbillable",
+    "in_doubt": "InDoubt",
+}
+"""What stands in the index, and the end of the names of its two metrics: units and records."""
+
+RISK_OF_HOURS = {1: "UnitsAtRiskWithin1Hour", 3: "UnitsAtRiskWithin3Hours", 6: "UnitsAtRisk"}
 
 
 def counts_of(report: MeteringReport) -> dict[str, int]:
@@ -24,7 +36,10 @@ def counts_of(report: MeteringReport) -> dict[str, int]:
         **{metric: report.records[outcome] for outcome, metric in METRIC_OF_OUTCOME.items()},
         "MeteringCalls": report.calls,
         "MeteringErrors": report.errors.total(),
-        "UnitsAtRisk": report.units_at_risk,
+        **{f"Units{name}": report.standing_units[state] for state, name in GAUGE_OF_STATE.items()},
+        **{f"Records{name}": report.standing_records[state] for state, name in GAUGE_OF_STATE.items()},
+        **{name: report.units_at_risk[hours] for hours, name in RISK_OF_HOURS.items()},
+        "UsageInOtherRegion": report.in_other_region,
         "BreakerOpened": int(report.breaker_opened),
         "UsageUnreadable": len(report.unreadable),
     }

@@ -34,12 +34,29 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """AWS does not count the customer as subscribed: not yet, not any more, or suspended."""
+    """AWS does not know the customer as subscribed: not yet, no more, or suspended. `reason` is its word for it."""
+
+    reason: str = "CustomerNotSubscribed"
+
+
+@dataclass(frozen=True, slots=True)
+class TagsRefused:
+    """AWS refused the allocations; `reason` is its error code. The quantity is money, a tag is a label: the record is
+    sent again without them."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """AWS refused the record itself; `reason` is its error code."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unbillable:
+    """AWS takes the record no more, by its answer about this one or about a younger one."""
 
     reason: str
 
@@ -52,7 +69,9 @@ class StaysDue:
     doubtful: bool
 
 
-type Outcome = Metered | Conflict | Held | Rejected | StaysDue
+type Outcome = Metered | Conflict | Held | TagsRefused | Rejected | Unbillable | StaysDue
+
+TOO_OLD = "TimestampOutOfBoundsException"
 
 
 def outcome_of(record: Sendable, answer: Answer) -> Outcome:
@@ -75,7 +94,15 @@ def outcome_of(record: Sendable, answer: Answer) -> Outcome:
 
 
 def outcome_of_refusal(record: Sendable, error: RefusedError) -> Outcome:
-    """The outcome of a record that AWS refused when it stood alone in a call."""
+    """The outcome of a record that AWS refused when it stood alone in a call (botocore model, the errors of
+    BatchMeterUsage)."""
+    match error.code:
+        case "TimestampOutOfBoundsException":
+            return Unbillable(error.code)
+        case "InvalidLicenseException":
+            return Held(error.code)
+        case "InvalidTagException" | "InvalidUsageAllocationsException" if record.has_allocations:
+            return TagsRefused(error.code)
     if isinstance(error, RecordRefusedError | InvalidParameterError):
         return Rejected(error.code)
     return StaysDue("unknown_refusal", record.doubtful)

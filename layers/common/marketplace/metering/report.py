@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from marketplace.dynamodb.keys import Key
-from marketplace.ledger.deadlines import HELD_TRIES_WITHIN
-from marketplace.ledger.record import DueEntry
-from marketplace.platform.clock import EpochSeconds
+from marketplace.ledger.due_index import DueEntry
+from marketplace.ledger.record import SAVABLE, in_doubt
+from marketplace.platform.clock import HOUR, EpochSeconds
 
-AT_RISK_WITHIN = HELD_TRIES_WITHIN
+AT_RISK_HOURS = (1, 3, 6)
+"""Usage that AWS refuses within so many hours, or should have refused already, is at risk."""
 
 MAX_NOTES = 100
 """The most records that a run logs one by one; when everything is refused, a hundred are enough to show the cause."""
@@ -32,10 +33,14 @@ class Note:
 class MeteringReport:
     """Counts of one run: `records` and `units` by outcome, `calls` to BatchMeterUsage, `errors` by code.
 
-    `oldest_unsettled_seconds` is how long the oldest due record has been waiting after the run, `units_at_risk` the
-    quantity left unsettled that AWS refuses within six hours, `notes` the first of what was not metered, `unreadable`
-    the keys of items in the index that are no metering records. `failure` is a fault of this application that stopped a
-    batch; the caller of the run must raise it after publishing the report.
+    `oldest_unsettled_seconds` is how long the oldest due record has been waiting after the run, `notes` the first of
+    what was not metered, `unreadable` the keys of items in the index that are no metering records, `in_other_region`
+    how many records were left because an attempt in another region is in doubt.
+
+    The rest are gauges of what stands in the index after the run, whoever brought it there: `standing_records` and
+    `standing_units` by state, under `in_doubt` those of any state that may be billed already, and `units_at_risk` by
+    the hours within which AWS refuses them. `failure` is a fault of our own that stopped a batch,
+    and only that: whoever asked for the run must raise it once the report is published.
     """
 
     records: Counter[str] = field(default_factory=Counter)
@@ -45,7 +50,10 @@ class MeteringReport:
     due: int = 0
     left: int = 0
     oldest_unsettled_seconds: int = 0
-    units_at_risk: int = 0
+    in_other_region: int = 0
+    standing_records: Counter[str] = field(default_factory=Counter)
+    standing_units: Counter[str] = field(default_factory=Counter)
+    units_at_risk: Counter[int] = field(default_factory=Counter)
     breaker_opened: bool = False
     out_of_time: bool = False
     notes: list[Note] = field(default_factory=list)
@@ -74,14 +82,22 @@ class MeteringReport:
     def leave(self, entry: DueEntry, now: EpochSeconds) -> None:
         """Counts a due record that the run does not settle."""
         self.left += 1
-        self.oldest_unsettled_seconds = max(self.oldest_unsettled_seconds, now - entry.due_at)
-        self.wait(entry.quantity, entry.refuse_at, now)
+        self.oldest_unsettled_seconds = max(self.oldest_unsettled_seconds, entry.overdue(now))
 
-    def wait(self, quantity: int, refuse_at: EpochSeconds, now: EpochSeconds) -> None:
-        """Counts a quantity that stays unsettled, and that AWS refuses at `refuse_at`."""
-        if refuse_at - now <= AT_RISK_WITHIN:
-            with self._turn:
-                self.units_at_risk += quantity
+    def stands_as_seen(self, entry: DueEntry, now: EpochSeconds) -> None:
+        """Takes note of a record that stands in the index as it was found there."""
+        self.stand(entry.state, entry.quantity, entry.refuse_at, now, doubtful=in_doubt(entry.seal))
+
+    def stand(self, state: str, quantity: int, refuse_at: EpochSeconds, now: EpochSeconds, *, doubtful: bool) -> None:
+        """Takes note of a record that stands in the index in this state, and until when AWS takes it."""
+        names = [state, "in_doubt"] if doubtful and state in SAVABLE else [state]
+        with self._turn:
+            for name in names:
+                self.standing_records[name] += 1
+                self.standing_units[name] += quantity
+            for hours in AT_RISK_HOURS if state in SAVABLE else ():
+                if refuse_at - now <= hours * HOUR:
+                    self.units_at_risk[hours] += quantity
 
     def fail(self, error: Exception) -> None:
         """Counts a fault of this application that stopped a batch, and keeps the first one."""
@@ -99,7 +115,10 @@ class MeteringReport:
             "units": dict(self.units),
             "errors": dict(self.errors),
             "oldest_unsettled_seconds": self.oldest_unsettled_seconds,
-            "units_at_risk": self.units_at_risk,
+            "units_at_risk": dict(self.units_at_risk),
+            "standing_records": dict(self.standing_records),
+            "standing_units": dict(self.standing_units),
+            "in_other_region": self.in_other_region,
             "unreadable": len(self.unreadable),
             "breaker_opened": self.breaker_opened,
             "out_of_time": self.out_of_time,

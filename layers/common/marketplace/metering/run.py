@@ -1,8 +1,13 @@
-"""A metering run: everything that is due is sealed, read, sent and settled, soonest refusal first.
+"""A metering run: what is decided is told, then everything that is due is sealed, read, sent and settled, soonest
+refusal first.
 
-Only sealed records are sent, so a record is the same bytes in every attempt, and AWS's own removal of duplicates makes
-a repetition safe. Whatever happens in between, a record stays in the due index until an answer about it is written;
-the next run goes on from there.
+What is sent comes from sealed records alone, so a record is the same bytes in every attempt and AWS's own removal of
+duplicates makes repeating it safe. Whatever happens in between, a record stays in the due index until an answer about
+it is written down; the next run goes on from there.
+
+What is past its deadline is sent after all else, youngest first, and AWS decides. Where nothing can be saved any more
+that takes five calls for each product and worker: halves of a batch find its youngest record, and what is older than
+one that AWS called too old is written off without a call.
 """
 
 import random
@@ -11,28 +16,45 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from marketplace.dynamodb.attributes import Item
+from marketplace.ledger.deadlines import window_closes_at
+from marketplace.ledger.due_index import DueEntry, Unreadable
 from marketplace.ledger.record import (
-    SENDABLE,
-    DueEntry,
+    UNSEALED,
     Group,
     InvalidRecordError,
     MeteringRecord,
-    Unreadable,
     in_doubt,
     is_sealed_for_sending,
+    token_in,
 )
 from marketplace.metering.api import MeteringApi
-from marketplace.metering.backlog import Backlog
+from marketplace.metering.backlog import Backlog, Phase, phase_of
 from marketplace.metering.breaker import Breaker
 from marketplace.metering.likely_refusals import LikelyRefusals
-from marketplace.metering.outcomes import Outcome, StaysDue, outcome_of, outcome_of_refusal
+from marketplace.metering.outcomes import (
+    TOO_OLD,
+    Outcome,
+    StaysDue,
+    TagsRefused,
+    Unbillable,
+    outcome_of,
+    outcome_of_refusal,
+)
 from marketplace.metering.rate import CallRate
 from marketplace.metering.report import MeteringReport
-from marketplace.metering.settlement import ANNOUNCED, SellerBus, Settlement, SubscriptionRequests
+from marketplace.metering.settlement import SellerBus, Settlement, SubscriptionRequests
 from marketplace.metering.store import MeteringStore
-from marketplace.metering.wire import Sendable, UnsendableError, batches, split_by_size, wire_record, wire_size
+from marketplace.metering.wire import (
+    Sendable,
+    UnsendableError,
+    batches,
+    late_batches,
+    split_by_size,
+    wire_record,
+    wire_size,
+)
 from marketplace.platform.backoff import pause
-from marketplace.platform.clock import Clock, epoch
+from marketplace.platform.clock import Clock, EpochSeconds, epoch
 from marketplace.platform.errors import AwsError, NoAnswerError, RefusedError, UnavailableError
 
 _RESERVE = 30.0
@@ -43,17 +65,20 @@ _QUERIES_AT_ONCE = 8
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 4.0
 
+_SENDING = frozenset({Phase.SEND, Phase.SEND_LATE})
+
 type _Sealed = tuple[Group, list[Sendable], str]
 """Records of one group, sealed with a token of this run."""
 
 
 @dataclass(slots=True)
 class MeteringRun:
-    """One run over what is due. `time_left` gives the seconds until Lambda ends the function; `workers` batches are
-    worked on at once; `new_token` gives a text that never repeats, the seal of an attempt."""
+    """One run over what is due. `region` is where `api` sends; `time_left` gives the seconds until the function is
+    ended; `workers` batches are under way at once; `new_token` names an attempt and never repeats."""
 
     store: MeteringStore
     api: MeteringApi
+    region: str
     rate: CallRate
     bus: SellerBus
     requests: SubscriptionRequests
@@ -81,29 +106,56 @@ class MeteringRun:
         Raises AwsError when DynamoDB gives no answer to the first question; nothing is lost then.
         """
         now = epoch(self.clock())
-        backlog = Backlog(now, lambda entry: self.report.leave(entry, now))
+        work = self._due(now)
+        # AWS Marketplace takes no part in telling and writing off, so they don't wait for it to work.
+        store_breaker = Breaker(self.monotonic, self.jitter)
+        self._each(self._settlement.tell_entries, batches(work[Phase.TELL]), store_breaker)
+        self._each(self._meter, batches(work[Phase.SEND]), self._breaker)
+        self._each(self._send, batches(self._set_aside), self._breaker)
+        self._each(self._send, late_batches(work[Phase.SEND_LATE]), self._breaker)
+        self._each(self._settlement.write_off, batches(work[Phase.WRITE_OFF]), store_breaker)
+        self._each(self._settlement.forget, batches(work[Phase.FORGET]), store_breaker)
+        self._send_unanswered()
+        self.report.breaker_opened = self._breaker.is_open or store_breaker.is_open
+        self._take_stock(work)
+        return self.report
+
+    def _due(self, now: EpochSeconds) -> dict[Phase, list[DueEntry]]:
+        """What the run takes on. What only waits counts in the gauges."""
+
+        def left_over(entry: DueEntry) -> None:
+            self.report.leave(entry, now)
+            self.report.stands_as_seen(entry, now)
+
+        backlog = Backlog(left_over)
         for found in self.store.due(now):
             if isinstance(found, Unreadable):
                 self.report.unreadable.append(found.key)
+                continue
+            phase = phase_of(found, now)
+            if phase in _SENDING and found.waits_for_another_region(self.region):
+                self.report.in_other_region += 1
+                phase = Phase.WRITE_OFF if window_closes_at(found.hour) <= now else None
+                if phase is None:
+                    self.report.leave(found, now)
+            if phase is None:
+                self.report.stands_as_seen(found, now)
             else:
-                backlog.add(found)
-        entries = backlog.entries()
-        self.report.due = self.report.left + len(entries)
-        sendable = [entry for entry in entries if backlog.can_be_sent(entry)]
-        expired = [entry for entry in entries if entry.state in SENDABLE and entry.refuse_at <= now]
-        to_announce = [entry for entry in entries if entry.state in ANNOUNCED]
-        self._each(self._meter, batches(sendable), self._breaker)
-        self._each(self._send, batches(self._set_aside), self._breaker)
-        # AWS Marketplace takes no part in these, so they don't wait for it to work.
-        store_breaker = Breaker(self.monotonic, self.jitter)
-        self._each(self._write_off, batches(expired), store_breaker)
-        self._each(self._settlement.announce_entries, batches(to_announce), store_breaker)
-        self._send_unanswered()
-        self.report.breaker_opened = self._breaker.is_open or store_breaker.is_open
-        for entry in entries:
-            if entry.key not in self._settlement.settled:
-                self.report.leave(entry, epoch(self.clock()))
-        return self.report
+                backlog.add(found, phase)
+        work = backlog.phases()
+        self.report.due = self.report.left + sum(map(len, work.values()))
+        return work
+
+    def _take_stock(self, work: dict[Phase, list[DueEntry]]) -> None:
+        """Counts what the run leaves behind."""
+        now = epoch(self.clock())
+        for phase, entries in work.items():
+            for entry in entries:
+                done = entry.key in self._settlement.settled
+                if not done:
+                    self.report.leave(entry, now)
+                if not done or phase == Phase.TELL:
+                    self.report.stands_as_seen(entry, now)
 
     def _each[Part](self, work: Callable[[Part], None], parts: Sequence[Part], breaker: Breaker) -> None:
         def guarded(part: Part) -> None:
@@ -141,7 +193,7 @@ class MeteringRun:
     def _take(self, entries: Sequence[DueEntry]) -> tuple[str, list[tuple[DueEntry, MeteringRecord]]]:
         """Seals the entries with a token of our own; returns it with the records that carry it now. The others were
         taken by another run, or have changed since the index was read; an invalid record is rejected."""
-        token = self.new_token()
+        token = token_in(self.region, self.new_token())
         for code in self.store.seal(entries, token).elements():
             self.report.count_error(code)
         items = self.store.read([entry.key for entry in entries])
@@ -152,13 +204,10 @@ class MeteringRun:
                 continue
             record = _record(item)
             if record is None:
-                self._reject_unsendable(entry, token)
+                self._settlement.reject_unsendable(entry, token)
             else:
                 taken.append((entry, record))
         return token, taken
-
-    def _reject_unsendable(self, entry: DueEntry, token: str) -> None:
-        self._settlement.reject(entry.key, token, "unsendable", entry.quantity, doubtful=in_doubt(entry.seal))
 
     def _meter(self, entries: list[DueEntry]) -> None:
         """Sends the entries of a batch, but for those that are likely to be refused: they come after all batches."""
@@ -174,7 +223,7 @@ class MeteringRun:
         records: list[Sendable] = []
         for (entry, _), sendable in zip(taken, self._sendables(taken), strict=True):
             if sendable is None:
-                self._reject_unsendable(entry, token)
+                self._settlement.reject_unsendable(entry, token)
             else:
                 records.append(sendable)
         for request in split_by_size(records):
@@ -190,11 +239,12 @@ class MeteringRun:
             return list(pool.map(self._sendable, *zip(*taken, strict=True)))
 
     def _sendable(self, entry: DueEntry, record: MeteringRecord) -> Sendable | None:
+        allocated = record.tag_sets > 0 and record.tags_refused is None
         try:
-            wire = wire_record(record, self.store.allocations(record.key) if record.tag_sets else [])
+            wire = wire_record(record, self.store.allocations(record.key) if allocated else [])
         except (KeyError, UnsendableError):  # KeyError: an allocation without its tags
             return None
-        return Sendable(record, wire, wire_size(wire), in_doubt(entry.seal))
+        return Sendable(record, wire, wire_size(wire), in_doubt(entry.seal), was_unsealed=entry.seal == UNSEALED)
 
     def _send_unanswered(self) -> None:
         """Sends again, after all else, the calls that AWS gave no answer to. A call that gets none again is halved, so
@@ -214,7 +264,7 @@ class MeteringRun:
             if self._must_stop():
                 self._settlement.leave(pending, token)
                 return
-            pending = self._in_time(pending, token)
+            pending = self._not_too_old(group, pending, token)
             if not pending:
                 return
             self.rate.wait()
@@ -247,23 +297,23 @@ class MeteringRun:
             if pending:
                 self.sleep(pause(tries - 1, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE, jitter=self.jitter()))
 
-    def _in_time(self, records: list[Sendable], token: str) -> list[Sendable]:
-        """The records that AWS still takes; those whose deadline has passed since the run began are written off."""
-        now = epoch(self.clock())
-        late = [record for record in records if record.refuse_at <= now]
-        if not late:
+    def _not_too_old(self, group: Group, records: list[Sendable], token: str) -> list[Sendable]:
+        """The records that AWS may still take; those that are older than one that it called too old are written off."""
+        old = [record for record in records if self._likely_refusals.is_too_old(group, record.timestamp)]
+        if not old:
             return records
-        self._settlement.expire([(record.record, record.doubtful) for record in late], token)
-        return [record for record in records if record.refuse_at > now]
+        self._settlement.settle([(record, Unbillable("deadline_passed")) for record in old], token)
+        return [record for record in records if record not in old]
 
     def _isolate(self, group: Group, records: list[Sendable], token: str, error: RefusedError) -> None:
         """AWS refuses a whole call for one bad record; sending halves of it finds the record and lets the others
         through. Once one is found, those that are likely to be refused for the same cause are separated first; where
         all are, each is sent alone at once."""
         if len(records) == 1:
-            self._likely_refusals.learn(error.code, group, records[0].key)
-            self._settlement.settle([(records[0], outcome_of_refusal(records[0], error))], token)
+            self._settle_refusal(group, records[0], token, error)
             return
+        if error.code == TOO_OLD:
+            records = sorted(records, key=lambda record: record.timestamp, reverse=True)
         likely = [record for record in records if self._likely_refusals.covers(group, record.key)]
         if not likely:
             middle = len(records) // 2
@@ -275,9 +325,17 @@ class MeteringRun:
         for part in parts:
             self._deliver(group, part, token)
 
-    def _write_off(self, entries: list[DueEntry]) -> None:
-        token, taken = self._take(entries)
-        self._settlement.expire([(record, in_doubt(entry.seal)) for entry, record in taken], token)
+    def _settle_refusal(self, group: Group, record: Sendable, token: str, error: RefusedError) -> None:
+        """AWS refused the record when it stood alone in a call."""
+        self._likely_refusals.learn(error.code, group, record.key)
+        outcome = outcome_of_refusal(record, error)
+        if isinstance(outcome, TagsRefused):
+            if self._settlement.refuse_tags(record, token, outcome.reason):
+                self._deliver(group, [record], token)
+            return
+        if error.code == TOO_OLD:
+            self._likely_refusals.learn_age(group, record.timestamp, epoch(self.clock()))
+        self._settlement.settle([(record, outcome)], token)
 
 
 def _record(item: Item) -> MeteringRecord | None:

@@ -1,4 +1,5 @@
-"""Writes what became of metering records, and publishes an event for what can't be billed.
+"""Writes what became of metering records, and tells it: every outcome that is not simply metered stands in the `due`
+index until it is told, so that whoever dies, a later run tells it.
 
 Only `metered` is written whatever is stored, because AWS said so; every other outcome is written on the condition that
 the record still carries the token of the attempt, so that of two runs only the later one's view is kept.
@@ -9,18 +10,24 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from marketplace.dynamodb.keys import Key, hour_and_dimension, subscription_id_of
-from marketplace.ledger.deadlines import SENDING_MARGIN, held_due_at
-from marketplace.ledger.record import DueEntry, MeteringRecord, RecordChange, cleared
-from marketplace.metering.outcomes import Conflict, Held, Metered, Outcome, Rejected, StaysDue
+from marketplace.ledger.deadlines import SENDING_MARGIN, SHOWN_FOR, held_due_at, window_closes_at
+from marketplace.ledger.due_index import Decision, DueEntry
+from marketplace.ledger.record import UNSEALED, RecordChange, State, cleared, in_doubt
+from marketplace.metering.outcomes import Conflict, Held, Metered, Outcome, Rejected, StaysDue, Unbillable
 from marketplace.metering.report import MeteringReport, Note
 from marketplace.metering.store import MeteringStore
 from marketplace.metering.wire import Sendable
-from marketplace.platform.clock import HOUR, Clock, EpochSeconds, epoch, iso
+from marketplace.platform.clock import HOUR, Clock, EpochSeconds, epoch
 from marketplace.platform.errors import AwsError
 from marketplace.subscriptions.seller_events import Kind, SellerEvent, stable_id
 
-ANNOUNCED: dict[str, Kind] = {"conflict": "Usage Conflict", "unbillable": "Usage Not Billable"}
-"""The states that an event announces to the seller's application, and its kind."""
+_EVENTS: dict[str, Kind] = {
+    "rejected": "Usage Rejected",
+    "conflict": "Usage Conflict",
+    "unbillable": "Usage Not Billable",
+}
+"""The states that the seller's application hears of, and the event that tells it. For `held`, the subscription is
+looked at again instead."""
 
 
 class SellerBus(Protocol):
@@ -39,7 +46,8 @@ class SubscriptionRequests(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """Writes the outcomes of one run. `settled` holds the keys of the records that an outcome was written of."""
+    """Outcomes of one run. `settled` holds the keys of the records that it has written an outcome of, `told` of those
+    that an earlier run has decided on and this one has told."""
 
     store: MeteringStore
     bus: SellerBus
@@ -49,58 +57,53 @@ class Settlement:
     settled: set[Key] = field(default_factory=set)
 
     def leave(self, records: Iterable[Sendable], token: str) -> None:
-        """Leaves records due. Clears the seals of those of which AWS can have accepted no attempt; the others stay in
-        doubt."""
+        """Records that stay due. What no attempt can have reached is marked so, and opened again if it was unsealed
+        before: usage may still join it. The others stay in doubt."""
         for record in records:
             if not record.doubtful:
-                self.store.change_if(record.key, token, RecordChange(seal=cleared(token)))
+                opened = record.was_unsealed and record.record.tags_refused is None
+                self.store.change_if(record.key, token, RecordChange(seal=UNSEALED if opened else cleared(token)))
 
     def settle(self, outcomes: Sequence[tuple[Sendable, Outcome]], token: str) -> None:
-        """Writes every outcome of one call. Conflicts come first: AWS repeats any other answer, but a second
-        DuplicateRecord, for a record that is in doubt by then, would be read as our own earlier success."""
+        """Writes down every outcome of one call, and tells those that are not simply metered. Conflicts first: any
+        other answer is given again to a repetition, but a second DuplicateRecord, for a record that is in doubt by
+        then, would be taken for our own."""
         now = epoch(self.clock())
-        to_announce = [
-            written
-            for record, outcome in outcomes
-            if isinstance(outcome, Conflict) and (written := self._conflict(record, token, now)) is not None
-        ]
+        decisions = [self._conflict(record, token, now) for record, one in outcomes if isinstance(one, Conflict)]
         accepted = [(record, one) for record, one in outcomes if isinstance(one, Metered) and not one.earlier]
         self._settle_metered(accepted, now)
-        held: list[Sendable] = []
         left: list[Sendable] = []
         for record, outcome in outcomes:
-            match outcome:
-                case Metered(earlier=True):
-                    self._settle_earlier(record, outcome, token, now)
-                case Held():
-                    if self._hold(record, token, now):
-                        held.append(record)
-                case Rejected():
-                    self.reject(record.key, token, outcome.reason, record.quantity, doubtful=record.doubtful)
-                case StaysDue():
-                    record.doubtful = outcome.doubtful
-                    self.report.count(outcome.reason, record.quantity)
-                    if outcome.reason == "unknown_refusal":
+            match _when_closed(record, outcome, now):
+                case Metered(earlier=True) as metered:
+                    self._settle_earlier(record, metered, token, now)
+                case Held(reason):
+                    decisions.append(self._decide(record, token, "held", reason, now))
+                case Rejected(reason):
+                    decisions.append(self._decide(record, token, "rejected", reason, now))
+                case Unbillable(reason):
+                    in_doubt_too = f"{reason}_in_doubt" if record.doubtful else reason
+                    decisions.append(self._decide(record, token, "unbillable", in_doubt_too, now))
+                case StaysDue() as stays:
+                    record.doubtful = stays.doubtful
+                    self.report.count(stays.reason, record.quantity)
+                    if stays.reason == "unknown_refusal":
                         self._postpone(record, token, now)
-                    elif outcome.reason != "unprocessed":
+                    elif stays.reason != "unprocessed":
                         left.append(record)
         if left:
             self.leave(left, token)
-        # All answers are written by now, so that a request or an event that fails costs none of them.
-        for record in held:
-            self.requests.look_again(record.subscription_id, "not_subscribed", since=now)
-        self._announce(to_announce)
+        # What AWS answered is all written down by now: asking and telling may fail without costing any of it.
+        self.tell([decision for decision in decisions if decision is not None])
 
-    def _conflict(self, record: Sendable, token: str, now: EpochSeconds) -> MeteringRecord | None:
-        """The record as it stands then; None when another run has got further."""
-        change = RecordChange(state="conflict", reason="DuplicateRecord", settled_at=now, seal=cleared(token))
+    def _conflict(self, record: Sendable, token: str, now: EpochSeconds) -> Decision | None:
         try:
-            written = self._write_outcome(record.key, token, change, record.quantity)
+            return self._decide(record, token, "conflict", "DuplicateRecord", now, doubtful=False)
         except AwsError:
-            # Only this run's log and metric show the conflict: the record is in doubt from now on.
-            self._count(record.key, record.quantity, "conflict", state="conflict", reason="DuplicateRecord, not kept")
+            # Nothing but this run's log and metric will say so: the record is in doubt from now on.
+            self.report.count("conflict", record.quantity)
+            self._note(record.key, record.quantity, "conflict", "DuplicateRecord, not kept")
             raise
-        return change.applied_to(record.record) if written else None
 
     def _settle_metered(self, accepted: Sequence[tuple[Sendable, Metered]], now: EpochSeconds) -> None:
         items = [sent.record.as_metered(now, outcome.metering_record_id) for sent, outcome in accepted]
@@ -119,98 +122,138 @@ class Settlement:
             settled_at=now,
             metering_record_id=outcome.metering_record_id or None,
         )
-        self._write_outcome(record.key, token, change, record.quantity, outcome="metered_earlier", settled=True)
-
-    def _hold(self, record: Sendable, token: str, now: EpochSeconds) -> bool:
-        """Holds a record: it is due again on activation, or else at its next try or when it is to be written off."""
-        change = RecordChange(
-            state="held",
-            reason="CustomerNotSubscribed",
-            due_at=held_due_at(now, record.refuse_at),
-            seal=_seal_after(token, doubtful=record.doubtful),
-        )
-        if not self._write_outcome(record.key, token, change, record.quantity):
-            return False
-        self.report.wait(record.quantity, record.refuse_at, now)
-        return True
+        if self.store.change_if(record.key, token, change, settled=True):
+            self.settled.add(record.key)
+            self.report.count("metered_earlier", record.quantity)
 
     def _postpone(self, record: Sendable, token: str, now: EpochSeconds) -> None:
-        """Keeps a record due that AWS refuses with an unknown code, but later, still in time before its refusal:
-        isolating it takes several calls of each run."""
-        due_at = max(EpochSeconds(min(now + HOUR, record.refuse_at - SENDING_MARGIN)), now)
+        """AWS refuses the record with an unknown code: it stays due, but not in everybody's way at every run, because
+        finding it takes several calls."""
+        due_at = max(EpochSeconds(min(now + HOUR, record.record.refuse_at - SENDING_MARGIN)), now)
         change = RecordChange(due_at=due_at, seal=_seal_after(token, doubtful=record.doubtful))
         self.store.change_if(record.key, token, change)
 
-    def _write_outcome(
+    def _decide(
         self,
-        key: Key,
+        record: Sendable,
         token: str,
-        change: RecordChange,
-        quantity: int,
+        state: State,
+        reason: str,
+        now: EpochSeconds,
         *,
-        outcome: str | None = None,
-        settled: bool = False,
-        refused_by: EpochSeconds | None = None,
-    ) -> bool:
-        """Writes an outcome and counts it under `outcome`, by default the state that it sets. False, and nothing is
-        written or counted, when another run has got further."""
-        if not self.store.change_if(key, token, change, settled=settled, refused_by=refused_by):
+        doubtful: bool | None = None,
+    ) -> Decision | None:
+        """Writes the state, to be told. None, and nothing is written or counted, when another run has got further."""
+        decision = Decision(
+            key=record.key,
+            state=state,
+            seal=_seal_after(token, doubtful=record.doubtful if doubtful is None else doubtful),
+            quantity=record.quantity,
+            refuse_at=record.record.refuse_at,
+            decided_at=now,
+            reason=reason,
+            closes_at=window_closes_at(record.timestamp),
+        )
+        return self._write(decision, token)
+
+    def _write(self, decision: Decision, seal: str, seen_state: str | None = None) -> Decision | None:
+        if not self.store.change_if(decision.key, seal, decision.change(), seen_state=seen_state):
+            return None
+        self.settled.add(decision.key)
+        self.report.count(decision.state, decision.quantity)
+        self._note(decision.key, decision.quantity, decision.state, decision.reason)
+        self.report.stand(
+            decision.state, decision.quantity, decision.refuse_at, decision.decided_at, doubtful=in_doubt(decision.seal)
+        )
+        return decision
+
+    def _note(self, key: Key, quantity: int, state: str, reason: str) -> None:
+        hour, dimension = hour_and_dimension(key.sk)
+        self.report.note(Note(subscription_id_of(key.pk), hour, dimension, quantity, state, reason))
+
+    def refuse_tags(self, record: Sendable, token: str, reason: str) -> bool:
+        """Notes on the record that it is sent without its allocations from now on, so that each later attempt is the
+        same bytes. False when another run has got further."""
+        if not self.store.change_if(record.key, token, RecordChange(tags_refused=reason)):
             return False
-        self.settled.add(key)
-        state = str(change.state)
-        self._count(key, quantity, outcome or state, state=state, reason=str(change.reason))
+        record.drop_allocations(reason)
+        self.report.count("tags_refused", record.quantity)
+        self._note(record.key, record.quantity, "open", f"tags refused: {reason}")
         return True
 
-    def _count(self, key: Key, quantity: int, outcome: str, *, state: str, reason: str) -> None:
-        self.report.count(outcome, quantity)
-        if state != "metered":
-            hour, dimension = hour_and_dimension(key.sk)
-            self.report.note(Note(subscription_id_of(key.pk), hour, dimension, quantity, state, reason))
-
-    def reject(self, key: Key, token: str, reason: str, quantity: int, *, doubtful: bool) -> None:
-        """Writes that the record is refused for good, by AWS with the error code `reason` or by this application."""
-        change = RecordChange(
-            state="rejected",
-            reason=reason,
-            settled_at=epoch(self.clock()),
-            seal=_seal_after(token, doubtful=doubtful),
-        )
-        self._write_outcome(key, token, change, quantity, settled=True)
-
-    def expire(self, records: Iterable[tuple[MeteringRecord, bool]], token: str) -> None:
-        """Marks records that AWS takes no more as unbillable; each comes with whether an attempt may have been
-        accepted. One that has got a later deadline meanwhile, because its subscription was reopened, is left for the
-        next run."""
+    def reject_unsendable(self, entry: DueEntry, token: str) -> None:
+        """Writes that the stored record can't be sent, and tells it."""
         now = epoch(self.clock())
-        to_announce: list[MeteringRecord] = []
-        for record, doubtful in records:
-            change = RecordChange(
-                state="unbillable",
-                reason="deadline_passed_in_doubt" if doubtful else "deadline_passed",
-                settled_at=now,
-                seal=_seal_after(token, doubtful=doubtful),
-            )
-            if self._write_outcome(record.key, token, change, record.quantity, refused_by=now):
-                to_announce.append(change.applied_to(record))
-            elif not doubtful:
-                self.store.change_if(record.key, token, RecordChange(seal=cleared(token)))
-        self._announce(to_announce)
+        decision = Decision(
+            key=entry.key,
+            state="rejected",
+            seal=_seal_after(token, doubtful=in_doubt(entry.seal)),
+            quantity=entry.quantity,
+            refuse_at=entry.refuse_at,
+            decided_at=now,
+            reason="unsendable",
+            closes_at=window_closes_at(entry.hour),
+        )
+        written = self._write(decision, token)
+        self.tell([written] if written else [])
 
-    def announce_entries(self, entries: list[DueEntry]) -> None:
-        """Publishes events that an earlier run decided on and may not have published."""
+    def write_off(self, entries: Sequence[DueEntry]) -> None:
+        """Makes records unbillable that can't be sent, after AWS's window has closed, and tells it."""
+        now = epoch(self.clock())
         items = self.store.read([entry.key for entry in entries])
-        stored = [(entry, MeteringRecord.from_item(items[entry.key])) for entry in entries if entry.key in items]
-        decided = [record for entry, record in stored if record.state in ANNOUNCED and record.seal == entry.seal]
-        self._announce(decided)
-        self.settled.update(record.key for record in decided)
+        written: list[Decision] = []
+        for entry in entries:
+            seen = entry.decision(items[entry.key]) if entry.key in items else None
+            if seen is not None:
+                doubt = "_in_doubt" if in_doubt(seen.seal) and not seen.reason.endswith("_in_doubt") else ""
+                reason = (seen.reason or "deadline_passed") + doubt
+                decision = self._write(seen.then("unbillable", reason, now), seen.seal, seen.state)
+                written += [decision] if decision else []
+        self.tell(written)
 
-    def _announce(self, decided: Sequence[MeteringRecord]) -> None:
-        """Publishes first and takes the record out of the index after, so an event can repeat but not be missing."""
-        if not decided:
-            return
-        self.bus.publish([_event(record) for record in decided])
-        for record in decided:
-            self.store.change_if(record.key, record.seal, RecordChange(), settled=True)
+    def tell_entries(self, entries: Sequence[DueEntry]) -> None:
+        """Tells what an earlier run has decided and may not have told."""
+        items = self.store.read([entry.key for entry in entries])
+        self.tell([seen for one in entries if one.key in items and (seen := one.decision(items[one.key])) is not None])
+        self.settled.update(entry.key for entry in entries if entry.key in items)
+
+    def tell(self, decisions: Sequence[Decision]) -> None:
+        """Publishes the events first and notes it after, so an event can repeat but not be missing; then has the
+        subscriptions of held usage looked at again."""
+        announced = [decision for decision in decisions if decision.state in _EVENTS]
+        if announced:
+            self.bus.publish([_event(decision) for decision in announced])
+        for decision in announced:
+            self.store.told(decision, self._next_step(decision))
+        for decision in decisions:
+            if decision.state == "held":
+                subscription_id = subscription_id_of(decision.key.pk)
+                self.requests.look_again(subscription_id, "not_subscribed", since=decision.decided_at)
+                self.store.told(decision, self._next_step(decision))
+
+    def _next_step(self, decision: Decision) -> EpochSeconds:
+        now = epoch(self.clock())
+        match decision.state:
+            case "held":
+                return held_due_at(now, decision.refuse_at, decision.closes_at)
+            case "rejected":
+                return decision.closes_at
+            case _:
+                return EpochSeconds(now + SHOWN_FOR)
+
+    def forget(self, entries: Sequence[DueEntry]) -> None:
+        """Takes what was told long enough ago out of the index."""
+        for entry in entries:
+            self.store.change_if(entry.key, entry.seal, RecordChange(), seen_state=entry.state, settled=True)
+            self.settled.add(entry.key)
+
+
+def _when_closed(record: Sendable, outcome: Outcome, now: EpochSeconds) -> Outcome:
+    """A refusal of whatever kind after AWS's window has closed is the last one."""
+    match outcome:
+        case Held(reason) | Rejected(reason) | StaysDue("unknown_refusal" as reason):
+            return Unbillable(reason) if now >= window_closes_at(record.timestamp) else outcome
+    return outcome
 
 
 def _seal_after(token: str, *, doubtful: bool) -> str:
@@ -218,17 +261,17 @@ def _seal_after(token: str, *, doubtful: bool) -> str:
     return token if doubtful else cleared(token)
 
 
-def _event(record: MeteringRecord) -> SellerEvent:
-    assert record.settled_at is not None
+def _event(decision: Decision) -> SellerEvent:
+    hour, dimension = hour_and_dimension(decision.key.sk)
     return SellerEvent(
-        kind=ANNOUNCED[record.state],
-        id=stable_id(record.state, record.key.pk, record.key.sk),
-        time=record.settled_at,
+        kind=_EVENTS[decision.state],
+        id=stable_id(decision.state, decision.key.pk, decision.key.sk),
+        time=decision.decided_at,
         detail={
-            "subscription_id": record.subscription_id,
-            "dimension": record.dimension,
-            "hour": iso(record.hour),
-            "quantity": record.quantity,
-            "reason": record.reason,
+            "subscription_id": subscription_id_of(decision.key.pk),
+            "dimension": dimension,
+            "hour": hour,
+            "quantity": decision.quantity,
+            "reason": decision.reason,
         },
     )

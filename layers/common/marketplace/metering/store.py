@@ -11,7 +11,8 @@ from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import Item, from_item
 from marketplace.dynamodb.keys import Key
 from marketplace.dynamodb.table import Table
-from marketplace.ledger.record import SEALING, DueEntry, RecordChange, Unreadable, due_in
+from marketplace.ledger.due_index import SEALING, Decision, DueEntry, Unreadable, due_in
+from marketplace.ledger.record import RecordChange
 from marketplace.metering.wire import Allocation
 from marketplace.platform.clock import EpochSeconds
 
@@ -23,9 +24,9 @@ class MeteringStore:
         self._table = table
 
     def due(self, now: EpochSeconds) -> Iterator[DueEntry | Unreadable]:
-        """The unsettled records whose due time has come: one query per shard and page. Read from the index, so what it
-        says may be a moment old, and a record that moves while the pages are read may come twice; sealing finds
-        out."""
+        """The records whose due time has come, and all in trouble: one query per shard and page. Read from the index,
+        so what it says may be a moment old, and a record that moves while the pages are read may come twice; sealing
+        finds out."""
         for shard in keys.all_due_shards():
             condition, values = due_in(shard, now)
             for item in self._table.items(condition, values, index=keys.DUE_INDEX):
@@ -55,15 +56,12 @@ class MeteringStore:
         return self._table.put_all(settled)
 
     def change_if(
-        self,
-        key: Key,
-        seal: str,
-        change: RecordChange,
-        *,
-        settled: bool = False,
-        refused_by: EpochSeconds | None = None,
+        self, key: Key, seal: str, change: RecordChange, *, seen_state: str | None = None, settled: bool = False
     ) -> bool:
-        """Makes the change if the record still carries the seal, and takes it out of the index when it is settled.
-        With `refused_by`, only if AWS takes it no more at that moment. False when another run has got further, or the
-        deadline has moved; nothing is written then."""
-        return self._table.update_if(key, change.update(seal, settled=settled, refused_by=refused_by))
+        """Makes the change if the record still carries the seal, and is in `seen_state` if that is given; takes it out
+        of the index when it is settled. False when another writer has got further; nothing is written then."""
+        return self._table.update_if(key, change.update(seal, seen_state=seen_state, settled=settled))
+
+    def told(self, decision: Decision, next_step: EpochSeconds) -> None:
+        """Notes that the decision is told, unless the record has moved on: then it is told again, or has no need."""
+        self._table.update_if(decision.key, decision.told(next_step))

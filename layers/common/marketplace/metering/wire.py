@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from marketplace.dynamodb.keys import Key
-from marketplace.ledger.record import DueEntry, Group, MeteringRecord
+from marketplace.ledger.due_index import DueEntry
+from marketplace.ledger.record import Group, MeteringRecord
 from marketplace.platform.clock import EpochSeconds, hour_of
 from marketplace.subscriptions.identity import normalised_license_arn
 
@@ -33,20 +34,32 @@ type ResultKey = tuple[str, str, int]
 
 @dataclass(slots=True)
 class Sendable:
-    """A sealed metering record on its way: what was read, what is sent, and whether an attempt is in doubt."""
+    """A sealed metering record on its way: what was read, what is sent, whether an attempt is in doubt, and whether it
+    was unsealed until this attempt, so that it may be opened again if AWS does not process it."""
 
     record: MeteringRecord
     wire: dict[str, Any]
     size: int
     doubtful: bool
+    was_unsealed: bool = False
 
     @property
     def key(self) -> Key:
         return self.record.key
 
     @property
-    def refuse_at(self) -> EpochSeconds:
-        return self.record.refuse_at
+    def timestamp(self) -> EpochSeconds:
+        return self.record.timestamp
+
+    @property
+    def has_allocations(self) -> bool:
+        return "UsageAllocations" in self.wire
+
+    def drop_allocations(self, reason: str) -> None:
+        """Sends it without its allocations from now on; `reason` is kept on the record."""
+        self.record = replace(self.record, tags_refused=reason)
+        del self.wire["UsageAllocations"]
+        self.size = wire_size(self.wire)
 
     @property
     def subscription_id(self) -> str:
@@ -125,12 +138,21 @@ def batches(entries: Iterable[DueEntry]) -> list[list[DueEntry]]:
     by_group: dict[Group, list[DueEntry]] = {}
     for entry in sorted(entries, key=lambda entry: (entry.refuse_at, entry.key)):
         by_group.setdefault(entry.group, []).append(entry)
-    filled = [
-        group[start : start + MAX_RECORDS_PER_CALL]
-        for group in by_group.values()
-        for start in range(0, len(group), MAX_RECORDS_PER_CALL)
-    ]
+    filled = [batch for group in by_group.values() for batch in _full(group)]
     return sorted(filled, key=lambda batch: batch[0].refuse_at)
+
+
+def late_batches(entries: Iterable[DueEntry]) -> list[list[DueEntry]]:
+    """Work that is past its deadline as batches of one group each, youngest first: where AWS refuses one as too old,
+    all that follow are too."""
+    by_group: dict[Group, list[DueEntry]] = {}
+    for entry in sorted(entries, key=lambda entry: entry.key.sk, reverse=True):
+        by_group.setdefault(entry.group, []).append(entry)
+    return [batch for group in by_group.values() for batch in _full(group)]
+
+
+def _full(entries: list[DueEntry]) -> list[list[DueEntry]]:
+    return [entries[start : start + MAX_RECORDS_PER_CALL] for start in range(0, len(entries), MAX_RECORDS_PER_CALL)]
 
 
 def split_by_size(records: Sequence[Sendable]) -> list[list[Sendable]]:

@@ -71,6 +71,15 @@ def entitlement() -> "MarketplaceEntitlementServiceClient":
     return boto3.client("marketplace-entitlement", region_name=MARKETPLACE_REGION, config=_patient())
 
 
+def entitlement_while_waiting() -> "MarketplaceEntitlementServiceClient":
+    """For GetEntitlements while the seller's application waits for an answer: it tries for seven seconds at most."""
+    return boto3.client(
+        "marketplace-entitlement",
+        region_name=MARKETPLACE_REGION,
+        config=Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2}),
+    )
+
+
 def agreement() -> "AgreementServiceClient":
     return boto3.client("marketplace-agreement", region_name=MARKETPLACE_REGION, config=_patient())
 

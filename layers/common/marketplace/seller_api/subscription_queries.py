@@ -96,7 +96,7 @@ class SubscriptionQueries:
             values = from_item(item)
             if values["sk"] == contact:
                 typed = Contact.from_values(values)
-            else:
+            elif "value" in values:
                 entitlements.append(Entitlement.from_values(values["dimension"], values))
         return Details(subscription, entitlements, typed)
 

@@ -1,13 +1,17 @@
-"""The words of the messages that the application sends to its own notification queue, to have a subscription rechecked.
+"""The words of the messages that the application sends to its own queues.
 
-They share the queue with AWS Marketplace's notifications, so one function, one dead-letter queue and one retry policy
-serve both, and a registration or a metering run never waits for an entitlement check.
+The notification queue carries AWS Marketplace's notifications and rechecks: what is done with them needs no answer of
+AWS Marketplace. What needs one travels on the read-back queue, so that no closing waits behind it. One function works
+both. The metering queue starts metering runs.
 """
 
 REQUEST = "marketplace_request"
-"""The attribute that tells such a message from a notification; it holds LOOK_AGAIN or RECONCILE."""
+"""The attribute that tells such a message from a notification; it holds one of the five words below."""
 LOOK_AGAIN = "look_again"
+READ_BACK = "read_back"
 RECONCILE = "reconcile"
+FIND_LICENSES = "find_licenses"
+METERING_RUN = "metering_run"
 
 # Why a subscription is rechecked; what a recheck does depends on it.
 REGISTERED = "registered"
@@ -15,8 +19,8 @@ CLAIMED = "claimed"
 NOT_SUBSCRIBED = "not_subscribed"
 CLOSING_TIMER = "closing_timer"
 START_TIMER = "start_timer"
-ENTITLEMENTS_PENDING = "entitlements_pending"
 RECONCILED = "reconciled"
+COMPARED = "compared"
 
 MAX_DELAY_SECONDS = 900
 """The longest that SQS holds a message back (SQS Developer Guide: message timers)."""

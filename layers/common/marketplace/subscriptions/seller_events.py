@@ -35,6 +35,7 @@ type Kind = Literal[
     "Subscription Ended",
     "Subscription Failed",
     "Entitlements Changed",
+    "Usage Rejected",
     "Usage Conflict",
     "Usage Not Billable",
     "Advisory Issued",

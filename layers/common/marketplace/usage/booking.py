@@ -3,7 +3,7 @@
     put    RECORD#<id>               on condition that the id is new
     update HOUR#<hour>#<dimension>   add the quantity, on condition that it is unsealed and the sum fits
     update ...#TAGS#<digest>         add to the allocation of the tag set
-    update INCLUDED#<dim>#<end>      what the contract's term includes is used up by so much
+    update INCLUDED#<dim>#<term>     what the contract's term includes is used up by so much
 
 The last is for contracts with consumption: what the term includes is counted there and only the rest goes to the
 metering record and the allocations; a report without such a rest touches neither.
@@ -42,11 +42,13 @@ type RecordName = tuple[str, str]
 @dataclass(frozen=True, slots=True)
 class Booking:
     """One report, the subscription it names, and the hour it is of. Ids are the named subscription's, whichever
-    subscription is billed, so a repetition is found across a migration too."""
+    subscription is billed, so a repetition is found across a migration too. `term`: the contract's term that it counts
+    against first; None where all usage is metered."""
 
     report: UsageReport
     named: str
     own_hour: EpochSeconds
+    term: Term | None = None
 
     @property
     def name(self) -> RecordName:
@@ -56,13 +58,16 @@ class Booking:
 @dataclass(frozen=True, slots=True)
 class Job:
     """Bookings for one metering record. `record`: as it is created where it does not exist yet. `moves_deadlines`: its
-    times replace those of an existing record, while the subscription is closing. `term`: the contract's term that the
-    bookings count against first; None where all usage is metered."""
+    times replace those of an existing record, while the subscription is closing."""
 
     record: MeteringRecord
     bookings: Sequence[Booking]
     moves_deadlines: bool = False
-    term: Term | None = None
+
+    @property
+    def counters(self) -> set[Key]:
+        """The counters of the terms that its bookings count against."""
+        return _counters(self.bookings)
 
 
 type Obstacle = Literal["sealed", "full", "changed", "busy"]
@@ -70,8 +75,8 @@ type Obstacle = Literal["sealed", "full", "changed", "busy"]
 
 @dataclass(frozen=True, slots=True)
 class Booked:
-    """The transaction went through. `untagged` names the records whose tags found no room; `included`, of a job with a
-    term, says how much of each record's quantity the contract includes."""
+    """The transaction went through. `untagged` names the records whose tags found no room; `included` says how much of
+    the quantity the contract includes, for each record with a term."""
 
     untagged: frozenset[RecordName] = frozenset()
     included: Mapping[RecordName, int] = field(default_factory=dict)
@@ -149,8 +154,7 @@ class UsageStore:
         their tag sets. Nothing is read for usage without either."""
         asked: list[Key] = []
         for job in jobs:
-            if job.term is not None and job.term.limit:
-                asked.append(job.term.counter)
+            asked += {one.term.counter for one in job.bookings if one.term is not None and one.term.limit}
             if tag_sets := {tag_set(booking.report.tags) for booking in job.bookings} - {()}:
                 asked += [job.record.key, *(allocation_key(job.record, tags) for tags in sorted(tag_sets))]
         return self._table.get_many(asked)
@@ -169,7 +173,7 @@ class UsageStore:
                 "quantity": report.quantity,
                 "tags": report.tags or None,
                 "untagged": booking.name in part.untagged or None,
-                **_split(part, booking.name),
+                **_split(part, booking),
                 "own_hour": booking.own_hour,
                 "billed_to": None if booking.named == billed_to else billed_to,
                 "hour": record.hour,
@@ -188,18 +192,25 @@ class UsageStore:
 
 
 def actions(bookings: Sequence[Booking]) -> int:
-    """How many actions of a transaction booking these takes, without a term's counter."""
-    return len(bookings) + 1 + len({tag_set(booking.report.tags) for booking in bookings} - {()})
+    """How many actions of a transaction booking these takes."""
+    tag_sets = {tag_set(booking.report.tags) for booking in bookings} - {()}
+    return len(bookings) + 1 + len(tag_sets) + len(_counters(bookings))
 
 
-def capacity(bookings: Sequence[Booking], taken: int = 0) -> int:
-    """How many of these, from the start, fit a transaction in which `taken` actions stand already."""
+def capacity(bookings: Sequence[Booking]) -> int:
+    """How many of these, from the start, fit a transaction."""
     sets: set[TagSet] = set()
+    counters: set[Key] = set()
     for count, booking in enumerate(bookings):
         sets.add(tag_set(booking.report.tags))
-        if taken + count + 1 + 1 + len(sets - {()}) > MAX_ACTIONS:
+        counters |= _counters([booking])
+        if count + 1 + 1 + len(sets - {()}) + len(counters) > MAX_ACTIONS:
             return count
     return len(bookings)
+
+
+def _counters(bookings: Iterable[Booking]) -> set[Key]:
+    return {booking.term.counter for booking in bookings if booking.term is not None}
 
 
 @dataclass(slots=True)
@@ -211,11 +222,12 @@ class _Counter:
     taken: int = 0
     exhausted: bool = False
 
-    def take(self, quantities: Sequence[int]) -> tuple[int, ...]:
-        parts = included_parts(quantities, self.term.left(self.used + self.taken))
-        self.taken += sum(parts)
-        self.exhausted = self.exhausted or sum(parts) < sum(quantities)
-        return parts
+    def take(self, quantity: int) -> int:
+        """How much of the quantity is included, after what was taken before."""
+        (part,) = included_parts([quantity], self.term.left(self.used + self.taken))
+        self.taken += part
+        self.exhausted = self.exhausted or part < quantity
+        return part
 
     def use(self) -> Update:
         """Uses up what the jobs take of the term. Where all of their usage is included, it is enough that there is
@@ -275,14 +287,16 @@ class _Part:
 
 def _part(job: Job, counters: dict[Key, _Counter], stored: Mapping[Key, Item]) -> _Part:
     included: dict[RecordName, int] = {}
-    metered = [(booking, booking.report.quantity) for booking in job.bookings]
-    if job.term is not None:
-        key = job.term.counter
-        counter = counters.setdefault(key, _Counter(job.term, _used(stored.get(key, {}))))
-        taken = counter.take([quantity for _, quantity in metered])
-        included = {booking.name: part for booking, part in zip(job.bookings, taken, strict=True)}
-        beyond = ((booking, quantity - part) for (booking, quantity), part in zip(metered, taken, strict=True))
-        metered = [(booking, quantity) for booking, quantity in beyond if quantity]
+    metered: list[tuple[Booking, int]] = []
+    for booking in job.bookings:
+        beyond = booking.report.quantity
+        if booking.term is not None:
+            key = booking.term.counter
+            counter = counters.setdefault(key, _Counter(booking.term, _used(stored.get(key, {}))))
+            included[booking.name] = counter.take(beyond)
+            beyond -= included[booking.name]
+        if beyond or booking.term is None:
+            metered.append((booking, beyond))
     tag_sets = sorted(tags for tags in _by_tag_set(metered) if tags)
     return _Part(job, included, metered, Tagging.of(job.record, tag_sets, stored) if tag_sets else Tagging())
 
@@ -299,13 +313,13 @@ def _used(counter: Item) -> int:
     return int(counter["used"]["N"]) if counter else 0
 
 
-def _split(part: _Part, name: RecordName) -> dict[str, Any]:
+def _split(part: _Part, booking: Booking) -> dict[str, Any]:
     """What a usage record keeps of the term that it was counted against."""
-    term = part.job.term
+    term = booking.term
     if term is None:
         return {}
     return {
-        "included": part.included[name],
+        "included": part.included[booking.name],
         "included_dimension": term.included_dimension,
         "term_limit": term.limit,
         "term_end": term.ends_at,
@@ -339,7 +353,7 @@ def _obstacles(part: _Part, reasons: Sequence[Mapping[str, Any]], in_use: Mappin
     a reason of its own was cancelled with the others."""
     job = part.job
     known: dict[RecordName, dict[str, Any]] = {}
-    obstacle: Obstacle | None = in_use.get(job.term.counter) if job.term is not None else None
+    obstacle: Obstacle | None = next((in_use[key] for key in job.counters if key in in_use), None)
     for index, reason in enumerate(reasons):
         if not _stopped(reason):
             continue

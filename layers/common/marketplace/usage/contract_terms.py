@@ -1,136 +1,196 @@
-"""Which contract term a subscription's usage counts against now, from the entitlements that are stored.
+"""Which contract term usage counts against: the one that holds at the usage's own time, as AWS states it.
 
-Nothing is read for a dimension that is not in the mapping of overage dimensions.
+AWS is asked first (GetEntitlements) when it was last asked longer ago than EntitlementMaxAgeMinutes, when a term has
+ended since, and when what holds at the time of some usage is not known; once for each request and subscription. What is
+still not known then is rejected as `entitlements_pending`, to be sent again: overage that was charged can't be taken
+back. Nothing is read for a dimension that is not in the mapping of overage dimensions.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Protocol
 
-from marketplace.dynamodb import keys
-from marketplace.dynamodb.attributes import from_item
-from marketplace.dynamodb.table import Table
-from marketplace.entitlements.rules import PENDING_FOR, Entitlement
-from marketplace.ledger.deadlines import MAX_AGE
+from marketplace.entitlements.rules import PENDING_FOR
+from marketplace.entitlements.store import EntitlementStore
+from marketplace.entitlements.terms import GrantedTerm, History
+from marketplace.platform.clock import MINUTE, EpochSeconds
 from marketplace.platform.settings import OverageDimensions
 from marketplace.subscriptions.model import Subscription
 from marketplace.usage.overage import Term
 from marketplace.usage.report import Rejection
+from marketplace.usage.results import ENTITLEMENTS_PENDING, not_a_quantity
 
-_PENDING = Rejection(
-    "entitlements_pending",
-    "what this contract includes is not known yet, so nothing can be metered beyond it; send this record again with "
-    "the same id",
-    retryable=True,
-)
+type Usage = tuple[Subscription, str, EpochSeconds]
+"""The subscription, the dimension and the time of some usage."""
+
+type Place = tuple[str, str, EpochSeconds]
+"""The same by the subscription's id."""
+
+
+class ReadBack(Protocol):
+    """Reads entitlements back from AWS; see marketplace.entitlements.entitlements."""
+
+    @property
+    def max_age(self) -> int: ...
+
+    def read_back(self, subscription_ids: Collection[str]) -> Mapping[str, int]: ...
+
+
+@dataclass(slots=True)
+class _Side:
+    """One subscription of a contract: when AWS was last asked about it, and what it has granted."""
+
+    subscription: Subscription
+    synced_at: int | None
+    history: History = field(default_factory=History)
+
+    def age(self, now: int) -> float:
+        return float("inf") if self.synced_at is None else now - self.synced_at
+
+
+@dataclass(slots=True)
+class _Contract:
+    """The subscription that is billed and, across a migration, the one on the other side: both are one contract and
+    share its terms."""
+
+    dimension: str
+    included: str
+    sides: list[_Side]
+    moments: set[EpochSeconds] = field(default_factory=set)
+
+    @property
+    def owner(self) -> str:
+        billed = self.sides[0].subscription
+        return billed.migrated_from or billed.id
+
+    @property
+    def closing(self) -> bool:
+        return self.sides[0].subscription.status == "closing"
+
+    def to_read(self, now: int, max_age: int) -> list[str]:
+        """The subscriptions of which AWS has to be asked before the terms can be told."""
+        return [side.subscription.id for side in self.sides if self._must_read(side, now, max_age)]
+
+    def _must_read(self, side: _Side, now: int, max_age: int) -> bool:
+        age = side.age(now)
+        if side.synced_at is None or age > max_age or side.history.ended_since(side.synced_at, now):
+            return True
+        return not self.closing and age >= MINUTE and any(self.awaits(side, moment, now) for moment in self.moments)
+
+    def awaits(self, side: _Side, moment: EpochSeconds, now: int) -> bool:
+        """Whether what AWS grants at this moment may still be shown."""
+        if side.history.terms:
+            return side.history.standing(moment, now) == "awaited"
+        activated_at = side.subscription.activated_at
+        return activated_at is not None and now - activated_at < PENDING_FOR
+
+    def term(self, moment: EpochSeconds, now: int, max_age: int) -> Term | Rejection | None:
+        """The term of this moment, or why it can't be told; None when nothing was ever granted and that may change."""
+        young = [side for side in self.sides if self.closing or side.age(now) <= max_age]
+        found: list[GrantedTerm] = []
+        for side in young:
+            standing = side.history.standing(moment, now)
+            term = side.history.at(moment)
+            if term is not None and (standing == "held" or (standing == "awaited" and self.closing)):
+                found.append(term)
+        if found:
+            return self._counted(max(found, key=_strength))
+        if len(young) < len(self.sides) or all(side.synced_at is None for side in self.sides):
+            return ENTITLEMENTS_PENDING
+        if not self.closing and any(side.history.terms and self.awaits(side, moment, now) for side in self.sides):
+            return ENTITLEMENTS_PENDING
+        if not self.closing and any(not side.history.terms and self.awaits(side, moment, now) for side in self.sides):
+            return None
+        return Term(self.owner, self.dimension, self.included, 0)
+
+    def _counted(self, granted: GrantedTerm) -> Term | Rejection:
+        if granted.value_type not in {"integer", "double"}:
+            return not_a_quantity(self.included)
+        named = granted
+        for side in self.sides:
+            if side.subscription.id == self.owner:
+                same = (term for term in side.history.terms if term.ends_at == granted.ends_at)
+                named = next(same, granted)
+        # Whole units: usage is counted in them, so of a double only the whole part can be used.
+        limit = max(0, int(Decimal(granted.value)))
+        return Term(
+            self.owner, self.dimension, self.included, limit, granted.ends_at, named.first_end, named.counted_from
+        )
 
 
 class ContractTerms:
-    """The terms of contracts with consumption, from the subscriptions table and the counters in the usage table.
-    Methods raise AwsError when DynamoDB gives no answer."""
+    """Finds the terms of contracts with consumption."""
 
-    def __init__(self, table: Table, usage_table: Table, overage_dimensions: OverageDimensions) -> None:
-        self._table = table
-        self._usage_table = usage_table
+    def __init__(self, store: EntitlementStore, entitlements: ReadBack, overage_dimensions: OverageDimensions) -> None:
+        self._store = store
+        self._entitlements = entitlements
         self._mapping = overage_dimensions
 
     def find(
-        self, wanted: Iterable[tuple[Subscription, str]], known: Mapping[str, Subscription], now: int
-    ) -> dict[tuple[str, str], Term | Rejection]:
-        """The term for each (subscription, dimension) of a mapped dimension, or why usage can't be taken yet; by
-        subscription id and dimension. `known` holds the subscriptions that any of them was migrated to or from: both
-        sides of a migration are one contract and share its terms."""
-        mapped: dict[tuple[str, str], tuple[tuple[Subscription, ...], str]] = {}
-        for subscription, dimension in wanted:
+        self, wanted: Iterable[Usage], known: Mapping[str, Subscription], now: EpochSeconds
+    ) -> dict[Place, Term | Rejection]:
+        """The term of each usage in a mapped dimension, or why it can't be taken yet. `known` holds the subscriptions
+        that any of them was migrated to or from.
+
+        Raises AwsError when DynamoDB gives no answer.
+        """
+        contracts: dict[tuple[str, str], _Contract] = {}
+        for subscription, dimension, moment in wanted:
             included = self._mapping.get((subscription.product_code, dimension))
-            if included is not None and (subscription.id, dimension) not in mapped:
-                mapped[subscription.id, dimension] = (_family(subscription, known), included)
-        if not mapped:
+            if included is None:
+                continue
+            place = (subscription.id, dimension)
+            if place not in contracts:
+                contracts[place] = _Contract(dimension, included, _sides(subscription, known))
+            contracts[place].moments.add(moment)
+        if not contracts:
             return {}
-        granted = self._granted({(one.id, included) for family, included in mapped.values() for one in family})
+        self._load(contracts.values())
+        max_age = self._entitlements.max_age
+        to_read = {one for contract in contracts.values() for one in contract.to_read(now, max_age)}
+        if to_read:
+            self._read_back(contracts.values(), to_read)
         return {
-            place: self._term(family, place[1], included, granted, now) for place, (family, included) in mapped.items()
+            (*place, moment): term
+            for place, contract in contracts.items()
+            for moment, term in self._terms(contract, now).items()
         }
 
-    def _term(
-        self,
-        family: Sequence[Subscription],
-        dimension: str,
-        included: str,
-        granted: Mapping[tuple[str, str], Entitlement],
-        now: int,
-    ) -> Term | Rejection:
-        owner = family[0].migrated_from or family[0].id
-        found = [granted[one.id, included] for one in family if (one.id, included) in granted]
-        if found:
-            return _strongest_term(owner, dimension, included, found)
-        if all(one.entitlements_synced_at is None for one in family):
-            return _PENDING
-        closing = family[0].status == "closing"
-        withdrawn = self._withdrawn(family, included, now - (MAX_AGE if closing else PENDING_FOR))
-        if withdrawn:
-            return _strongest_term(owner, dimension, included, withdrawn)
-        if closing:
-            return self._last_term(owner, dimension, now) or Term(owner, dimension, included, 0, None)
-        activated_at = family[0].activated_at or now
-        if now - activated_at < PENDING_FOR and not any(self._anything_granted(one.id) for one in family):
-            return _PENDING
-        return Term(owner, dimension, included, 0, None)
+    def _terms(self, contract: _Contract, now: EpochSeconds) -> dict[EpochSeconds, Term | Rejection]:
+        found = {moment: contract.term(moment, now, self._entitlements.max_age) for moment in contract.moments}
+        if None in found.values() and self._grants_anything(contract):
+            unknown: Term | Rejection = Term(contract.owner, contract.dimension, contract.included, 0)
+        else:
+            unknown = ENTITLEMENTS_PENDING
+        return {moment: unknown if term is None else term for moment, term in found.items()}
 
-    def _granted(self, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Entitlement]:
-        places = {keys.entitlement(*place): place for place in wanted}
-        found = self._table.get_many(places)
-        return {places[key]: Entitlement.from_values(places[key][1], from_item(item)) for key, item in found.items()}
+    def _grants_anything(self, contract: _Contract) -> bool:
+        return any(self._store.grants_anything(side.subscription.id) for side in contract.sides)
 
-    def _withdrawn(self, family: Sequence[Subscription], included: str, since: int) -> list[Entitlement]:
-        """What AWS granted until it took everything back, if that was later than `since`: the contract has ended, and
-        usage from before, which may come before the news of the end, is usage of its last term."""
-        found = self._table.get_many(keys.withdrawn_entitlement(one.id, included) for one in family)
-        items = [from_item(item) for item in found.values()]
-        return [Entitlement.from_values(included, item) for item in items if item["withdrawn_at"] > since]
+    def _load(self, contracts: Collection[_Contract]) -> None:
+        sides = [(side, (side.subscription.id, contract.included)) for contract in contracts for side in contract.sides]
+        found = self._store.histories(place for _, place in sides)
+        for side, place in sides:
+            side.history = found.get(place, History())
 
-    def _anything_granted(self, subscription_id: str) -> bool:
-        return bool(_last(self._table, keys.subscription_pk(subscription_id), keys.ENTITLEMENT_PREFIX))
-
-    def _last_term(self, owner: str, dimension: str, now: int) -> Term | None:
-        """The term of a contract that is closing. AWS does not list its entitlements any more, but its last usage
-        belongs to that term and is counted there as long as AWS may still take it."""
-        prefix = keys.included_prefix(dimension)
-        for values in _last(self._usage_table, keys.subscription_pk(owner), prefix):
-            ends_at = values.get("term_end")
-            if ends_at is None or ends_at > now - MAX_AGE:
-                return Term(owner, dimension, values["included_dimension"], values["limit"], ends_at)
-        return None
+    def _read_back(self, contracts: Collection[_Contract], subscription_ids: Collection[str]) -> None:
+        asked = self._entitlements.read_back(subscription_ids)
+        if not asked:
+            return
+        self._load(contracts)
+        for contract in contracts:
+            for side in contract.sides:
+                side.synced_at = asked.get(side.subscription.id, side.synced_at)
 
 
-def _last(table: Table, pk: str, prefix: str) -> list[dict[str, Any]]:
-    """The last item of those with this prefix, if there is any."""
-    condition = "pk = :pk AND begins_with(sk, :prefix)"
-    page = table.page(condition, {"pk": pk, "prefix": prefix}, limit=1, last_first=True)
-    return [from_item(item) for item in page.items]
-
-
-def _family(subscription: Subscription, known: Mapping[str, Subscription]) -> tuple[Subscription, ...]:
-    """The subscription, and the one on the other side of its migration."""
+def _sides(subscription: Subscription, known: Mapping[str, Subscription]) -> list[_Side]:
     other = known.get(subscription.migrated_to or subscription.migrated_from or "")
-    return (subscription,) if other is None else (subscription, other)
+    family = (subscription,) if other is None else (subscription, other)
+    return [_Side(one, one.entitlements_synced_at) for one in family]
 
 
-def _strongest_term(owner: str, dimension: str, included: str, found: Sequence[Entitlement]) -> Term | Rejection:
-    strongest = max(found, key=lambda entitlement: entitlement.strength)
-    limit = _quantity(strongest)
-    return limit if isinstance(limit, Rejection) else Term(owner, dimension, included, limit, strongest.expires_at)
-
-
-def _quantity(entitlement: Entitlement) -> int | Rejection:
-    """Whole units: usage is counted in them, so of a double only the whole part can be used."""
-    match entitlement.value_type:
-        case "integer" | "double":
-            return max(0, int(Decimal(entitlement.value)))
-        case "boolean" | "string":
-            return Rejection(
-                "included_not_a_quantity",
-                f"the entitlement {entitlement.dimension} of this contract is no number, so it is not known what "
-                "exceeds it; correct the setting OverageDimensions and send this record again with the same id",
-                retryable=True,
-            )
+def _strength(term: GrantedTerm) -> tuple[float, Decimal]:
+    """Of the terms of both sides of a migration, which are one contract, the longer counts, then the larger."""
+    amount = Decimal(term.value) if term.value_type in {"integer", "double"} else Decimal(0)
+    return (float("inf") if term.ends_at is None else term.ends_at), amount

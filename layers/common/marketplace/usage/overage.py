@@ -17,18 +17,21 @@ class Term:
     """A contract period, and how many units of an overage dimension it includes.
 
     `owner`: the subscription under which it is counted. `ends_at`: the entitlement's ExpirationDate, in seconds since
-    the epoch; a renewal moves it and so begins a new term.
+    the epoch. `first_end` and `counted_from` name its counter (marketplace.entitlements.terms): they stay when the end
+    moves, so an upgrade adds to what is used, and a renewal begins anew.
     """
 
     owner: str
     dimension: str
     included_dimension: str
     limit: int
-    ends_at: int | None
+    ends_at: int | None = None
+    first_end: int | None = None
+    counted_from: int | None = None
 
     @property
     def counter(self) -> Key:
-        return keys.included(self.owner, self.dimension, self.ends_at)
+        return keys.included(self.owner, self.dimension, self.first_end, self.counted_from)
 
     def left(self, used: int) -> int:
         """Units that are still included; none when an entitlement was lowered below what was used."""

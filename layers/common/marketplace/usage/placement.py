@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from marketplace.dynamodb.keys import Key
 from marketplace.ledger.deadlines import MAX_AGE, Period, booking_hours, timestamp_of
@@ -13,6 +14,7 @@ from marketplace.usage.booking import MAX_ACTIONS, Booked, Booking, Job, NotBook
 from marketplace.usage.overage import Term
 from marketplace.usage.report import FUTURE_TOLERANCE, Rejection, UsageReport
 from marketplace.usage.results import (
+    ENDED_RECENTLY,
     IN_FUTURE,
     NO_HOUR,
     NOT_ACTIVE,
@@ -87,6 +89,11 @@ def subscription_id_of(report: UsageReport) -> str:
     return report.subscription_id or ""
 
 
+def moment_of(report: UsageReport, now: EpochSeconds) -> EpochSeconds:
+    """The time of the usage: the report's own, or now."""
+    return now if report.timestamp is None else epoch(report.timestamp)
+
+
 def entry_for(
     index: int, report: UsageReport, named: str, subscriptions: Mapping[str, Subscription], now: EpochSeconds
 ) -> Entry | Rejection:
@@ -94,7 +101,7 @@ def entry_for(
     subscription = subscriptions.get(named)
     if subscription is None:
         return UNKNOWN
-    moment = now if report.timestamp is None else epoch(report.timestamp)
+    moment = moment_of(report, now)
     if moment > now + FUTURE_TOLERANCE:
         return IN_FUTURE
     if moment <= now - MAX_AGE:
@@ -114,7 +121,7 @@ def entry_for(
 
 def _billing(subscription: Subscription, now: EpochSeconds) -> Billing | Rejection:
     """How a subscription takes usage now, or why it doesn't."""
-    refusal = REFUSING.get(subscription.status_at(now))
+    refusal = _refusal(subscription, now)
     lacks_account_id = subscription.license_arn is not None and subscription.account_id is None
     if refusal is not None or subscription.activated_at is None or lacks_account_id:
         return refusal or NOT_ACTIVE
@@ -126,6 +133,15 @@ def _billing(subscription: Subscription, now: EpochSeconds) -> Billing | Rejecti
         until=cutover if subscription.migrated_to else None,
     )
     return Billing(subscription, period)
+
+
+def _refusal(subscription: Subscription, now: EpochSeconds) -> Rejection | None:
+    """Why the status takes no usage. A renewal, or a later closing event, may arrive late: until AWS would refuse the
+    usage for its age, an end isn't final."""
+    status = subscription.status_at(now)
+    if status == "ended" and now < (subscription.closing_deadline or 0) + MAX_AGE:
+        return ENDED_RECENTLY
+    return REFUSING.get(status)
 
 
 def groups_of(entries: Iterable[Entry], results: Results) -> list[list[Entry]]:
@@ -152,7 +168,7 @@ def bundles_of(groups: Sequence[list[Entry]]) -> list[Bundle]:
     bundles: list[Bundle] = []
     room = 0
     for group in sorted(groups, key=len):
-        needed = actions(bookings_of(group)) + counters_of(group)
+        needed = actions(bookings_of(group))
         if not bundles or needed > room:
             bundles.append([])
             room = MAX_ACTIONS
@@ -166,7 +182,7 @@ def lanes_of(bundles: Iterable[Bundle]) -> list[list[Bundle]]:
     contract are in one list, because their transactions would conflict."""
     lanes: list[tuple[set[Key], list[Bundle]]] = []
     for bundle in bundles:
-        counters = {group[0].term.counter for group in bundle if group[0].term is not None}
+        counters = {entry.term.counter for entry in chain.from_iterable(bundle) if entry.term is not None}
         together = [bundle]
         apart: list[tuple[set[Key], list[Bundle]]] = []
         for lane in lanes:
@@ -179,13 +195,8 @@ def lanes_of(bundles: Iterable[Bundle]) -> list[list[Bundle]]:
     return [lane for _, lane in lanes]
 
 
-def counters_of(group: Sequence[Entry]) -> int:
-    """How many actions of a transaction the counter of the group's term takes."""
-    return 0 if group[0].term is None else 1
-
-
 def bookings_of(group: Sequence[Entry]) -> list[Booking]:
-    return [Booking(entry.report, entry.named, entry.own_hour) for entry in group]
+    return [Booking(entry.report, entry.named, entry.own_hour, entry.term) for entry in group]
 
 
 def job_for(group: Sequence[Entry], seal_delay: int, now: EpochSeconds) -> Job:
@@ -199,7 +210,7 @@ def job_for(group: Sequence[Entry], seal_delay: int, now: EpochSeconds) -> Job:
         due_at=period.due_at(entry.hour, seal_delay, now),
         refuse_at=period.refuse_at(entry.hour),
     )
-    return Job(record, bookings_of(group), period.closing_deadline is not None, entry.term)
+    return Job(record, bookings_of(group), period.closing_deadline is not None)
 
 
 def answer(group: Sequence[Entry], outcome: Booked, results: Results) -> None:

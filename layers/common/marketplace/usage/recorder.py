@@ -13,6 +13,7 @@ from marketplace.platform.clock import Clock, EpochSeconds, epoch
 from marketplace.platform.errors import UnavailableError
 from marketplace.subscriptions.model import Subscription
 from marketplace.usage.booking import Booked, UsageStore, capacity
+from marketplace.usage.contract_terms import Place, Usage
 from marketplace.usage.overage import Term, included_parts
 from marketplace.usage.placement import (
     Bundle,
@@ -22,11 +23,11 @@ from marketplace.usage.placement import (
     at_next_hour,
     bookings_of,
     bundles_of,
-    counters_of,
     entry_for,
     groups_of,
     job_for,
     lanes_of,
+    moment_of,
     reject_all,
     subscription_id_of,
     without_known,
@@ -52,8 +53,8 @@ class Terms(Protocol):
     """Finds the contract terms that usage counts against first; see marketplace.usage.contract_terms."""
 
     def find(
-        self, wanted: Iterable[tuple[Subscription, str]], known: Mapping[str, Subscription], now: EpochSeconds
-    ) -> Mapping[tuple[str, str], Term | Rejection]: ...
+        self, wanted: Iterable[Usage], known: Mapping[str, Subscription], now: EpochSeconds
+    ) -> Mapping[Place, Term | Rejection]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +149,12 @@ class UsageRecorder:
         """The entries with their contract terms; those whose term can't be known now are rejected."""
         if self.terms is None:
             return entries
-        places = ((entry.subscription, entry.report.dimension) for entry in entries)
-        found = self.terms.find(places, subscriptions, request.now)
+        moments = {entry.index: moment_of(entry.report, request.now) for entry in entries}
+        usage = ((entry.subscription, entry.report.dimension, moments[entry.index]) for entry in entries)
+        found = self.terms.find(usage, subscriptions, request.now)
         taken: list[Entry] = []
         for entry in entries:
-            term = found.get((entry.subscription.id, entry.report.dimension))
+            term = found.get((entry.subscription.id, entry.report.dimension, moments[entry.index]))
             if isinstance(term, Rejection):
                 request.results[entry.index] = Rejected(entry.report.id, term)
             else:
@@ -233,7 +235,7 @@ class UsageRecorder:
         waiting = [list(group)]
         while waiting:
             entries = waiting.pop()
-            room = capacity(bookings_of(entries), counters_of(entries))
+            room = capacity(bookings_of(entries))
             if room < len(entries):
                 waiting.append(entries[room:])
             moved: dict[tuple[str, EpochSeconds], list[Entry]] = {}

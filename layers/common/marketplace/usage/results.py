@@ -14,6 +14,11 @@ NOT_ACTIVE = Rejection(
     retryable=True,
 )
 ENDED = Rejection("ended", "the subscription has ended and AWS Marketplace takes no more usage for it")
+ENDED_RECENTLY = Rejection(
+    "ended",
+    "the subscription has ended; AWS Marketplace may still say that it goes on, so send this record again within a day",
+    retryable=True,
+)
 FAILED = Rejection("failed", "the subscription failed and AWS Marketplace takes no usage for it")
 UNKNOWN = Rejection("unknown_subscription", "there is no such subscription; look it up with GET /subscriptions")
 REFUSING = {"pending": NOT_ACTIVE, "failed": FAILED, "ended": ENDED}
@@ -30,11 +35,27 @@ UNAVAILABLE = Rejection(
     "the store gave no answer; send this record again with the same id, it is counted once",
     retryable=True,
 )
+ENTITLEMENTS_PENDING = Rejection(
+    "entitlements_pending",
+    "what this contract includes at the time of the usage is not known now, so nothing can be metered beyond it; send "
+    "this record again with the same id",
+    retryable=True,
+)
 _REPEATED = Rejection(
     "repeated_id",
     "this id stands earlier in the request with other content, which was not recorded; send this record again",
     retryable=True,
 )
+
+
+def not_a_quantity(included_dimension: str) -> Rejection:
+    """Why usage can't be split that counts against this dimension's entitlement."""
+    return Rejection(
+        "included_not_a_quantity",
+        f"the entitlement {included_dimension} of this contract is no number, so it is not known what exceeds it; "
+        "correct the setting OverageDimensions and send this record again with the same id",
+        retryable=True,
+    )
 
 
 @dataclass(frozen=True, slots=True)

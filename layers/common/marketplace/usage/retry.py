@@ -26,8 +26,8 @@ class Retried:
 
 
 class UsageRetry:
-    """Makes `rejected` and `held` metering records due again. They are sent as they were sealed: with the quantity and
-    the identity that AWS refused."""
+    """Makes `rejected`, `held` and `unbillable` metering records due again. They are sent as they were sealed, so the
+    quantity and the identity are those that AWS refused; what changes is what AWS makes of them."""
 
     def __init__(self, table: Table, subscriptions: SubscriptionReader, clock: Clock) -> None:
         self._table = table
@@ -35,7 +35,8 @@ class UsageRetry:
         self._clock = clock
 
     def retry(self, subscription_id: str, dimension: str | None = None) -> Retried | None:
-        """Makes due again what AWS can still take, in one dimension or all. None: there is no such subscription.
+        """Makes due again what AWS can still take, in one dimension or all: its window decides, not the deadline of a
+        closing subscription, because only AWS knows whether that has passed. None: there is no such subscription.
 
         Can be repeated: what is due already is left alone. Raises AwsError when DynamoDB gives no answer; some records
         may be due again then, and the same request goes on with the rest.
@@ -47,13 +48,12 @@ class UsageRetry:
         due_again: list[dict[str, Any]] = []
         too_late: list[dict[str, Any]] = []
         for record in recent_records(self._table, subscription_id, now, refused(dimension)):
-            refused_at = _refuse_at(record.hour, subscription)
-            if refused_at <= now:
+            if refuse_at(record.hour) <= now:
                 too_late.append(record.described())
                 continue
             if len(due_again) == MAX_RETRIED:
                 return Retried(due_again, too_late, more=True)
-            update, changed = record.made_due(now, refused_at)
+            update, changed = record.made_due(now, _refuse_at(record.hour, subscription))
             if self._table.update_if(record.key, update):
                 due_again.append(changed.described())
         return Retried(due_again, too_late, more=False)

@@ -1,0 +1,83 @@
+"""Whether contracts were charged as AWS's side says: what the emulator granted at the time of the usage, term by term."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from marketplace_emulator import Purchase
+
+FOREVER = float("inf")
+
+
+@dataclass(frozen=True)
+class AwsTerm:
+    """One agreement of a licence: from when to when its usage happens, and what AWS showed of its grant, when."""
+
+    starts_at: float
+    until: float
+    grants: tuple[tuple[float, int], ...]
+
+    def holds(self, moment: float) -> bool:
+        return self.starts_at <= moment < self.until
+
+    @property
+    def largest(self) -> int:
+        return max((quantity for _, quantity in self.grants), default=0)
+
+    def smallest(self, since: float, until: float) -> int:
+        """The least that AWS showed for this term between two moments: a reading that is still good may be of any."""
+        shown = [quantity for at, quantity in self.grants if since <= at <= until]
+        before = [quantity for at, quantity in self.grants if at < since]
+        return min([*shown, *before[-1:]], default=0)
+
+
+def terms_of(purchase: Purchase, dimension: str) -> list[AwsTerm]:
+    """The terms of a purchase, the first of which takes usage from before it too."""
+    starts = [agreement.starts_at for agreement in purchase.agreements]
+    terms = []
+    for agreement, starts_at, until in zip(purchase.agreements, starts, [*starts[1:], FOREVER], strict=True):
+        grants = [
+            (grant.at, int(grant.entitlements.get(dimension, 0)))
+            for grant in purchase.grants
+            if grant.agreement_id == agreement.id and (purchase.deprovisioned_at is None or grant.at < purchase.deprovisioned_at)
+        ]  # fmt: skip
+        terms.append(AwsTerm(starts_at if terms else -FOREVER, until, tuple(grants)))
+    return terms
+
+
+@dataclass
+class Charged:
+    """What became of a term's usage: all of it, and the part that the contract included."""
+
+    usage: int = 0
+    included: int = 0
+    may_be_charged: int = 0
+    _used: int = 0
+
+    def add(self, quantity: int, included: int, limit: int) -> None:
+        self.usage += quantity
+        self.included += included
+        free = max(0, min(quantity, limit - self._used))
+        self._used += free
+        self.may_be_charged += quantity - free
+
+    @property
+    def charged(self) -> int:
+        return self.usage - self.included
+
+
+def charges(
+    terms: Iterable[AwsTerm], records: Iterable[tuple[float, Mapping[str, Any]]], max_age: int
+) -> Iterator[tuple[AwsTerm, Charged]]:
+    """The usage of each term. `records`: the stored usage records of one contract's dimension, each with the moment of
+    its usage. A record may be charged only beyond the least that AWS showed while the reading that it was booked by
+    could still be good."""
+    ordered = sorted(records, key=lambda one: one[1]["recorded_at"])
+    for term in terms:
+        charged = Charged()
+        for moment, record in ordered:
+            if term.holds(moment):
+                booked = record["recorded_at"]
+                limit = term.smallest(booked - max_age, booked)
+                charged.add(record["quantity"], record["included"], limit)
+        yield term, charged

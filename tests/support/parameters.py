@@ -1,0 +1,80 @@
+"""Values for the template's parameters that decide what is billed: any that template.yaml admits."""
+
+import random
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from marketplace.platform.clock import DAY, MINUTE
+from tools.template import load
+
+REGIONS = ("us-east-1", "eu-west-1", "ap-southeast-2")
+
+NOT_DRAWN = {
+    "ProductCodes": "every product of the emulator is the seller's",
+    "LegacyProductCodes": "topics to follow; the emulator delivers what they would",
+    "LegacyContractProductCodes": "likewise",
+    "MeteringReservedConcurrency": "the schedules let any number of runs overlap",
+    "SignUpUrl": "a page",
+    "LoginUrl": "a page",
+    "SupportContact": "a page",
+    "Architecture": "the processor",
+    "LogRetentionDays": "logs",
+    "Stage": "the name of the metrics",
+    "AlarmEmail": "where alarms go",
+    "AlarmTopicArn": "where alarms go",
+}
+"""Parameters that the schedules don't vary, and why no unit depends on them."""
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """One deployment's values, the template's defaults unless given. Times are in the unit that the name says."""
+
+    SealDelayMinutes: int = 10
+    MeteringCallsPerSecond: int = 1000
+    MeteringRegion: str = REGIONS[0]
+    HeartbeatDimension: str = ""
+    OverageDimensions: str = ""
+    UsageRecordTtlDays: int = 400
+    EntitlementMaxAgeMinutes: int = 15
+    EntitlementStaleLimitMinutes: int = 1440
+
+    @property
+    def seal_delay(self) -> int:
+        return self.SealDelayMinutes * MINUTE
+
+    @property
+    def max_age(self) -> int:
+        return self.EntitlementMaxAgeMinutes * MINUTE
+
+    @property
+    def stale_limit(self) -> int:
+        return self.EntitlementStaleLimitMinutes * MINUTE
+
+    @property
+    def ttl(self) -> int:
+        return self.UsageRecordTtlDays * DAY
+
+    @classmethod
+    def drawn(cls, dice: random.Random, *, heartbeat: str, overage: str) -> "Parameters":
+        """Any values; half of the numbers are the default or at an end of their range. The texts are given, or empty
+        where that is allowed."""
+        texts = {
+            "HeartbeatDimension": dice.choice(("", heartbeat)),
+            "OverageDimensions": dice.choice(("", overage, overage)),
+        }
+        values: dict[str, Any] = {"MeteringRegion": REGIONS[0]}
+        for name in cls.__dataclass_fields__:
+            declared = load()["Parameters"][name]
+            if declared["Type"] == "Number":
+                ends = (declared["MinValue"], declared["MaxValue"], declared["Default"], declared["Default"])
+                values[name] = int(dice.choice((*ends, *(_between(dice, declared) for _ in ends))))
+            else:
+                values[name] = texts.get(name, values.get(name))
+                assert re.search(declared["AllowedPattern"], values[name]), name
+        return cls(**values)
+
+
+def _between(dice: random.Random, declared: dict[str, Any]) -> int:
+    return dice.randint(int(declared["MinValue"]), int(declared["MaxValue"]))
