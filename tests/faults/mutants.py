@@ -42,6 +42,13 @@ UNIT_TESTS = (
     "tests/unit/test_metering_backlog.py",
     "tests/unit/test_errors.py",
 )
+LIFECYCLE_TESTS = (
+    "tests/unit/test_seller_events.py",
+    "tests/unit/test_messages.py",
+    "tests/unit/test_lifecycle_rules.py",
+    "tests/unit/test_lifecycle.py",
+)
+"""For mutants of the packages `lifecycle` and `subscriptions`, instead of UNIT_TESTS."""
 
 
 @dataclass(frozen=True)
@@ -348,89 +355,66 @@ MUTANTS = (
         '"#state <> :rejected OR #state IN (:rejected, :held)"',
     ),
     Mutant(
-        "usage counts against the newest term, whenever it was",
-        "entitlements/terms",
-        "for term in reversed(self.terms) if term.starts_at <= moment)",
-        "for term in reversed(self.terms) if term.starts_at <= max(moment, self.terms[-1].starts_at))",
+        "a later closing event leaves an ended subscription its deadline",
+        "lifecycle/facts",
+        'case "ended" if _may_close_again(state, at):',
+        'case "ended" if False:',
     ),
     Mutant(
-        "entitlements that are old are not read back",
-        "usage/contract_terms",
-        "if side.synced_at is None or age > max_age or side.history",
-        "if side.synced_at is None or side.history",
-        ("if self.closing or side.age(now) <= max_age]", "if self.closing or side.synced_at is not None]"),
+        "a closing event opens the final hour of a subscription that ended long ago",
+        "lifecycle/facts",
+        "return ran_out and at <= (state.closing_deadline or 0) + _LATER_CLOSING_WITHIN",
+        "return ran_out",
     ),
     Mutant(
-        "the end of a term is not asked about",
-        "usage/contract_terms",
-        " or side.history.ended_since(side.synced_at, now):",
-        ":",
+        "a closing event opens the final hour after AWS has said that it takes no more",
+        "lifecycle/facts",
+        "state.changed_at == state.closing_deadline",
+        "state.closing_deadline is not None",
     ),
     Mutant(
-        "an old reading that can't be renewed is believed",
-        "usage/contract_terms",
-        "if self.closing or side.age(now) <= max_age]",
-        "if self.closing or side.age(now) >= 0]",
+        "usage that was refused because of an end is never to be sent again",
+        "usage/placement",
+        'if status == "ended" and now <',
+        'if status == "failed" and now <',
     ),
     Mutant(
-        "after its end a term goes on at once",
-        "entitlements/terms",
-        'return "awaited" if ended and awaited else "held"',
-        'return "held"',
+        "a notification waits for GetEntitlements",
+        "lifecycle/lifecycle",
+        """self._queue.read_back(subscription_id, attempt=0 if activated else None)
+        return""",
+        """self.read_back(ReadBack(subscription_id=subscription_id, attempt=0 if activated else None))
+        return""",
     ),
     Mutant(
-        "an empty answer means that nothing is included",
-        "entitlements/terms",
-        'return "over" if ended and not awaited else "awaited"',
-        'return "over"',
+        "a question that AWS doesn't answer ends in the dead-letter queue",
+        "lifecycle/messages",
+        "if question.tries >= MAX_TRIES:",
+        "if question.tries >= 0:",
     ),
     Mutant(
-        "an upgrade that moves the end gives all units again",
-        "entitlements/terms",
-        "now >= ends_at - RENEWAL_LEAD:",
-        "now >= ends_at - 1000 * RENEWAL_LEAD:",
+        "no metering run is started before a closing deadline",
+        "lifecycle/timers",
+        "if delay <= recheck.MAX_DELAY_SECONDS:",
+        "if delay < 0:",
     ),
     Mutant(
-        "a renewal goes on using up the old term",
-        "entitlements/terms",
-        "now >= ends_at - RENEWAL_LEAD:",
-        "now >= ends_at + 1000 * RENEWAL_LEAD:",
+        "the metering run before a closing deadline starts at the deadline",
+        "lifecycle/timers",
+        "delay = deadline - FINAL_RUN + 1 - now",
+        "delay = deadline - now",
     ),
     Mutant(
-        "a moved end names another counter",
-        "usage/overage",
-        "return keys.included(self.owner, self.dimension, self.first_end, self.counted_from)",
-        "return keys.included(self.owner, self.dimension, self.ends_at, self.counted_from)",
+        "a message that fails reaches the dead-letter queue after an hour",
+        "lifecycle/sqs_batch",
+        "WAITS = (10, 20, 30, 60, 120, 180, 180)",
+        "WAITS = (30, 120, 600, 1800)",
     ),
     Mutant(
-        "two terms with one end share a counter",
-        "entitlements/terms",
-        "counted_from=starts_at if again else None",
-        "counted_from=None",
-    ),
-    Mutant(
-        "of grants side by side only one counts",
-        "entitlements/rules",
-        "value=sum(int(row.value) for row in numbers)",
-        "value=max(int(row.value) for row in numbers)",
-    ),
-    Mutant(
-        "the two terms of an hour are taken for one",
-        "usage/booking",
-        "            key = booking.term.counter\n",
-        "            key = next(one.term.counter for one in job.bookings if one.term is not None)\n",
-    ),
-    Mutant(
-        "a subscription is read back several times for a request",
-        "usage/contract_terms",
-        "        if to_read:\n",
-        "        for _ in range(2):\n",
-    ),
-    Mutant(
-        "readings of a request go on however long they take",
-        "entitlements/entitlements",
-        "            if self._monotonic() >= until:\n",
-        "            if self._monotonic() < 0:\n",
+        "a message that was not begun is hidden as long as one that failed",
+        "lifecycle/sqs_batch",
+        'record["receiptHandle"], 0)',
+        'record["receiptHandle"], 360)',
     ),
 )
 
@@ -471,7 +455,8 @@ def noticed_by(mutant: Mutant, seeds: int) -> tuple[str, str]:
         applied(mutant, copy / SOURCES.relative_to(ROOT))
         seed = _said([sys.executable, "-m", "tests.faults.mutants", "--seek", str(seeds)], copy)
         options = ["-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider"]
-        tests = _said([sys.executable, "-m", "pytest", *options, *UNIT_TESTS], copy)
+        files = LIFECYCLE_TESTS if mutant.module.startswith(("lifecycle/", "subscriptions/")) else UNIT_TESTS
+        tests = _said([sys.executable, "-m", "pytest", *options, *files], copy)
     failed = re.search(r"^(?:FAILED|ERROR) \S*?(?:::(\w+))?(?:\[.*)?(?: - .*)?$", tests, re.MULTILINE)
     by_test = tests if tests == _HANGS else str(failed[1] or "collection") if failed else ""
     return seed if seed == _HANGS else seed.strip(), by_test
