@@ -29,6 +29,7 @@ from marketplace.usage.booking import UsageStore
 from marketplace.usage.contract_terms import ContractTerms
 from marketplace.usage.queries import UsageQueries
 from marketplace.usage.recorder import UsageRecorder
+from marketplace.usage.rerating import Rerating
 from marketplace.usage.retry import UsageRetry
 from marketplace_emulator import Clock as EmulatorClock
 from marketplace_emulator import Marketplace, Purchase
@@ -217,7 +218,7 @@ class World:
 
     def recorder(self) -> UsageRecorder:
         return UsageRecorder(
-            store=UsageStore(self.usage_table(), ttl_days=400),
+            store=UsageStore(self.usage_table(), 400, self.table(self.tables.subscriptions)),
             subscriptions=SubscriptionReader(self.table(self.tables.subscriptions)),
             clock=self.time.now,
             seal_delay=SEAL_DELAY,
@@ -240,7 +241,12 @@ class World:
             stale_limit=DAY,
             monotonic=self.time.monotonic,
             parallel=1,
+            rerate=self.rerating(),
         )
+
+    def rerating(self) -> Rerating:
+        subscriptions = self.table(self.tables.subscriptions)
+        return Rerating(self.usage_table(), subscriptions, self.overage_dimensions, self.time.now)
 
     def metering(self) -> MeteringRun:
         return MeteringRun(

@@ -37,6 +37,7 @@ type Kind = Literal[
     "Entitlements Changed",
     "Usage Conflict",
     "Usage Not Billable",
+    "Overage Correction Due",
     "Advisory Issued",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind.__value__)
