@@ -219,7 +219,8 @@ class MeteringRecord:
         return Update(keep=kept, add=adds, condition=condition, given=given)
 
     def reduction(self, quantity: int, *, records: int, untagged_records: int, tag_sets: int, tag_bytes: int) -> Update:
-        """Takes usage out of the hour again while it is unsealed. The counts are of what leaves it whole."""
+        """Takes usage out of the hour again while it is unsealed and something is left in it. The counts are of what
+        leaves it whole."""
         taken = {
             "quantity": -quantity,
             "records": -records,
@@ -228,7 +229,7 @@ class MeteringRecord:
             "tag_bytes": -tag_bytes,
         }
         adds = {name: value for name, value in taken.items() if value}
-        condition = "#seal = :unsealed AND #quantity >= :taken AND #records >= :leaving"
+        condition = "#seal = :unsealed AND (#quantity > :taken OR #records > :leaving)"
         return Update(
             add=adds, condition=condition, given={"unsealed": UNSEALED, "taken": quantity, "leaving": records}
         )

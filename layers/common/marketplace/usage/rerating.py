@@ -67,6 +67,10 @@ class _Charged:
     def at(self) -> EpochSeconds:
         return EpochSeconds(self.values["at"])
 
+    def order(self) -> tuple[EpochSeconds, Key]:
+        """The units that were used first are given back first."""
+        return self.at, self.key
+
     @property
     def billed_to(self) -> str:
         named: str = self.values.get("billed_to") or keys.subscription_id_of(self.key.pk)
@@ -127,13 +131,13 @@ class Rerating:
 
     def _by_hour(self, owner: str, dimension: str, since: int) -> list[list[Key]]:
         """The usage records that were charged, of one metering record each, in the order of the hours."""
-        hours: dict[Key, list[Key]] = {}
+        hours: dict[Key, list[_Charged]] = {}
         for item in self._usage.items_under(keys.subscription_pk(owner), keys.charged_prefix(dimension)):
             names = [keys.usage_record(*name) for name in from_item(item)["charged"]]
             for record in self._read(names):
                 if record.at > since:
-                    hours.setdefault(record.hour, []).append(record.key)
-        return list(hours.values())
+                    hours.setdefault(record.hour, []).append(record)
+        return [[record.key for record in sorted(found, key=_Charged.order)] for found in hours.values()]
 
     def _read(self, records: Sequence[Key]) -> list[_Charged]:
         found = self._usage.get_many(records)
