@@ -143,7 +143,9 @@ class CheckedWorld:
                 hours[item["pk"], item["sk"]] = item
             elif "used" in item:
                 self.used[subscription_id] = item["used"]
-            elif "tags" in item:
+            elif "charged" in item:
+                continue
+            else:
                 hour_sk = item["sk"].partition("#TAGS#")[0]
                 allocations[item["pk"], hour_sk][tuple(sorted(item["tags"].items()))] += item["quantity"]
         return records, hours, allocations
