@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from marketplace.dynamodb.keys import Key
@@ -55,7 +55,9 @@ class Sendable:
     def has_allocations(self) -> bool:
         return "UsageAllocations" in self.wire
 
-    def drop_allocations(self) -> None:
+    def drop_allocations(self, reason: str) -> None:
+        """The record is sent without its allocations, because AWS refused them for this reason."""
+        self.record = replace(self.record, tags_refused=reason)
         del self.wire["UsageAllocations"]
         self.size = wire_size(self.wire)
 
