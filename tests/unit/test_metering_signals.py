@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from marketplace.dynamodb.attributes import to_item
+from marketplace.dynamodb.keys import Key
 from marketplace.ledger.deadlines import CLOCK_MARGIN, SHOWN_FOR
+from marketplace.ledger.record import MeteringRecord
 from marketplace.metering.metrics import counts_of
-from marketplace.platform.clock import DAY, HOUR
+from marketplace.platform.clock import DAY, HOUR, EpochSeconds
 from marketplace.platform.errors import NoAnswerError
 from marketplace.subscriptions.model import Subscription
 from tests.support.calls import Calls, CrashError
@@ -260,6 +263,33 @@ def test_what_does_not_fit_into_a_run_shows_all_the_same(world: World, monkeypat
     trouble(world, "held", count=5)
     world.time.to(NOON + 19 * HOUR)
     assert gauges(world)["UnitsAtRisk"] == 35
+
+
+@pytest.mark.parametrize("state", ["rejected", "unbillable"])
+def test_what_is_made_due_again_at_its_last_step_is_not_written_off_nor_forgotten(
+    world: World, calls: Calls, state: str
+) -> None:
+    """The seller asks for another attempt between a run's look at the index and its write."""
+    (buyer,) = trouble(world, "rejected", count=1)
+    world.meter()
+    world.time.to(NOON + DAY + CLOCK_MARGIN)
+    if state == "unbillable":
+        world.meter()
+        world.time.advance(SHOWN_FOR)
+    calm = World(world.dynamodb, world.tables, time=world.time)
+    (record,) = world.stored(state)
+
+    def made_due() -> None:
+        update, _ = MeteringRecord.from_item(to_item(record)).made_due(
+            EpochSeconds(calm.time.seconds()), record["refuse_at"]
+        )
+        calm.usage_table().update_if(Key(record["pk"], record["sk"]), update)
+
+    calls.fail("update_item", made_due)
+    world.meter()
+    (found,) = world.stored()
+    assert (found["state"], found["pk"].removeprefix("SUB#")) == ("open", buyer.id)
+    assert found["due_at"] == world.time.seconds()
 
 
 # The region

@@ -62,8 +62,8 @@ class Settlement:
         before: usage may still join it. The others stay in doubt."""
         for record in records:
             if not record.doubtful:
-                opened = record.was_unsealed and record.record.tags_refused is None
-                self.store.change_if(record.key, token, RecordChange(seal=UNSEALED if opened else cleared(token)))
+                seal = UNSEALED if record.was_unsealed else cleared(token)
+                self.store.change_if(record.key, token, RecordChange(seal=seal))
 
     def settle(self, outcomes: Sequence[tuple[Sendable, Outcome]], token: str) -> None:
         """Writes down every outcome of one call. Conflicts first: any other answer is given again to a repetition, but
