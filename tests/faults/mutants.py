@@ -323,8 +323,8 @@ MUTANTS = (
     Mutant(
         "an id belongs to no subscription",
         "usage/booking",
-        "        return self.named, self.report.id\n",
-        '        return "", self.report.id\n',
+        "return [keys.usage_record(subscription_id, self.id) for subscription_id in self.subscriptions]",
+        'return [keys.usage_record("", self.id)]',
     ),
     Mutant(
         "a record that was settled meanwhile is made due",
