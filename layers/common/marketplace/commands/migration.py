@@ -27,6 +27,7 @@ from typing import Any
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item
 from marketplace.dynamodb.table import Table, Update
+from marketplace.ledger.record import WITH_USAGE
 from marketplace.platform import clients
 from marketplace.platform.clock import HOUR, Clock, epoch, hour_of, iso, utc_now
 
@@ -133,23 +134,24 @@ class Migration:
         return from_item(item)
 
     def _has_usage(self, subscription_id: str, first: int, last: int) -> bool:
-        """Whether there are metering records of these hours, the first and the last included."""
-        return self._has_any(
-            subscription_id,
-            "sk BETWEEN :first AND :last",
-            first=keys.hour_prefix(first),
-            last=keys.hour_prefix(last) + _AFTER_ALL,
+        """Whether usage was reported for these hours, the first and the last included. The zeros of
+        HeartbeatDimension are no usage: AWS bills nothing for them, so no hour is billed twice."""
+        between = {
+            "pk": keys.subscription_pk(subscription_id),
+            "first": keys.hour_prefix(first),
+            "last": keys.hour_prefix(last) + _AFTER_ALL,
+        }
+        found = self._usage_table.items(
+            "pk = :pk AND sk BETWEEN :first AND :last", {**between, **WITH_USAGE.values}, where=WITH_USAGE.expression
         )
+        return next(found, None) is not None
 
     def _has_used_included(self, subscription_id: str) -> bool:
         """Whether anything was counted against a contract of this subscription, in any term. Usage that is included
         whole has no metering record. Both sides of a migration count under the legacy customer, where none of it would
         be known."""
-        return self._has_any(subscription_id, "begins_with(sk, :prefix)", prefix=keys.INCLUDED_PREFIX)
-
-    def _has_any(self, subscription_id: str, condition: str, **values: str) -> bool:
-        named = {"pk": keys.subscription_pk(subscription_id), **values}
-        return bool(self._usage_table.page(f"pk = :pk AND {condition}", named, limit=1).items)
+        counters = self._usage_table.items_under(keys.subscription_pk(subscription_id), keys.INCLUDED_PREFIX)
+        return next(counters, None) is not None
 
     def _hold(self, license_id: str, hold: str) -> bool:
         """Sets a hold on the licence, in place of any other hold. False when the licence is part of a migration."""

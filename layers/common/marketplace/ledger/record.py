@@ -94,12 +94,14 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Addition:
-    """What one transaction adds to a record. `tag_sets`, `tag_bytes` and `tag_keys` count what is new in it;
+    """What one transaction adds to a record. `tagged_quantity` is what goes to allocations; `tag_sets`, `tag_bytes` and
+    `tag_keys` count what is new in it;
     `seen_tag_sets` is how many tag sets the record had when that was decided."""
 
     quantity: int
     records: int
     untagged_records: int = 0
+    tagged_quantity: int = 0
     tag_sets: int = 0
     tag_bytes: int = 0
     tag_keys: frozenset[str] = frozenset()
@@ -113,8 +115,8 @@ class MeteringRecord:
     `quantity` is what `records` usage records sum to. `timestamp` is the Timestamp that AWS is sent, `refuse_at` when
     AWS takes the hour no more. `due_shard` and `due_at` place an unsettled record in the `due` index and are None
     once it is settled at `settled_at`; `reason` says why it was not simply metered. `tag_sets` of its allocations
-    exist, with the tag keys `tag_keys` and at most `tag_bytes` bytes of JSON; the tags of `untagged_records` found no
-    room.
+    exist, with the tag keys `tag_keys` and at most `tag_bytes` bytes of JSON; they sum to `tagged_quantity`, or more if
+    some were booked by a version that did not count it. The tags of `untagged_records` found no room.
     """
 
     key: Key
@@ -135,6 +137,7 @@ class MeteringRecord:
     tag_sets: int = 0
     tag_bytes: int = 0
     tag_keys: frozenset[str] = frozenset()
+    tagged_quantity: int = 0
     untagged_records: int = 0
     reason: str | None = None
     settled_at: EpochSeconds | None = None
@@ -279,7 +282,7 @@ _REQUIRED = frozenset(field.name for field in fields(MeteringRecord) if field.de
 _NUMBERS = tuple(
     field.name for field in fields(MeteringRecord) if field.type in (int, EpochSeconds, EpochSeconds | None)
 )
-_ADDED = ("quantity", "records", "untagged_records", "tag_sets", "tag_bytes", "tag_keys")
+_ADDED = ("quantity", "records", "untagged_records", "tagged_quantity", "tag_sets", "tag_bytes", "tag_keys")
 _DUE_KEYS = ("due_shard", "due_at")
 """The keys of the `due` index: a record without them is not in it."""
 
@@ -381,6 +384,11 @@ class Selection(NamedTuple):
     expression: str
     values: Mapping[str, Any]
 
+
+WITH_USAGE = Selection(
+    "attribute_not_exists(#records) OR #records <> :nothing OR #quantity <> :nothing", {"nothing": 0}
+)
+"""All of an hour but the zeros that are written where no usage was reported."""
 
 METERING_RECORDS = Selection("attribute_exists(#seal)", {})
 """The metering records among all items of an hour."""

@@ -29,7 +29,7 @@ from marketplace.metering.outcomes import Outcome, StaysDue, outcome_of, outcome
 from marketplace.metering.rate import CallRate
 from marketplace.metering.report import MeteringReport
 from marketplace.metering.settlement import ANNOUNCED, SellerBus, Settlement, SubscriptionRequests
-from marketplace.metering.store import MeteringStore
+from marketplace.metering.store import IncompleteAllocationsError, MeteringStore
 from marketplace.metering.wire import Sendable, UnsendableError, batches, split_by_size, wire_record, wire_size
 from marketplace.platform.backoff import pause
 from marketplace.platform.clock import Clock, epoch
@@ -175,6 +175,9 @@ class MeteringRun:
         for (entry, _), sendable in zip(taken, self._sendables(taken), strict=True):
             if sendable is None:
                 self._reject_unsendable(entry, token)
+            elif sendable.lacks_allocations:
+                self.report.count_error("IncompleteAllocations")
+                self._settlement.leave([sendable], token)
             else:
                 records.append(sendable)
         for request in split_by_size(records):
@@ -191,7 +194,9 @@ class MeteringRun:
 
     def _sendable(self, entry: DueEntry, record: MeteringRecord) -> Sendable | None:
         try:
-            wire = wire_record(record, self.store.allocations(record.key) if record.tag_sets else [])
+            wire = wire_record(record, self.store.allocations(record) if record.tag_sets else [])
+        except IncompleteAllocationsError:
+            return Sendable(record, {}, 0, in_doubt(entry.seal), lacks_allocations=True)
         except (KeyError, UnsendableError):  # KeyError: an allocation without its tags
             return None
         return Sendable(record, wire, wire_size(wire), in_doubt(entry.seal))

@@ -33,12 +33,14 @@ type ResultKey = tuple[str, str, int]
 
 @dataclass(slots=True)
 class Sendable:
-    """A sealed metering record on its way: what was read, what is sent, and whether an attempt is in doubt."""
+    """A sealed metering record on its way: what was read, what is sent, and whether an attempt is in doubt. Without its
+    allocations, as long as they can't be read whole, it is not sent."""
 
     record: MeteringRecord
     wire: dict[str, Any]
     size: int
     doubtful: bool
+    lacks_allocations: bool = False
 
     @property
     def key(self) -> Key:

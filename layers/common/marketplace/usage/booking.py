@@ -274,6 +274,7 @@ class _Part:
             quantity=self.total,
             records=len(self.metered),
             untagged_records=len(self.untagged),
+            tagged_quantity=sum(added for tags, added in _by_tag_set(self.metered).items() if tags in tagging.accepted),
             tag_sets=len(tagging.new),
             tag_bytes=tagging.new_bytes,
             tag_keys=tagging.new_keys,
