@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
+from marketplace.commands.migration import Migration
 from marketplace.dynamodb import keys
-from marketplace.platform.clock import DAY, HOUR, hour_of
+from marketplace.metering.heartbeat import ActiveByStatus, Heartbeat
+from marketplace.platform.clock import DAY, HOUR, epoch, hour_of
 from marketplace.subscriptions.model import Subscription
+from marketplace.subscriptions.reader import SubscriptionReader
 from tests.support.calls import Calls
 from tests.support.tables import Tables
-from tests.support.world import World
+from tests.support.world import SEAL_DELAY, World
 
 DIMENSION = "emails"
 
@@ -114,6 +117,45 @@ def test_no_hour_is_ever_sent_under_both_integrations(world: World, moving: Cust
     assert len(hours) == len(set(hours))
     assert {side for hour, side in billed if hour < cutover} == {"legacy"}
     assert {side for hour, side in billed if hour >= cutover} == {"license"}
+
+
+def test_a_customer_whose_hours_without_usage_are_filled_with_zeros_is_moved_and_billed_once(
+    world: World, moving: Customer
+) -> None:
+    """The zeros of the licence, which stands beside the legacy customer until then, are no usage."""
+    for one in moving:
+        world.put_subscription(replace(one, migrated_to=None, migrated_from=None, cutover_at=None))
+    legacy, licensed = moving
+    fill(world)
+    world.meter()
+    assert {hour["pk"] for hour in world.stored("metered")} == {keys.subscription_pk(one.id) for one in moving}
+    world.report(legacy, 5, dimension=DIMENSION)
+    migration = Migration(
+        table=world.table(world.tables.subscriptions),
+        usage_table=world.usage_table(),
+        clock=world.time.now,
+        sleep=world.time.sleep,
+    )
+    cutover = migration.migrate(legacy.id, licensed.id).at
+    fill(world)
+    world.time.to(cutover + 60)
+    world.report(legacy, 7, dimension=DIMENSION)
+    for _ in range(3):
+        fill(world)
+        world.meter()
+        world.time.advance(HOUR)
+    billed = drained(world)
+    assert {hour: quantity for hour, quantity in billed.items() if quantity} == {
+        (hour_of(cutover - 2 * HOUR), "legacy"): 5,
+        (cutover, "license"): 7,
+    }
+
+
+def fill(world: World) -> None:
+    """Fills the hours that are due with zeros."""
+    subscriptions = world.table(world.tables.subscriptions)
+    active = ActiveByStatus(subscriptions, SubscriptionReader(subscriptions))
+    Heartbeat(world.usage_table(), active, DIMENSION, SEAL_DELAY, workers=1).fill(epoch(world.time.now()), lambda: 900)
 
 
 # Ids: what a migrated customer reports is one usage, whichever of the two names it is reported under.
