@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from marketplace.commands.migration import Migration
+from marketplace.commands.migration import Migration, MigrationRefusedError
 from marketplace.dynamodb import keys
 from marketplace.metering.heartbeat import ActiveByStatus, Heartbeat
-from marketplace.platform.clock import DAY, HOUR, epoch, hour_of
+from marketplace.platform.clock import DAY, HOUR, epoch, hour_of, iso
 from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.reader import SubscriptionReader
 from tests.support.calls import Calls
@@ -130,13 +130,7 @@ def test_a_customer_whose_hours_without_usage_are_filled_with_zeros_is_moved_and
     world.meter()
     assert {hour["pk"] for hour in world.stored("metered")} == {keys.subscription_pk(one.id) for one in moving}
     world.report(legacy, 5, dimension=DIMENSION)
-    migration = Migration(
-        table=world.table(world.tables.subscriptions),
-        usage_table=world.usage_table(),
-        clock=world.time.now,
-        sleep=world.time.sleep,
-    )
-    cutover = migration.migrate(legacy.id, licensed.id).at
+    cutover = migration_in(world).migrate(legacy.id, licensed.id).at
     fill(world)
     world.time.to(cutover + 60)
     world.report(legacy, 7, dimension=DIMENSION)
@@ -149,6 +143,26 @@ def test_a_customer_whose_hours_without_usage_are_filled_with_zeros_is_moved_and
         (hour_of(cutover - 2 * HOUR), "legacy"): 5,
         (cutover, "license"): 7,
     }
+
+
+@pytest.mark.parametrize("quantity", [0, 1])
+def test_a_licence_with_reported_usage_beside_zeros_is_not_moved(world: World, moving: Customer, quantity: int) -> None:
+    for one in moving:
+        world.put_subscription(replace(one, migrated_to=None, migrated_from=None, cutover_at=None))
+    legacy, licensed = moving
+    fill(world)
+    world.report(licensed, quantity, dimension=DIMENSION)
+    with pytest.raises(MigrationRefusedError, match=f"{iso(hour_of(world.time.seconds()))} {DIMENSION}"):
+        migration_in(world).migrate(legacy.id, licensed.id)
+
+
+def migration_in(world: World) -> Migration:
+    return Migration(
+        table=world.table(world.tables.subscriptions),
+        usage_table=world.usage_table(),
+        clock=world.time.now,
+        sleep=world.time.sleep,
+    )
 
 
 def fill(world: World) -> None:
