@@ -42,6 +42,9 @@ UNIT_TESTS = (
     "tests/unit/test_breaker_and_rate.py",
     "tests/unit/test_metering_backlog.py",
     "tests/unit/test_errors.py",
+    "tests/unit/test_moments.py",
+    "tests/unit/test_tag_attribution.py",
+    "tests/unit/test_migration_billing.py",
 )
 LIFECYCLE_TESTS = (
     "tests/unit/test_seller_events.py",
@@ -333,8 +336,8 @@ MUTANTS = (
     Mutant(
         "an id belongs to no subscription",
         "usage/booking",
-        "        return self.named, self.report.id\n",
-        '        return "", self.report.id\n',
+        "return [keys.usage_record(subscription_id, self.id) for subscription_id in self.subscriptions]",
+        'return [keys.usage_record("", self.id)]',
     ),
     Mutant(
         "a record that was settled meanwhile is made due",
@@ -602,6 +605,86 @@ MUTANTS = (
         "lifecycle/sqs_batch",
         'record["receiptHandle"], 0)',
         'record["receiptHandle"], 360)',
+    ),
+    Mutant(
+        "one id under both names of a migrated customer counts twice",
+        "usage/placement",
+        "RecordName(customers.get(report.named_subscription, (report.named_subscription,)), report.id)",
+        "RecordName((report.named_subscription,), report.id)",
+    ),
+    Mutant(
+        "a record is kept under the last of its names alone",
+        "usage/booking",
+        "for subscription_id in self.subscriptions]",
+        "for subscription_id in self.subscriptions[-1:]]",
+        ("for _ in booking.name.subscriptions]", "for _ in booking.name.keys]"),
+    ),
+    Mutant(
+        "a record that names its subscription in another way is other usage",
+        "usage/report",
+        "return _digest([subscription_id, None, *self._content])",
+        "return _digest([subscription_id, self.license_arn, *self._content])",
+    ),
+    Mutant(
+        "a record that an earlier version has kept by its ARN is other usage",
+        "usage/report",
+        ", _digest([None, self.license_arn, *self._content])}",
+        "}",
+    ),
+    Mutant(
+        "the offset of a timestamp doesn't count",
+        "platform/moments",
+        'offset = f"{hours}:{minutes}" if hours else "+00:00"',
+        'offset = "+00:00"',
+    ),
+    Mutant(
+        "a timestamp without an offset is taken for UTC",
+        "platform/moments",
+        'rf"(?:[Zz]|([+-]{_HOUR}):?({_MINUTE}))"',
+        'rf"(?:[Zz]?|([+-]{_HOUR}):?({_MINUTE}))"',
+    ),
+    Mutant(
+        "a number in a text is taken for a timestamp",
+        "platform/moments",
+        "    found = _FORM.fullmatch(text)\n",
+        "    if text.isdigit():\n        return datetime.fromtimestamp(int(text[:10]), UTC)\n"
+        "    found = _FORM.fullmatch(text)\n",
+    ),
+    Mutant(
+        "a blank tag reaches AWS",
+        "usage/report",
+        "not isinstance(text, str) or not text.strip()",
+        "not isinstance(text, str) or not text",
+    ),
+    Mutant(
+        "a tag that AWS reserves reaches it",
+        "usage/report",
+        "_RESERVED.match(key) or _RESERVED.match(text)",
+        "_RESERVED.match(text)",
+    ),
+    Mutant(
+        "allocations that are behind their record are sent",
+        "metering/store",
+        "if len(found) >= record.tag_sets and allocated >= record.tagged_quantity:",
+        "if len(found) >= record.tag_sets:",
+    ),
+    Mutant(
+        "a record whose allocations stay behind is sent without them",
+        "metering/store",
+        "        raise IncompleteAllocationsError\n",
+        "        return []\n",
+    ),
+    Mutant(
+        "a record waits for the tagged usage that found no room",
+        "usage/booking",
+        "if tags in tagging.accepted),",
+        "if tags),",
+    ),
+    Mutant(
+        "a licence with usage of quantity 0 is moved",
+        "ledger/record",
+        "#records <> :nothing OR #quantity <> :nothing",
+        "#quantity <> :nothing",
     ),
 )
 

@@ -45,7 +45,7 @@ LOADED: dict[str, dict[str, str]] = {
         "dynamodb": "attributes keys paging table transactions update",
         "entitlements": "entitlements rules source store terms",
         "ledger": "deadlines recent record",
-        "platform": "aws_errors backoff clients clock errors http logs problem settings",
+        "platform": "aws_errors backoff clients clock errors http logs moments problem settings",
         "registration": "claim codes contacts",
         "seller_api": "problems requests routes subscription_queries views",
         "subscriptions": "identity model outbox reader recheck recheck_queue seller_events",

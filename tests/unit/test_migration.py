@@ -1,6 +1,7 @@
 """Moving a legacy customer to a licence: every hour belongs to one of the two."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from marketplace.commands import migration
 from marketplace.commands.migration import NOTICE, Cutover, Migration, MigrationRefusedError, next_boundary
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.table import Table
-from marketplace.platform.clock import DAY, HOUR
+from marketplace.ledger.record import MeteringRecord
+from marketplace.platform.clock import DAY, HOUR, EpochSeconds
 from marketplace.subscriptions import recheck
 from tests.support.lifecycle_world import LEGACY, LICENSED, LifecycleWorld, at, notification
 from tests.support.tables import Tables
@@ -102,6 +104,40 @@ def test_the_lifecycle_leaves_a_hold_alone(world: LifecycleWorld) -> None:
 def test_usage_in_hours_of_the_other_refuses(world: LifecycleWorld, moving: Migration, hour: str) -> None:
     book(world, LICENSED, at(hour))
     with pytest.raises(MigrationRefusedError, match="legacy customer's"):
+        moving.migrate(LEGACY, LICENSED)
+
+
+def record(world: LifecycleWorld, subscription_id: str, hour: int, **given: Any) -> None:
+    """A metering record without usage, as a heartbeat writes it, unless told otherwise."""
+    zero = MeteringRecord.new(
+        world.subscription(subscription_id),
+        EpochSeconds(hour),
+        "emails",
+        timestamp=EpochSeconds(hour),
+        due_at=EpochSeconds(hour + HOUR),
+        refuse_at=EpochSeconds(hour + DAY),
+    )
+    world.dynamodb.put_item(TableName=world.tables.usage, Item=replace(zero, **given).to_item())
+
+
+@pytest.mark.parametrize("settled", [{}, {"state": "metered", "seal": "clear-t", "due_shard": None, "due_at": None}])
+def test_zeros_for_hours_without_usage_do_not_refuse(
+    world: LifecycleWorld, moving: Migration, settled: dict[str, Any]
+) -> None:
+    for hours in range(25):
+        record(world, LICENSED, CUTOVER - (hours + 1) * HOUR, **settled)
+        record(world, LEGACY, CUTOVER - (hours + 1) * HOUR, **settled)
+    assert moving.migrate(LEGACY, LICENSED).at == CUTOVER
+
+
+@pytest.mark.parametrize("given", [{"quantity": 9, "records": 2}, {"quantity": 0, "records": 1}])
+def test_reported_usage_among_zeros_refuses_and_is_named(
+    world: LifecycleWorld, moving: Migration, given: dict[str, int]
+) -> None:
+    """A quantity of 0 too: AWS keeps the first record of an hour, and more may follow in its hour."""
+    for hours in range(1, 26):
+        record(world, LICENSED, CUTOVER - hours * HOUR, **(given if hours == 20 else {}))
+    with pytest.raises(MigrationRefusedError, match=r"2026-08-19T20:00:00Z emails.*legacy customer's"):
         moving.migrate(LEGACY, LICENSED)
 
 

@@ -129,6 +129,10 @@ class Request:
     def get_many(self, ids: Sequence[str]) -> Mapping[str, Subscription]:
         return {one: self._seen[one] for one in ids}
 
+    def repeated_for(self, subscription: Subscription) -> list[dict[str, Any]]:
+        """The records, of which each names the subscription."""
+        return [{**record, "subscription_id": subscription.id} for record in self._records]
+
     def repeat(self) -> list[dict[str, Any]]:
         """As an application does with what may be sent again."""
         return self._customer.world.report_all(self._records)
@@ -206,6 +210,26 @@ def test_usage_of_the_licence_in_flight_is_on_one_side(read: int, booked: int) -
     check_sides(customer, cutover)
     assert customer.units() == 3
     assert (cutover is None) == (read < STEPS.index("update_item") + 1)
+
+
+@pytest.mark.parametrize("read", range(WAIT, END + 1))
+@pytest.mark.parametrize("licence_first", [False, True])
+def test_one_id_in_flight_for_the_customer_and_reported_for_the_licence_counts_once(
+    read: int, licence_first: bool
+) -> None:
+    """Whatever the request in flight had read: the migration set, not set, or set between two reads."""
+    customer = Customer.of_a_product()
+    request = Request(customer, customer.legacy, quantity=40)
+    (record,) = request.repeated_for(customer.licensed)
+    results: list[dict[str, Any]] = []
+    acts: list[Callable[[], object]] = [
+        lambda: results.extend(request.book()),
+        lambda: results.extend(customer.world.report_all([record])),
+    ]
+    moments = schedule((read, request.begin), *((END, act) for act in (reversed(acts) if licence_first else acts)))
+    assert moved(customer, moments) is not None
+    assert [result["status"] for result in results] == ["recorded", "duplicate"]
+    assert customer.units() == 40
 
 
 @pytest.mark.parametrize(("read", "booked"), IN_THE_API)

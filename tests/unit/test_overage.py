@@ -389,11 +389,7 @@ def test_both_sides_of_a_migration_share_the_terms_of_the_contract(world: World)
     world.grant(legacy, None)
     world.grant(licensed, 10, ends_at=TERM_END)
     assert split(world.report(licensed, 4, dimension="emails", at=cutover - 60))[1:] == (4, 0)
-    # One id on both sides is two records, each with its own part.
-    both = [
-        world.usage(legacy, 1, dimension="emails", id="one"),
-        world.usage(licensed, 3, dimension="emails", id="one"),
-    ]
+    both = [world.usage(legacy, 1, dimension="emails"), world.usage(licensed, 3, dimension="emails")]
     parts = [split(result)[1:] for result in world.report_all(both)]
     assert parts == [(1, 0), (1, 2)]
     assert [split(result)[1:] for result in world.report_all(both)] == parts

@@ -39,7 +39,7 @@ def raw(**changes: Any) -> dict[str, Any]:
 def digest(**changes: Any) -> str:
     report = parsed(raw(**changes))
     assert isinstance(report, UsageReport)
-    return report.content_digest
+    return report.digest_for(report.named_subscription)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,7 @@ def digest(**changes: Any) -> str:
         {"timestamp": "2026-11-22T14:05:00.5+01:00"},
         {"tags": {}},
         {"tags": {"user": "john", "path": "a/b_c:d@e=f.g+h-i j"}},
+        {"tags": {"aws": "aws", "arn": "arn:aws:s3", "k" * 100: "v" * 256}},
         {"id": "2026/11/22#a:b"},
         {"subscription_id": ..., "license_arn": "arn:aws:license-manager::294406891311:license:l-0123"},
     ],
@@ -84,6 +85,11 @@ def test_valid_reports_are_taken(changes: dict[str, Any]) -> None:
         ({"tags": {"a;b": "c"}}, "invalid_tags"),
         ({"tags": {"a": "ü"}}, "invalid_tags"),
         ({"tags": {"a": "b\n"}}, "invalid_tags"),
+        ({"tags": {"team": " "}}, "invalid_tags"),
+        ({"tags": {"  ": "search"}}, "invalid_tags"),
+        ({"tags": {"aws:createdBy": "search"}}, "invalid_tags"),
+        ({"tags": {"AWS:team": "search"}}, "invalid_tags"),
+        ({"tags": {"team": "Aws:search"}}, "invalid_tags"),
         ({"tags": {"k" * 101: "v"}}, "invalid_tags"),
         ({"tags": {"k": "v" * 257}}, "invalid_tags"),
         ({"tags": {str(n): "v" for n in range(6)}}, "invalid_tags"),
@@ -113,6 +119,68 @@ def test_the_digest_knows_the_content_and_not_the_order_of_tags() -> None:
     assert digest(timestamp="2026-11-22T14:00:00Z") == digest(timestamp="2026-11-22T15:00:00+01:00")
     others = [digest(quantity=2), digest(dimension="x"), digest(tags={"a": "1"}), digest(timestamp="2026-11-22T14:00Z")]
     assert len({digest(), *others}) == 5
+
+
+@pytest.mark.parametrize(
+    ("tags", "why"),
+    [
+        ({"team": " "}, "blank"),
+        ({" ": "search"}, "blank"),
+        ({"aWs:team": "search"}, "AWS reserves"),
+        ({"team": "aws:search"}, "AWS reserves"),
+        ({"team": "v" * 257}, "1-256"),
+        ({"k" * 101: "search"}, "1-100"),
+    ],
+)
+def test_tags_that_AWS_may_refuse_are_refused_at_the_door_with_the_reason(  # noqa: N802 - a name
+    tags: dict[str, str], why: str
+) -> None:
+    rejection = parsed(raw(tags=tags))
+    assert isinstance(rejection, Rejection)
+    assert rejection.message.startswith("tags: ")
+    assert why in rejection.message
+
+
+license_ids = st.from_regex(r"l-[0-9a-f]{32}", fullmatch=True)
+printed = st.sampled_from(
+    [
+        "{}",
+        "arn:aws:license-manager::294406891311:license:{}",
+        "aws:license-manager:us-east-1:123456789012:{}",
+        "arn:aws:license-manager:us-east-1:294406891311:license/{}",
+        "  arn:aws:license-manager::294406891311:license:{} ",
+    ]
+)
+contents = st.fixed_dictionaries(
+    {
+        "dimension": st.sampled_from(["a", "b"]),
+        "quantity": st.integers(0, 2),
+        "timestamp": st.sampled_from([None, "2027-02-28T23:30Z", "2027-02-28T23:30:00.1Z"]),
+        "tags": st.dictionaries(st.sampled_from("ab"), st.sampled_from("12")),
+    }
+)
+
+
+@given(license_ids, printed, printed, contents, contents)
+def test_the_digest_is_over_the_subscription_and_not_the_way_it_was_named(
+    license_id: str, one: str, other: str, content: dict[str, Any], another: dict[str, Any]
+) -> None:
+    first = parsed(raw(subscription_id=..., license_arn=one.format(license_id), **content))
+    assert isinstance(first, UsageReport)
+    named = first.named_subscription
+    for again in (
+        parsed(raw(subscription_id=..., license_arn=other.format(license_id), **content)),
+        parsed(raw(subscription_id=named, **content)),
+    ):
+        assert isinstance(again, UsageReport)
+        assert again.named_subscription == named
+        assert again.is_kept_as(first.digest_for(named), named)
+        assert again.has_content_of(first)
+        assert not again.is_kept_as(first.digest_for(SUBSCRIPTION), named)
+    changed = parsed(raw(subscription_id=named, **another))
+    assert isinstance(changed, UsageReport)
+    assert changed.is_kept_as(first.digest_for(named), named) == (content == another)
+    assert changed.has_content_of(first) == (content == another)
 
 
 def test_tag_sets_are_told_apart_whatever_they_contain() -> None:

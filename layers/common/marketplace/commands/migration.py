@@ -5,11 +5,13 @@ duplicate billing" (botocore model, BatchMeterUsage). So every hour belongs to e
 cut-over to the legacy customer, all others to the licence, whichever of them usage is reported for, and however late
 (Subscription.billed_to). The cut-over lies ahead when it is set, so no usage of its hour is booked yet.
 
-A licence that has usage of its own is refused. A request reads subscriptions first and books afterwards, so one that is
-running when the licence is checked may still book usage for it. Therefore the licence takes no usage for a while (a
-hold), the command waits until every earlier request has ended, and only then checks the licence. The cut-over is set on
-the condition that the hold has stood all the time. The decision "In a migration every hour belongs to one integration"
-has the argument.
+A licence that has usage of its own is refused; the zeros of HeartbeatDimension are no usage. A request reads
+subscriptions first and books afterwards, so one that is running when the licence is checked may still book usage for
+it. Therefore the licence takes no usage for a while (a hold), the command waits until every earlier request has ended,
+and only then checks the licence. The cut-over is set on the condition that the hold has stood all the time. The
+decision "In a migration every hour belongs to one integration" has the argument.
+
+The ids of usage records belong to both subscriptions from then on (marketplace.usage.booking, RecordName).
 
 From a shell with credentials for the tables:
 
@@ -27,6 +29,7 @@ from typing import Any
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item
 from marketplace.dynamodb.table import Table, Update
+from marketplace.ledger.record import WITH_USAGE
 from marketplace.platform import clients
 from marketplace.platform.clock import HOUR, Clock, epoch, hour_of, iso, utc_now
 
@@ -113,17 +116,18 @@ class Migration:
         """The cut-over as of now. Raises MigrationRefusedError when usage is booked that would be on its wrong side."""
         now = epoch(self._clock())
         at = next_boundary(now)
-        if self._has_usage(license_id, now - _WINDOW, at - HOUR):
+        if found := self._first_usage(license_id, now - _WINDOW, at - HOUR):
             raise MigrationRefusedError(
-                "usage was recorded for the licence within the last day, in hours that would be the legacy customer's"
+                f"usage was recorded for the licence within the last day ({found}), in hours that would be the legacy "
+                "customer's; ask again when that is a day ago, and report no usage for the licence until then"
             )
         if self._has_used_included(license_id):
             raise MigrationRefusedError(
                 "usage of the licence was counted as included in its contract; counted for the legacy customer, the "
                 "contract would include it once more"
             )
-        if self._has_usage(legacy_id, at, now + _AHEAD):
-            raise MigrationRefusedError("usage of the legacy customer is booked ahead; ask again in an hour")
+        if found := self._first_usage(legacy_id, at, now + _AHEAD):
+            raise MigrationRefusedError(f"usage of the legacy customer is booked ahead ({found}); ask again in an hour")
         return Cutover(legacy_id, license_id, at)
 
     def _read(self, subscription_id: str) -> dict[str, Any]:
@@ -132,24 +136,27 @@ class Migration:
             raise MigrationRefusedError(f"there is no subscription {subscription_id}")
         return from_item(item)
 
-    def _has_usage(self, subscription_id: str, first: int, last: int) -> bool:
-        """Whether there are metering records of these hours, the first and the last included."""
-        return self._has_any(
-            subscription_id,
-            "sk BETWEEN :first AND :last",
-            first=keys.hour_prefix(first),
-            last=keys.hour_prefix(last) + _AFTER_ALL,
+    def _first_usage(self, subscription_id: str, first: int, last: int) -> str | None:
+        """The hour and the dimension of the first usage that was reported for these hours, the last one included. The
+        zeros of HeartbeatDimension are no usage: AWS bills nothing for them, so no hour is billed twice."""
+        between = {
+            "pk": keys.subscription_pk(subscription_id),
+            "first": keys.hour_prefix(first),
+            "last": keys.hour_prefix(last) + _AFTER_ALL,
+        }
+        found = self._usage_table.items(
+            "pk = :pk AND sk BETWEEN :first AND :last", {**between, **WITH_USAGE.values}, where=WITH_USAGE.expression
         )
+        for item in found:
+            return " ".join(keys.hour_and_dimension(item["sk"]["S"]))
+        return None
 
     def _has_used_included(self, subscription_id: str) -> bool:
         """Whether anything was counted against a contract of this subscription, in any term. Usage that is included
         whole has no metering record. Both sides of a migration count under the legacy customer, where none of it would
         be known."""
-        return self._has_any(subscription_id, "begins_with(sk, :prefix)", prefix=keys.INCLUDED_PREFIX)
-
-    def _has_any(self, subscription_id: str, condition: str, **values: str) -> bool:
-        named = {"pk": keys.subscription_pk(subscription_id), **values}
-        return bool(self._usage_table.page(f"pk = :pk AND {condition}", named, limit=1).items)
+        counters = self._usage_table.items_under(keys.subscription_pk(subscription_id), keys.INCLUDED_PREFIX)
+        return next(counters, None) is not None
 
     def _hold(self, license_id: str, hold: str) -> bool:
         """Sets a hold on the licence, in place of any other hold. False when the licence is part of a migration."""

@@ -109,7 +109,7 @@ class Table:
             pending = [*rest, *unread]
             idle = idle + 1 if len(unread) == len(asked) else 0
             if idle and idle < _ATTEMPTS:
-                self._wait(idle - 1)
+                self.wait(idle - 1)
         return found, [key_of(key) for key in pending]
 
     def items(
@@ -242,7 +242,7 @@ class Table:
         pending = writes
         for attempt in range(_ATTEMPTS):
             if attempt:
-                self._wait(attempt - 1)
+                self.wait(attempt - 1)
             with classified_errors():
                 answer = self._client.batch_write_item(RequestItems={self.name: pending})
             pending = answer.get("UnprocessedItems", {}).get(self.name, [])
@@ -283,10 +283,11 @@ class Table:
             if not pending:
                 return failed
             if attempt + 1 < _ATTEMPTS:
-                self._wait(attempt)
+                self.wait(attempt)
         return failed + Counter(code for _, code in again)
 
-    def _wait(self, attempt: int) -> None:
+    def wait(self, attempt: int) -> None:
+        """Pauses before another attempt, longer from attempt to attempt; the first is 0."""
         self._sleep(pause(attempt, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE, jitter=self._jitter()))
 
 

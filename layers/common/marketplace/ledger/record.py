@@ -106,12 +106,14 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Addition:
-    """What one transaction adds to a record. `tag_sets`, `tag_bytes` and `tag_keys` count what is new in it;
+    """What one transaction adds to a record. `tagged_quantity` is what goes to allocations; `tag_sets`, `tag_bytes` and
+    `tag_keys` count what is new in it;
     `seen_tag_sets` is how many tag sets the record had when that was decided."""
 
     quantity: int
     records: int
     untagged_records: int = 0
+    tagged_quantity: int = 0
     tag_sets: int = 0
     tag_bytes: int = 0
     tag_keys: frozenset[str] = frozenset()
@@ -125,8 +127,9 @@ class MeteringRecord:
     `quantity` is what `records` usage records sum to. `timestamp` is the Timestamp that AWS is sent, `refuse_at` when
     AWS takes the hour no more. `due_shard` and `due_at` place an unsettled record in the `due` index and are None
     once it is settled at `settled_at`; `reason` says why it was not simply metered. `tag_sets` of its allocations
-    exist, with the tag keys `tag_keys` and at most `tag_bytes` bytes of JSON; the tags of `untagged_records` found no
-    room. `tags_refused` is AWS's error code for its allocations: from then on it is sent without them.
+    exist, with the tag keys `tag_keys` and at most `tag_bytes` bytes of JSON; they sum to `tagged_quantity`, or more if
+    some were booked by a version that did not count it. The tags of `untagged_records` found no room. `tags_refused` is
+    AWS's error code for the allocations: from then on the record is sent without them.
     """
 
     key: Key
@@ -147,6 +150,7 @@ class MeteringRecord:
     tag_sets: int = 0
     tag_bytes: int = 0
     tag_keys: frozenset[str] = frozenset()
+    tagged_quantity: int = 0
     untagged_records: int = 0
     reason: str | None = None
     settled_at: EpochSeconds | None = None
@@ -234,21 +238,14 @@ class MeteringRecord:
             return Update(set=deadlines, keep=kept, add=adds, condition=condition, given=given)
         return Update(keep=kept, add=adds, condition=condition, given=given)
 
-    def reduction(self, quantity: int, *, records: int, untagged_records: int, tag_sets: int, tag_bytes: int) -> Update:
-        """Takes usage out of the hour again while it is unsealed and something is left in it. The counts are of what
-        leaves it whole."""
-        taken = {
-            "quantity": -quantity,
-            "records": -records,
-            "untagged_records": -untagged_records,
-            "tag_sets": -tag_sets,
-            "tag_bytes": -tag_bytes,
-        }
-        adds = {name: value for name, value in taken.items() if value}
+    @staticmethod
+    def reduction(taken: Addition) -> Update:
+        """Takes usage out of the hour again while it is unsealed and something is left in it. The counts of `taken`
+        are of what leaves it whole."""
+        adds = {name: -value for name in _ADDED if isinstance(value := getattr(taken, name), int) and value}
         condition = "#seal = :unsealed AND (#quantity > :taken OR #records > :leaving)"
-        return Update(
-            add=adds, condition=condition, given={"unsealed": UNSEALED, "taken": quantity, "leaving": records}
-        )
+        given = {"unsealed": UNSEALED, "taken": taken.quantity, "leaving": taken.records}
+        return Update(add=adds, condition=condition, given=given)
 
     @staticmethod
     def removal(quantity: int, records: int) -> tuple[str, dict[str, Any]]:
@@ -329,7 +326,7 @@ _REQUIRED = frozenset(field.name for field in fields(MeteringRecord) if field.de
 _NUMBERS = tuple(
     field.name for field in fields(MeteringRecord) if field.type in (int, EpochSeconds, EpochSeconds | None)
 )
-_ADDED = ("quantity", "records", "untagged_records", "tag_sets", "tag_bytes", "tag_keys")
+_ADDED = ("quantity", "records", "untagged_records", "tagged_quantity", "tag_sets", "tag_bytes", "tag_keys")
 _DUE_KEYS = ("due_shard", "due_at")
 """The keys of the `due` index: a record without them is not in it."""
 
@@ -376,6 +373,11 @@ class Selection(NamedTuple):
     expression: str
     values: Mapping[str, Any]
 
+
+WITH_USAGE = Selection(
+    "attribute_not_exists(#records) OR #records <> :nothing OR #quantity <> :nothing", {"nothing": 0}
+)
+"""All of an hour but the zeros that are written where no usage was reported."""
 
 METERING_RECORDS = Selection("attribute_exists(#seal)", {})
 """The metering records among all items of an hour."""

@@ -43,7 +43,7 @@ from marketplace.metering.outcomes import (
 from marketplace.metering.rate import CallRate
 from marketplace.metering.report import MeteringReport
 from marketplace.metering.settlement import SellerBus, Settlement, SubscriptionRequests
-from marketplace.metering.store import MeteringStore
+from marketplace.metering.store import IncompleteAllocationsError, MeteringStore
 from marketplace.metering.wire import (
     Sendable,
     UnsendableError,
@@ -227,6 +227,9 @@ class MeteringRun:
         for (entry, _), sendable in zip(taken, self._sendables(taken), strict=True):
             if sendable is None:
                 self._settlement.reject_unsendable(entry, token)
+            elif sendable.lacks_allocations:
+                self.report.count_error("IncompleteAllocations")
+                self._settlement.leave([sendable], token)
             else:
                 records.append(sendable)
         for request in split_by_size(records):
@@ -244,7 +247,9 @@ class MeteringRun:
     def _sendable(self, entry: DueEntry, record: MeteringRecord) -> Sendable | None:
         allocated = record.tag_sets > 0 and record.tags_refused is None
         try:
-            wire = wire_record(record, self.store.allocations(record.key) if allocated else [])
+            wire = wire_record(record, self.store.allocations(record) if allocated else [])
+        except IncompleteAllocationsError:
+            return Sendable(record, {}, 0, in_doubt(entry.seal), lacks_allocations=True)
         except (KeyError, UnsendableError):  # KeyError: an allocation without its tags
             return None
         return Sendable(record, wire, wire_size(wire), in_doubt(entry.seal), was_unsealed=entry.seal == UNSEALED)

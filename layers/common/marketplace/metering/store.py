@@ -12,9 +12,16 @@ from marketplace.dynamodb.attributes import Item, from_item
 from marketplace.dynamodb.keys import Key
 from marketplace.dynamodb.table import Table
 from marketplace.ledger.due_index import SEALING, Decision, DueEntry, Unreadable, due_in
-from marketplace.ledger.record import RecordChange
+from marketplace.ledger.record import MeteringRecord, RecordChange
 from marketplace.metering.wire import Allocation
 from marketplace.platform.clock import EpochSeconds
+
+_READS = 5
+"""How often allocations are read that do not sum to what their record says."""
+
+
+class IncompleteAllocationsError(Exception):
+    """Less is found of a record's allocations than the record says."""
 
 
 class MeteringStore:
@@ -45,10 +52,22 @@ class MeteringStore:
         found, _ = self._table.get_readable(wanted)
         return found
 
-    def allocations(self, key: Key) -> list[Allocation]:
-        """The allocations of a sealed record, in the order of their keys, so always the same."""
-        stored = map(from_item, self._table.items_under(key.pk, keys.allocation_prefix(key.sk)))
-        return [Allocation(values["quantity"], tuple(sorted(values["tags"].items()))) for values in stored]
+    def allocations(self, record: MeteringRecord) -> list[Allocation]:
+        """The allocations of a sealed record, in the order of their keys, so always the same.
+
+        A query may find a transaction applied to the metering record and not yet to its allocations (DynamoDB Developer
+        Guide, "Isolation levels for DynamoDB transactions": read-committed), so it is repeated while it finds less than
+        the record says. Raises IncompleteAllocationsError when it still does.
+        """
+        for attempt in range(_READS):
+            if attempt:
+                self._table.wait(attempt - 1)
+            stored = map(from_item, self._table.items_under(record.key.pk, keys.allocation_prefix(record.key.sk)))
+            found = [Allocation(values["quantity"], tuple(sorted(values["tags"].items()))) for values in stored]
+            allocated = sum(allocation.quantity for allocation in found)
+            if len(found) >= record.tag_sets and allocated >= record.tagged_quantity:
+                return found
+        raise IncompleteAllocationsError
 
     def settle(self, settled: Iterable[Item]) -> set[Key]:
         """Writes whole items, whatever is stored. Returns the keys of those that DynamoDB did not take in several

@@ -35,13 +35,15 @@ type ResultKey = tuple[str, str, int]
 @dataclass(slots=True)
 class Sendable:
     """A sealed metering record on its way: what was read, what is sent, whether an attempt is in doubt, and whether it
-    was unsealed until this attempt, so that it may be opened again if AWS does not process it."""
+    was unsealed until this attempt, so that it may be opened again if AWS does not process it. Without its allocations,
+    as long as they can't be read whole, it is not sent."""
 
     record: MeteringRecord
     wire: dict[str, Any]
     size: int
     doubtful: bool
     was_unsealed: bool = False
+    lacks_allocations: bool = False
 
     @property
     def key(self) -> Key:

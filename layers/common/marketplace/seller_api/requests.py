@@ -1,13 +1,11 @@
 """The requests of the seller API: query parameters and bodies, checked by pydantic models."""
 
-import re
+from datetime import datetime
 from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
-    BeforeValidator,
     Field,
     ValidationError,
     model_validator,
@@ -17,6 +15,7 @@ from pydantic_core import from_json
 from marketplace.ledger.record import MAX_QUANTITY
 from marketplace.platform.clock import DAY, HOUR, epoch, hour_of
 from marketplace.platform.http import BodyTooLargeError, Request
+from marketplace.platform.moments import Moment
 from marketplace.seller_api import problems
 from marketplace.seller_api.problems import ProblemError
 from marketplace.seller_api.subscription_queries import MAX_PAGE, Filter
@@ -30,16 +29,8 @@ USAGE_BODY_LIMIT = 2_097_152
 """Bytes: 500 records with five tags of the greatest length fit. Lambda takes 6 MB (Lambda quotas)."""
 _BODY_LIMIT = 16_384
 
-_CALENDAR_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T.+")
 
-
-def _calendar_time(value: object) -> object:
-    if isinstance(value, str) and not _CALENDAR_TIME.fullmatch(value):
-        raise ValueError("must be ISO 8601 with a UTC offset, such as 2026-11-22T14:00:00Z; write a + as %2B")
-    return value
-
-
-def _year_in_range(moment: AwareDatetime) -> AwareDatetime:
+def _year_in_range(moment: datetime) -> datetime:
     if not 2000 <= moment.year <= 9000:
         raise ValueError("the year must be 2000 to 9000")
     return moment
@@ -51,7 +42,7 @@ def _at_most_255_bytes(dimension: str | None) -> str | None:
     return dimension
 
 
-type Moment = Annotated[AwareDatetime, BeforeValidator(_calendar_time), AfterValidator(_year_in_range)]
+type QueriedMoment = Annotated[Moment, AfterValidator(_year_in_range)]
 type Cursor = Annotated[str, Field(min_length=1, max_length=1024, description="Where the page before ended.")]
 
 
@@ -110,8 +101,8 @@ class RecordUsageQuery(BaseModel, frozen=True, extra="forbid"):
 class UsageQuery(BaseModel, frozen=True, extra="forbid"):
     """The hours that overlap the time from `from` to before `to`; the last day's when left out."""
 
-    start: Annotated[Moment | None, Field(alias="from")] = None
-    end: Annotated[Moment | None, Field(alias="to")] = None
+    start: Annotated[QueriedMoment | None, Field(alias="from")] = None
+    end: Annotated[QueriedMoment | None, Field(alias="to")] = None
     limit: Annotated[int, Field(ge=1, le=MAX_USAGE_PAGE)] = 100
     cursor: Cursor | None = None
 

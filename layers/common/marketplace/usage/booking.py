@@ -1,6 +1,6 @@
 """Booking usage in the usage table: a transaction, so that a report is counted once or not at all.
 
-    put    RECORD#<id>               on condition that the id is new
+    put    RECORD#<id>               on condition that the id is new, under each subscription of the record's name
     update HOUR#<hour>#<dimension>   add the quantity, on condition that it is unsealed and the sum fits
     update ...#TAGS#<digest>         add to the allocation of the tag set
     update INCLUDED#<dim>#<term>     what the contract's term includes is used up by so much
@@ -17,7 +17,7 @@ duplicate.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import Item, from_item, to_item
@@ -40,24 +40,29 @@ _CHARGED_FOR = 3 * DAY
 """How long charged usage can be found: longer than AWS takes it."""
 _NEW_ID = "attribute_not_exists(pk)"
 
-type RecordName = tuple[str, str]
-"""A usage record's own name: the subscription it was reported for, and its id."""
+
+class RecordName(NamedTuple):
+    """A usage record's own name: its id, and the subscriptions whose id it is. That is the one which is named, and of a
+    migrated customer both, in one order: the record is kept under each, so it is found by either, and an id is used up
+    for both at once."""
+
+    subscriptions: tuple[str, ...]
+    id: str
+
+    @property
+    def keys(self) -> list[Key]:
+        return [keys.usage_record(subscription_id, self.id) for subscription_id in self.subscriptions]
 
 
 @dataclass(frozen=True, slots=True)
 class Booking:
-    """One report, the subscription it names, and the hour it is of. Ids are the named subscription's, whichever
-    subscription is billed, so a repetition is found across a migration too. `term`: the contract's term that it counts
-    against first; None where all usage is metered."""
+    """One report, its name, and the hour it is of. The name is the same whichever subscription is billed. `term`: the
+    contract's term that it counts against first; None where all usage is metered."""
 
     report: UsageReport
-    named: str
+    name: RecordName
     own_hour: EpochSeconds
     term: Term | None = None
-
-    @property
-    def name(self) -> RecordName:
-        return self.named, self.report.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +116,9 @@ class UsageStore:
         self._ttl = ttl_days * DAY
 
     def known(self, names: Iterable[RecordName]) -> dict[RecordName, dict[str, Any]]:
-        """The stored records among these."""
-        found: dict[RecordName, dict[str, Any]] = {}
-        for item in self._table.get_many(keys.usage_record(*name) for name in names).values():
-            found[(keys.subscription_id_of(item["pk"]["S"]), item["record_id"]["S"])] = from_item(item)
-        return found
+        """The stored records among these, each as it is kept under one of its subscriptions."""
+        by_key = {key: name for name in names for key in name.keys}
+        return {by_key[key]: from_item(item) for key, item in self._table.get_many(by_key).items()}
 
     def used(self, terms: Iterable[Term]) -> dict[Key, int]:
         """How much of each term is used, by the key of its counter; nothing is read without a term."""
@@ -148,7 +151,11 @@ class UsageStore:
         return _outcomes(parts, by_part, _in_use(touched, list(checks), list(reasons)))
 
     def _writes(self, part: "_Part", now: EpochSeconds) -> list[Write]:
-        records = [self._table.put_action(self._usage_record(part, one, now), _NEW_ID) for one in part.job.bookings]
+        records = [
+            self._table.put_action(self._usage_record(part, one, key, now), _NEW_ID)
+            for one in part.job.bookings
+            for key in one.name.keys
+        ]
         if not part.metered:
             return records
         job, tagging = part.job, part.tagging
@@ -177,8 +184,8 @@ class UsageStore:
         """Where a re-rating finds the records that were charged."""
         first, record = part.charged[0], part.job.record
         owner = record.subscription_id if first.term is None else first.term.owner
-        key = keys.charged(owner, record.dimension, record.hour, "\0".join(first.name))
-        charged = [list(one.name) for one in part.charged]
+        key = keys.charged(owner, record.dimension, record.hour, "\0".join([*first.name.subscriptions, first.name.id]))
+        charged = [[one.name.id, *one.name.subscriptions] for one in part.charged]
         values = {**key._asdict(), "charged": charged, "expires_at": now + _CHARGED_FOR}
         return self._table.put_action(to_item(values))
 
@@ -192,23 +199,23 @@ class UsageStore:
                 asked += [job.record.key, *(allocation_key(job.record, tags) for tags in sorted(tag_sets))]
         return self._table.get_many(asked)
 
-    def _usage_record(self, part: "_Part", booking: Booking, now: EpochSeconds) -> Item:
+    def _usage_record(self, part: "_Part", booking: Booking, key: Key, now: EpochSeconds) -> Item:
+        """The usage record as it is kept under this key, which is one of its name's."""
         record, report = part.job.record, booking.report
-        key = keys.usage_record(booking.named, report.id)
-        billed_to = record.subscription_id
+        kept_under, billed_to = keys.subscription_id_of(key.pk), record.subscription_id
         return to_item(
             {
                 "pk": key.pk,
                 "sk": key.sk,
                 "record_id": report.id,
-                "digest": report.content_digest,
+                "digest": report.digest_for(kept_under),
                 "dimension": report.dimension,
                 "quantity": report.quantity,
                 "tags": report.tags or None,
                 "untagged": booking.name in part.untagged or None,
                 **_split(part, booking, now),
                 "own_hour": booking.own_hour,
-                "billed_to": None if booking.named == billed_to else billed_to,
+                "billed_to": None if kept_under == billed_to else billed_to,
                 "hour": record.hour,
                 "recorded_at": now,
                 "expires_at": now + self._ttl,
@@ -226,19 +233,22 @@ class UsageStore:
 
 def actions(bookings: Sequence[Booking]) -> int:
     """How many actions of a transaction booking these takes."""
+    records = sum(len(booking.name.subscriptions) for booking in bookings)
     tag_sets = {tag_set(booking.report.tags) for booking in bookings} - {()}
-    return len(bookings) + 1 + len(tag_sets) + _of_terms(bookings)
+    return records + 1 + len(tag_sets) + _of_terms(bookings)
 
 
 def capacity(bookings: Sequence[Booking]) -> int:
     """How many of these, from the start, fit a transaction."""
     sets: set[TagSet] = set()
     terms: dict[Term, Booking] = {}
+    records = 0
     for count, booking in enumerate(bookings):
         sets.add(tag_set(booking.report.tags))
+        records += len(booking.name.subscriptions)
         if booking.term is not None:
             terms.setdefault(booking.term, booking)
-        if count + 1 + 1 + len(sets - {()}) + _of_terms(terms.values()) > MAX_ACTIONS:
+        if records + 1 + len(sets - {()}) + _of_terms(terms.values()) > MAX_ACTIONS:
             return count
     return len(bookings)
 
@@ -321,6 +331,7 @@ class _Part:
             quantity=self.total,
             records=len(self.metered),
             untagged_records=len(self.untagged),
+            tagged_quantity=sum(added for tags, added in _by_tag_set(self.metered).items() if tags in tagging.accepted),
             tag_sets=len(tagging.new),
             tag_bytes=tagging.new_bytes,
             tag_keys=tagging.new_keys,
@@ -400,6 +411,7 @@ def _obstacles(part: _Part, reasons: Sequence[Mapping[str, Any]], in_use: Mappin
     """Why a job's part of a transaction that was cancelled could not be: in the order of its actions. A part without
     a reason of its own was cancelled with the others."""
     job = part.job
+    names = [booking.name for booking in job.bookings for _ in booking.name.subscriptions]
     known: dict[RecordName, dict[str, Any]] = {}
     obstacle: Obstacle | None = _first_of(in_use, job.shared)
     for index, reason in enumerate(reasons):
@@ -407,9 +419,9 @@ def _obstacles(part: _Part, reasons: Sequence[Mapping[str, Any]], in_use: Mappin
             continue
         if not condition_failed(reason):
             obstacle = obstacle or "busy"
-        elif index < len(job.bookings):
-            known[job.bookings[index].name] = from_item(reason["Item"])
-        elif index == len(job.bookings):
+        elif index < len(names):
+            known[names[index]] = from_item(reason["Item"])
+        elif index == len(names):
             obstacle = why_not_added(reason.get("Item"), part.total)
         else:
             obstacle = obstacle or "changed"

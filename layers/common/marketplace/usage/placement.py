@@ -8,7 +8,6 @@ from marketplace.dynamodb.keys import Key
 from marketplace.ledger.deadlines import MAX_AGE, Period, booking_hours, timestamp_of
 from marketplace.ledger.record import MeteringRecord
 from marketplace.platform.clock import EpochSeconds, epoch, hour_of
-from marketplace.subscriptions.identity import LicenseIdentity
 from marketplace.subscriptions.model import Subscription
 from marketplace.usage.booking import MAX_ACTIONS, Booked, Booking, Job, NotBooked, RecordName, actions
 from marketplace.usage.overage import Term
@@ -43,7 +42,7 @@ class Entry:
 
     index: int
     report: UsageReport
-    named: str
+    name: RecordName
     own_hour: EpochSeconds
     hours: Iterator[tuple[Billing, EpochSeconds]]
     billing: Billing
@@ -53,10 +52,6 @@ class Entry:
     @property
     def subscription(self) -> Subscription:
         return self.billing.subscription
-
-    @property
-    def name(self) -> RecordName:
-        return self.named, self.report.id
 
     @property
     def place(self) -> tuple[str, EpochSeconds]:
@@ -82,11 +77,16 @@ type Results = dict[int, Result]
 """The results of a request so far, by the place of the record in it."""
 
 
-def subscription_id_of(report: UsageReport) -> str:
-    """The id of the subscription that the report names."""
-    if report.license_arn is not None:
-        return LicenseIdentity(report.license_arn).subscription_id
-    return report.subscription_id or ""
+def names_of(reports: Iterable[UsageReport], subscriptions: Iterable[Subscription]) -> list[RecordName]:
+    """The name of each report's usage record. What a migrated customer reports is one usage under two names: by the
+    licence's subscription and by the legacy customer's."""
+    pairs = [(one.id, other) for one in subscriptions if (other := one.migrated_to or one.migrated_from)]
+    # Both subscriptions say so; one of them may have been read before the migration.
+    customers = {one: tuple(sorted(pair)) for pair in pairs for one in pair}
+    return [
+        RecordName(customers.get(report.named_subscription, (report.named_subscription,)), report.id)
+        for report in reports
+    ]
 
 
 def moment_of(report: UsageReport, now: EpochSeconds) -> EpochSeconds:
@@ -95,10 +95,10 @@ def moment_of(report: UsageReport, now: EpochSeconds) -> EpochSeconds:
 
 
 def entry_for(
-    index: int, report: UsageReport, named: str, subscriptions: Mapping[str, Subscription], now: EpochSeconds
+    index: int, report: UsageReport, name: RecordName, subscriptions: Mapping[str, Subscription], now: EpochSeconds
 ) -> Entry | Rejection:
-    """The entry of a report that names the subscription `named`, or why no hour can take it now."""
-    subscription = subscriptions.get(named)
+    """The entry of a report with this name, or why no hour can take it now."""
+    subscription = subscriptions.get(report.named_subscription)
     if subscription is None:
         return UNKNOWN
     moment = moment_of(report, now)
@@ -116,7 +116,7 @@ def entry_for(
         return own if isinstance(own, Rejection) else NOT_ACTIVE
     hours = ((billing, hour) for billing in usable for hour in booking_hours(moment, billing.period, now))
     own_hour = usable[0].period.own_hour(moment)
-    return Entry(index, report, named, own_hour, hours, usable[0], own_hour)
+    return Entry(index, report, name, own_hour, hours, usable[0], own_hour)
 
 
 def _billing(subscription: Subscription, now: EpochSeconds) -> Billing | Rejection:
@@ -196,7 +196,7 @@ def lanes_of(bundles: Iterable[Bundle]) -> list[list[Bundle]]:
 
 
 def bookings_of(group: Sequence[Entry]) -> list[Booking]:
-    return [Booking(entry.report, entry.named, entry.own_hour, entry.term) for entry in group]
+    return [Booking(entry.report, entry.name, entry.own_hour, entry.term) for entry in group]
 
 
 def job_for(group: Sequence[Entry], seal_delay: int, now: EpochSeconds) -> Job:

@@ -12,7 +12,7 @@ from marketplace.platform.backoff import pause
 from marketplace.platform.clock import Clock, EpochSeconds, epoch
 from marketplace.platform.errors import UnavailableError
 from marketplace.subscriptions.model import Subscription
-from marketplace.usage.booking import Booked, UsageStore, capacity
+from marketplace.usage.booking import Booked, RecordName, UsageStore, capacity
 from marketplace.usage.contract_terms import Place, Usage
 from marketplace.usage.overage import Term, included_parts
 from marketplace.usage.placement import (
@@ -28,8 +28,8 @@ from marketplace.usage.placement import (
     job_for,
     lanes_of,
     moment_of,
+    names_of,
     reject_all,
-    subscription_id_of,
     without_known,
 )
 from marketplace.usage.report import Rejection, UsageReport, parsed
@@ -69,26 +69,30 @@ class Terms(Protocol):
 @dataclass(frozen=True, slots=True)
 class _Request:
     """One request under way: the moment it is of, when it stops waiting (monotonic), and by place in the request its
-    valid reports, the repetitions of an id with the place of the first, and the results."""
+    valid reports, their names, the repetitions of a name with the place of the first, and the results."""
 
     now: EpochSeconds
     wait_until: float
     reports: dict[int, UsageReport] = field(default_factory=dict)
-    named: dict[int, str] = field(default_factory=dict)
+    names: dict[int, RecordName] = field(default_factory=dict)
     repeated: dict[int, int] = field(default_factory=dict)
     results: Results = field(default_factory=dict)
 
     def read(self, records: Sequence[object]) -> None:
-        """Takes in the records: valid ones, repetitions, and rejections of what is no usage record."""
-        first_with: dict[tuple[str, str], int] = {}
+        """Takes in the records: valid ones, and rejections of what is no usage record."""
         for index, raw in enumerate(records):
             report = parsed(raw)
             if isinstance(report, Rejection):
                 self.results[index] = Rejected(id_of(raw), report)
                 continue
             self.reports[index] = report
-            self.named[index] = subscription_id_of(report)
-            original = first_with.setdefault((self.named[index], report.id), index)
+
+    def name(self, subscriptions: Iterable[Subscription]) -> None:
+        """Names the reports, and finds the repetitions among them."""
+        self.names.update(zip(self.reports, names_of(self.reports.values(), subscriptions), strict=True))
+        first_with: dict[RecordName, int] = {}
+        for index, name in self.names.items():
+            original = first_with.setdefault(name, index)
             if original != index:
                 self.repeated[index] = original
 
@@ -134,11 +138,13 @@ class UsageRecorder:
 
     def _entries(self, request: _Request) -> list[Entry]:
         """The reports that can be booked; the others are rejected."""
-        subscriptions = self._with_counterparts(sorted(set(request.named.values())))
+        named = {report.named_subscription for report in request.reports.values()}
+        subscriptions = self._with_counterparts(sorted(named))
+        request.name(subscriptions.values())
         entries: list[Entry] = []
         for index in request.firsts:
             report = request.reports[index]
-            entry = entry_for(index, report, request.named[index], subscriptions, request.now)
+            entry = entry_for(index, report, request.names[index], subscriptions, request.now)
             if isinstance(entry, Rejection):
                 request.results[index] = Rejected(report.id, entry)
             else:
@@ -176,7 +182,7 @@ class UsageRecorder:
         whatever has become of its hour and its subscription since."""
         results = request.results
         refused = {
-            index: (request.named[index], request.reports[index].id)
+            index: request.names[index]
             for index in request.firsts
             if isinstance(result := results[index], Rejected) and not result.may_be_recorded
         }
@@ -185,7 +191,7 @@ class UsageRecorder:
         try:
             stored = self.store.known(refused.values())
         except UnavailableError:
-            results |= {index: Rejected(name[1], UNAVAILABLE) for index, name in refused.items()}
+            results |= {index: Rejected(name.id, UNAVAILABLE) for index, name in refused.items()}
             return
         for index, name in refused.items():
             if name in stored:

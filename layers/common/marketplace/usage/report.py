@@ -3,15 +3,15 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from marketplace.ledger.record import MAX_QUANTITY
-from marketplace.subscriptions.identity import SUBSCRIPTION_ID
+from marketplace.platform.moments import Moment
+from marketplace.subscriptions.identity import SUBSCRIPTION_ID, LicenseIdentity
 
 FUTURE_TOLERANCE = 5 * 60
 """How far a reporter's clock may be ahead of ours."""
@@ -24,27 +24,17 @@ type TagSet = tuple[tuple[str, str], ...]
 """Tags as one comparable value, in the order of their keys."""
 
 _TAG_TEXT = re.compile(r"[A-Za-z0-9+ \-=._:/@]+")
+_TAG_CHARACTERS = "a-z A-Z 0-9 + space - = . _ : / @"
+_RESERVED = re.compile("aws:", re.IGNORECASE | re.ASCII)
+"""Billing and Cost Management User Guide, user-defined tag restrictions: keys and values with this prefix are AWS's."""
 _MAX_TAG_KEY = 100
 _MAX_TAG_VALUE = 256
-
-
-def _only_text(value: object) -> object:
-    if value is not None and not isinstance(value, str):
-        raise ValueError("must be an ISO 8601 text with a UTC offset, such as 2026-11-22T14:05:00Z")
-    return value
 
 
 def _not_blank(value: str) -> str:
     if not value.strip():
         raise ValueError("must not be blank")
     return value
-
-
-def _in_utc(value: datetime | None) -> datetime | None:
-    try:
-        return None if value is None else value.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError("must lie between the years 1 and 9999 in UTC") from error
 
 
 def _valid_tags(value: object) -> object:
@@ -55,12 +45,16 @@ def _valid_tags(value: object) -> object:
     if len(value) > MAX_TAGS:
         raise ValueError(f"at most {MAX_TAGS} tags are allowed")
     for key, text in value.items():
-        if not isinstance(text, str) or not text:
-            raise ValueError("every value must be a text that isn't empty; leave the tag out instead")
-        if not isinstance(key, str) or len(key) > _MAX_TAG_KEY or not _TAG_TEXT.fullmatch(key):
-            raise ValueError(f"a key must be 1-{_MAX_TAG_KEY} characters of a-z A-Z 0-9 + space - = . _ : / @")
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError("every value must be a text that isn't empty or blank; leave the tag out instead")
+        if not isinstance(key, str) or not key.strip():
+            raise ValueError("a key must not be blank")
+        if len(key) > _MAX_TAG_KEY or not _TAG_TEXT.fullmatch(key):
+            raise ValueError(f"a key must be 1-{_MAX_TAG_KEY} characters of {_TAG_CHARACTERS}")
         if len(text) > _MAX_TAG_VALUE or not _TAG_TEXT.fullmatch(text):
-            raise ValueError(f"a value must be 1-{_MAX_TAG_VALUE} characters of a-z A-Z 0-9 + space - = . _ : / @")
+            raise ValueError(f"a value must be 1-{_MAX_TAG_VALUE} characters of {_TAG_CHARACTERS}")
+        if _RESERVED.match(key) or _RESERVED.match(text):
+            raise ValueError("no key and no value may begin with aws:, in capital or small letters; AWS reserves it")
     return value
 
 
@@ -77,7 +71,7 @@ class UsageReport(BaseModel, frozen=True, extra="forbid"):
     ) = None
     dimension: Annotated[str, Field(min_length=1, max_length=255, strict=True)]
     quantity: Annotated[int, Field(strict=True, ge=0, le=MAX_QUANTITY)]
-    timestamp: Annotated[AwareDatetime | None, BeforeValidator(_only_text), AfterValidator(_in_utc)] = None
+    timestamp: Moment | None = None
     tags: Annotated[dict[str, str] | None, BeforeValidator(_valid_tags)] = None
 
     @model_validator(mode="after")
@@ -87,18 +81,34 @@ class UsageReport(BaseModel, frozen=True, extra="forbid"):
         return self
 
     @property
-    def content_digest(self) -> str:
-        """What decides between a repetition and a conflict: all that was reported but the id, with tags in any order.
-        A report without a timestamp stays without one, so repeating it later is still a repetition."""
-        content = [
-            self.subscription_id,
-            self.license_arn,
-            self.dimension,
-            self.quantity,
-            None if self.timestamp is None else self.timestamp.isoformat(),
-            sorted((self.tags or {}).items()),
-        ]
-        return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
+    def named_subscription(self) -> str:
+        """The id of the subscription that the report names, by its id or by an ARN of its licence in any form."""
+        if self.license_arn is not None:
+            return LicenseIdentity(self.license_arn).subscription_id
+        return self.subscription_id or ""
+
+    def has_content_of(self, other: Self) -> bool:
+        """Whether both report the same usage, with tags in any order; whose usage it is does not count. A report
+        without a timestamp stays without one, so repeating it later is still a repetition."""
+        return self._content == other._content
+
+    def digest_for(self, subscription_id: str) -> str:
+        """What a usage record that is kept under this subscription holds of its content."""
+        return _digest([subscription_id, None, *self._content])
+
+    def is_kept_as(self, digest: str, subscription_id: str) -> bool:
+        """Whether a usage record that is kept under this subscription with this digest has the same content. The digest
+        of a report that named its licence was over the ARN as given in earlier versions."""
+        return digest in {self.digest_for(subscription_id), _digest([None, self.license_arn, *self._content])}
+
+    @property
+    def _content(self) -> list[object]:
+        timestamp = None if self.timestamp is None else self.timestamp.isoformat()
+        return [self.dimension, self.quantity, timestamp, tag_set(self.tags)]
+
+
+def _digest(content: Sequence[object]) -> str:
+    return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,19 +25,21 @@ from marketplace.dynamodb.table import Table
 from marketplace.dynamodb.transactions import Write
 from marketplace.dynamodb.update import Update
 from marketplace.entitlements.store import EntitlementStore
-from marketplace.ledger.record import UNSEALED, MeteringRecord
+from marketplace.ledger.record import UNSEALED, Addition, MeteringRecord
 from marketplace.platform.clock import Clock, EpochSeconds, epoch, iso
 from marketplace.platform.errors import ThrottledError
 from marketplace.platform.settings import OverageDimensions
 from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.reader import SubscriptionReader
 from marketplace.subscriptions.seller_events import SellerEvent, outbox_item, stable_id
+from marketplace.usage.booking import RecordName
 from marketplace.usage.contract_terms import ContractTerms
 from marketplace.usage.overage import Term
 from marketplace.usage.report import TagSet, tag_bytes, tag_set, tags_digest
 
-_AT_ONCE = 30
-"""Usage records of one transaction: each takes at most three actions (itself, its allocation, its counter) of 100."""
+_AT_ONCE = 24
+"""Usage records of one transaction: each takes at most four actions (itself under both names of a migrated customer,
+its allocation, its counter) of 100."""
 _ATTEMPTS = 10
 
 
@@ -52,10 +54,14 @@ class _AsStored:
 
 @dataclass(frozen=True, slots=True)
 class _Charged:
-    """A usage record of which something was charged, as stored."""
+    """A usage record of which something was charged, as stored under the first of its keys."""
 
-    key: Key
+    name: RecordName
     values: Mapping[str, Any]
+
+    @property
+    def key(self) -> Key:
+        return self.name.keys[0]
 
     @property
     def overage(self) -> int:
@@ -129,21 +135,23 @@ class Rerating:
                     for start in range(0, len(records), _AT_ONCE):
                         self._settle(records[start : start + _AT_ONCE], subscription, known)
 
-    def _by_hour(self, owner: str, dimension: str, since: int) -> list[list[Key]]:
+    def _by_hour(self, owner: str, dimension: str, since: int) -> list[list[RecordName]]:
         """The usage records that were charged, of one metering record each, in the order of the hours."""
         hours: dict[Key, list[_Charged]] = {}
         for item in self._usage.items_under(keys.subscription_pk(owner), keys.charged_prefix(dimension)):
-            names = [keys.usage_record(*name) for name in from_item(item)["charged"]]
+            names = [RecordName(tuple(among), record_id) for record_id, *among in from_item(item)["charged"]]
             for record in self._read(names):
                 if record.at > since:
                     hours.setdefault(record.hour, []).append(record)
-        return [[record.key for record in sorted(found, key=_Charged.order)] for found in hours.values()]
+        return [[record.name for record in sorted(found, key=_Charged.order)] for found in hours.values()]
 
-    def _read(self, records: Sequence[Key]) -> list[_Charged]:
-        found = self._usage.get_many(records)
-        return [_Charged(key, from_item(found[key])) for key in records if key in found]
+    def _read(self, names: Sequence[RecordName]) -> list[_Charged]:
+        found = self._usage.get_many(name.keys[0] for name in names)
+        return [_Charged(name, from_item(found[name.keys[0]])) for name in names if name.keys[0] in found]
 
-    def _settle(self, records: Sequence[Key], subscription: Subscription, known: Mapping[str, Subscription]) -> None:
+    def _settle(
+        self, records: Sequence[RecordName], subscription: Subscription, known: Mapping[str, Subscription]
+    ) -> None:
         """Gives back what is due of records of one metering record, or lists it."""
         for _ in range(_ATTEMPTS):
             due = self._due(self._read(records), subscription, known)
@@ -196,20 +204,21 @@ class Rerating:
         units = sum(one.units for one in due)
         leaving = [one for one in due if one.whole]
         untagged = sum(1 for one in leaving if one.record.values.get("untagged"))
-        records = [self._usage.update_action(one.record.key, _included(one)) for one in due]
+        records = [self._usage.update_action(key, _included(one)) for one in due for key in one.record.name.keys]
         allocations, gone = self._allocations(due, hour)
         if int(stored["quantity"]["N"]) == units and int(stored["records"]["N"]) == len(leaving):
             # An empty record would be sent as a zero, and AWS keeps the first quantity of an hour.
             condition, given = MeteringRecord.removal(units, len(leaving))
             return [*records, self._usage.delete_action(hour, condition, given), *allocations]
-        reduction = MeteringRecord.from_item(stored).reduction(
+        taken = Addition(
             units,
-            records=len(leaving),
+            len(leaving),
             untagged_records=untagged,
+            tagged_quantity=sum(one.units for one in due if one.record.tags),
             tag_sets=len(gone),
             tag_bytes=sum(tag_bytes(tags) for tags in gone),
         )
-        return [*records, self._usage.update_action(hour, reduction), *allocations]
+        return [*records, self._usage.update_action(hour, MeteringRecord.reduction(taken)), *allocations]
 
     def _allocations(self, due: Sequence[_Due], hour: Key) -> tuple[list[Write], list[TagSet]]:
         """The units taken out of the allocations of their tag sets, and the tag sets that are gone with them."""
@@ -248,7 +257,7 @@ class Rerating:
         event_id = stable_id("Overage Correction Due", first.hour.pk, first.hour.sk, before, *names)
         event = SellerEvent("Overage Correction Due", event_id, epoch(self._clock()), detail)
         return [
-            *(self._usage.update_action(one.record.key, _named(one)) for one in due),
+            *(self._usage.update_action(key, _named(one)) for one in due for key in one.record.name.keys),
             self._subscriptions.put_action(outbox_item(subscription.id, event)),
         ]
 

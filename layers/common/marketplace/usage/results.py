@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from marketplace.dynamodb import keys
 from marketplace.ledger.deadlines import month_of
 from marketplace.platform.clock import EpochSeconds, iso
 from marketplace.usage.report import Rejection, UsageReport
@@ -103,7 +104,7 @@ type Result = Recorded | Duplicate | Conflict | Rejected
 
 def known(report: UsageReport, stored: Mapping[str, Any]) -> Duplicate | Conflict:
     """The result of a report whose id is stored already."""
-    if stored["digest"] != report.content_digest:
+    if not report.is_kept_as(stored["digest"], keys.subscription_id_of(stored["pk"])):
         return Conflict(report.id)
     hour = EpochSeconds(stored["hour"])
     return Duplicate(Recorded(report.id, hour, hour, stored["quantity"], included=stored.get("included")))
@@ -112,7 +113,7 @@ def known(report: UsageReport, stored: Mapping[str, Any]) -> Duplicate | Conflic
 def repetition(again: UsageReport, first: UsageReport, result: Result) -> Result:
     """The result of an id that stands twice in one request, from the result of the first. Only if the first was
     recorded can it be said at once what becomes of other content."""
-    if again.content_digest != first.content_digest:
+    if not again.has_content_of(first):
         is_recorded = isinstance(result, Recorded | Duplicate)
         return Conflict(again.id) if is_recorded else Rejected(again.id, _REPEATED)
     return Duplicate(result) if isinstance(result, Recorded) else result
