@@ -406,8 +406,8 @@ MUTANTS = (
     Mutant(
         "allocations that are behind their record are sent",
         "metering/store",
-        "if len(found) >= record.tag_sets and allocated >= record.tagged_quantity:",
-        "if len(found) >= record.tag_sets:",
+        "tagged is None or (len(found) == record.tag_sets and allocated == tagged)",
+        "tagged is None or len(found) == record.tag_sets",
     ),
     Mutant(
         "a record whose allocations stay behind is sent without them",
