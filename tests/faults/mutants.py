@@ -325,7 +325,7 @@ MUTANTS = (
     ),
     Mutant(
         "an id belongs to no subscription",
-        "usage/booking",
+        "usage/report",
         "return [keys.usage_record(subscription_id, self.id) for subscription_id in self.subscriptions]",
         'return [keys.usage_record("", self.id)]',
     ),
@@ -356,9 +356,9 @@ MUTANTS = (
     Mutant(
         "a record is kept under the last of its names alone",
         "usage/booking",
-        "for subscription_id in self.subscriptions]",
-        "for subscription_id in self.subscriptions[-1:]]",
-        ("for _ in booking.name.subscriptions]", "for _ in booking.name.keys]"),
+        "for key in one.name.keys\n",
+        "for key in one.name.keys[-1:]\n",
+        ("for _ in booking.name.subscriptions]", "for _ in booking.name.keys[-1:]]"),
     ),
     Mutant(
         "a record that names its subscription in another way is other usage",
