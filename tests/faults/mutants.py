@@ -335,7 +335,7 @@ MUTANTS = (
     ),
     Mutant(
         "an id belongs to no subscription",
-        "usage/booking",
+        "usage/report",
         "return [keys.usage_record(subscription_id, self.id) for subscription_id in self.subscriptions]",
         'return [keys.usage_record("", self.id)]',
     ),
@@ -615,9 +615,9 @@ MUTANTS = (
     Mutant(
         "a record is kept under the last of its names alone",
         "usage/booking",
-        "for subscription_id in self.subscriptions]",
-        "for subscription_id in self.subscriptions[-1:]]",
-        ("for _ in booking.name.subscriptions]", "for _ in booking.name.keys]"),
+        "for key in one.name.keys\n",
+        "for key in one.name.keys[-1:]\n",
+        ("for _ in booking.name.subscriptions]", "for _ in booking.name.keys[-1:]]"),
     ),
     Mutant(
         "a record that names its subscription in another way is other usage",
@@ -665,8 +665,8 @@ MUTANTS = (
     Mutant(
         "allocations that are behind their record are sent",
         "metering/store",
-        "if len(found) >= record.tag_sets and allocated >= record.tagged_quantity:",
-        "if len(found) >= record.tag_sets:",
+        "tagged is None or (len(found) == record.tag_sets and allocated == tagged)",
+        "tagged is None or len(found) == record.tag_sets",
     ),
     Mutant(
         "a record whose allocations stay behind is sent without them",

@@ -334,6 +334,17 @@ def test_validate_is_spelled_right_or_nothing_is_written(deployment: Deployed) -
         assert error(answer) == (400, "invalid_parameter"), query
 
 
+def test_a_plus_that_is_not_percent_encoded_in_a_query_is_explained(deployment: Deployed) -> None:
+    route, path = "GET /subscriptions/{subscription_id}/usage", {"subscription_id": activated(deployment)}
+    answer = call(deployment, route, path=path, query="from=2026-11-22T10:00:00+05:30")
+    assert error(answer) == (400, "invalid_parameter")
+    assert answer[1]["error"]["message"] == (
+        "from: the + of the UTC offset arrived as a space: write %2B in place of + in a query, or use Z"
+    )
+    for written in ("2026-11-22T10:00:00%2B05:30", "2026-11-22T10:00:00-05:30", "2026-11-22T10:00:00Z"):
+        assert call(deployment, route, path=path, query=f"from={written}")[0] == 200
+
+
 def test_a_listing_of_usage_takes_its_own_cursors_only(deployment: Deployed) -> None:
     answer = call(
         deployment,

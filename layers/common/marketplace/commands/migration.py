@@ -11,7 +11,7 @@ it. Therefore the licence takes no usage for a while (a hold), the command waits
 and only then checks the licence. The cut-over is set on the condition that the hold has stood all the time. The
 decision "In a migration every hour belongs to one integration" has the argument.
 
-The ids of usage records belong to both subscriptions from then on (marketplace.usage.booking, RecordName).
+The ids of usage records belong to both subscriptions from then on (marketplace.usage.report, RecordName).
 
 From a shell with credentials for the tables:
 

@@ -150,7 +150,7 @@ class MeteringRecord:
     tag_sets: int = 0
     tag_bytes: int = 0
     tag_keys: frozenset[str] = frozenset()
-    tagged_quantity: int = 0
+    tagged_quantity: int | None = None
     untagged_records: int = 0
     reason: str | None = None
     settled_at: EpochSeconds | None = None
@@ -324,7 +324,7 @@ class MeteringRecord:
 _ATTRIBUTES = tuple(field.name for field in fields(MeteringRecord) if field.name != "key")
 _REQUIRED = frozenset(field.name for field in fields(MeteringRecord) if field.default is MISSING) - {"key"}
 _NUMBERS = tuple(
-    field.name for field in fields(MeteringRecord) if field.type in (int, EpochSeconds, EpochSeconds | None)
+    field.name for field in fields(MeteringRecord) if field.type in (int, int | None, EpochSeconds, EpochSeconds | None)
 )
 _ADDED = ("quantity", "records", "untagged_records", "tagged_quantity", "tag_sets", "tag_bytes", "tag_keys")
 _DUE_KEYS = ("due_shard", "due_at")

@@ -17,7 +17,7 @@ duplicate.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import Item, from_item, to_item
@@ -29,7 +29,7 @@ from marketplace.ledger.record import MAX_QUANTITY, Addition, MeteringRecord, wh
 from marketplace.platform.clock import DAY, EpochSeconds, epoch
 from marketplace.platform.errors import RefusedError
 from marketplace.usage.overage import Term, included_parts
-from marketplace.usage.report import TagSet, UsageReport, tag_set
+from marketplace.usage.report import RecordName, TagSet, UsageReport, tag_set
 from marketplace.usage.tag_sets import Tagging, allocation_key
 
 MAX_ACTIONS = 100
@@ -39,19 +39,6 @@ _CANCELLED = "TransactionCanceledException"
 _CHARGED_FOR = 3 * DAY
 """How long charged usage can be found: longer than AWS takes it."""
 _NEW_ID = "attribute_not_exists(pk)"
-
-
-class RecordName(NamedTuple):
-    """A usage record's own name: its id, and the subscriptions whose id it is. That is the one which is named, and of a
-    migrated customer both, in one order: the record is kept under each, so it is found by either, and an id is used up
-    for both at once."""
-
-    subscriptions: tuple[str, ...]
-    id: str
-
-    @property
-    def keys(self) -> list[Key]:
-        return [keys.usage_record(subscription_id, self.id) for subscription_id in self.subscriptions]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from marketplace.ledger.deadlines import MAX_AGE, Period, booking_hours, timesta
 from marketplace.ledger.record import MeteringRecord
 from marketplace.platform.clock import EpochSeconds, epoch, hour_of
 from marketplace.subscriptions.model import Subscription
-from marketplace.usage.booking import MAX_ACTIONS, Booked, Booking, Job, NotBooked, RecordName, actions
+from marketplace.usage.booking import MAX_ACTIONS, Booked, Booking, Job, NotBooked, actions
 from marketplace.usage.overage import Term
-from marketplace.usage.report import FUTURE_TOLERANCE, Rejection, UsageReport
+from marketplace.usage.report import FUTURE_TOLERANCE, RecordName, Rejection, UsageReport
 from marketplace.usage.results import (
     ENDED_RECENTLY,
     IN_FUTURE,

@@ -12,7 +12,7 @@ from marketplace.platform.backoff import pause
 from marketplace.platform.clock import Clock, EpochSeconds, epoch
 from marketplace.platform.errors import UnavailableError
 from marketplace.subscriptions.model import Subscription
-from marketplace.usage.booking import Booked, RecordName, UsageStore, capacity
+from marketplace.usage.booking import Booked, UsageStore, capacity
 from marketplace.usage.contract_terms import Place, Usage
 from marketplace.usage.overage import Term, included_parts
 from marketplace.usage.placement import (
@@ -32,7 +32,7 @@ from marketplace.usage.placement import (
     reject_all,
     without_known,
 )
-from marketplace.usage.report import Rejection, UsageReport, parsed
+from marketplace.usage.report import RecordName, Rejection, UsageReport, parsed
 from marketplace.usage.results import (
     BUSY,
     ENTITLEMENTS_PENDING,

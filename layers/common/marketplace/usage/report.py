@@ -5,10 +5,12 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
+from marketplace.dynamodb import keys
+from marketplace.dynamodb.keys import Key
 from marketplace.ledger.record import MAX_QUANTITY
 from marketplace.platform.moments import Moment
 from marketplace.subscriptions.identity import SUBSCRIPTION_ID, LicenseIdentity
@@ -109,6 +111,19 @@ class UsageReport(BaseModel, frozen=True, extra="forbid"):
 
 def _digest(content: Sequence[object]) -> str:
     return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
+
+
+class RecordName(NamedTuple):
+    """A usage record's own name: its id, and the subscriptions whose id it is. That is the one which is named, and of a
+    migrated customer both, in one order: the record is kept under each, so it is found by either, and an id is used up
+    for both at once."""
+
+    subscriptions: tuple[str, ...]
+    id: str
+
+    @property
+    def keys(self) -> list[Key]:
+        return [keys.usage_record(subscription_id, self.id) for subscription_id in self.subscriptions]
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,10 +32,9 @@ from marketplace.platform.settings import OverageDimensions
 from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.reader import SubscriptionReader
 from marketplace.subscriptions.seller_events import SellerEvent, outbox_item, stable_id
-from marketplace.usage.booking import RecordName
 from marketplace.usage.contract_terms import ContractTerms
 from marketplace.usage.overage import Term
-from marketplace.usage.report import TagSet, tag_bytes, tag_set, tags_digest
+from marketplace.usage.report import RecordName, TagSet, tag_bytes, tag_set, tags_digest
 
 _AT_ONCE = 24
 """Usage records of one transaction: each takes at most four actions (itself under both names of a migrated customer,
