@@ -179,7 +179,8 @@ class UsageStore:
         owner = record.subscription_id if first.term is None else first.term.owner
         key = keys.charged(owner, record.dimension, record.hour, "\0".join(first.name))
         charged = [list(one.name) for one in part.charged]
-        values = {**key._asdict(), "charged": charged, "expires_at": now + _CHARGED_FOR}
+        latest = max(_moment(one, now) for one in part.charged)
+        values = {**key._asdict(), "charged": charged, "latest": latest, "expires_at": now + _CHARGED_FOR}
         return self._table.put_action(to_item(values))
 
     def _look(self, jobs: Sequence[Job]) -> dict[Key, Item]:
@@ -354,13 +355,17 @@ def _used(counter: Item) -> int:
     return int(counter["used"]["N"]) if counter else 0
 
 
+def _moment(booking: Booking, now: EpochSeconds) -> EpochSeconds:
+    return now if booking.report.timestamp is None else epoch(booking.report.timestamp)
+
+
 def _split(part: _Part, booking: Booking, now: EpochSeconds) -> dict[str, Any]:
     """What a usage record keeps of the term that it was counted against."""
     term = booking.term
     if term is None:
         return {}
     return {
-        "at": now if booking.report.timestamp is None else epoch(booking.report.timestamp),
+        "at": _moment(booking, now),
         "included": part.included[booking.name],
         "included_dimension": term.included_dimension,
         "term_limit": term.limit,

@@ -131,12 +131,13 @@ class Rerating:
 
     def _by_hour(self, owner: str, dimension: str, since: int) -> list[list[Key]]:
         """The usage records that were charged, of one metering record each, in the order of the hours."""
+        span = {"pk": keys.subscription_pk(owner), "prefix": keys.charged_prefix(dimension), "since": since}
+        lists = self._usage.items("pk = :pk AND begins_with(sk, :prefix)", span, where="#latest > :since")
+        names = [keys.usage_record(*name) for item in lists for name in from_item(item)["charged"]]
         hours: dict[Key, list[_Charged]] = {}
-        for item in self._usage.items_under(keys.subscription_pk(owner), keys.charged_prefix(dimension)):
-            names = [keys.usage_record(*name) for name in from_item(item)["charged"]]
-            for record in self._read(names):
-                if record.at > since:
-                    hours.setdefault(record.hour, []).append(record)
+        for record in self._read(names):
+            if record.at > since:
+                hours.setdefault(record.hour, []).append(record)
         return [[record.key for record in sorted(found, key=_Charged.order)] for found in hours.values()]
 
     def _read(self, records: Sequence[Key]) -> list[_Charged]:
