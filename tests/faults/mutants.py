@@ -453,8 +453,8 @@ MUTANTS = (
     Mutant(
         "an hour of which all is given back is sent as a zero",
         "usage/rerating",
-        'if int(stored["quantity"]["N"]) == units and',
-        'if int(stored["quantity"]["N"]) < units and',
+        "if stored.quantity == units and",
+        "if stored.quantity < units and",
     ),
     Mutant(
         "a correction is listed at every reading",

@@ -25,6 +25,7 @@ from marketplace.dynamodb.keys import Key
 from marketplace.dynamodb.table import Table
 from marketplace.dynamodb.transactions import Write, condition_failed
 from marketplace.dynamodb.update import Update
+from marketplace.entitlements.store import unchanged
 from marketplace.ledger.record import MAX_QUANTITY, Addition, MeteringRecord, why_not_added
 from marketplace.platform.clock import DAY, EpochSeconds, epoch
 from marketplace.platform.errors import RefusedError
@@ -168,9 +169,7 @@ class UsageStore:
             return {}
         found: dict[Key, Write] = {}
         for key, revision in {grant for part in parts for one in part.charged if one.term for grant in one.term.grants}:
-            condition = "attribute_not_exists(#revision)" if revision is None else "#revision = :revision"
-            given = {} if revision is None else {"revision": revision}
-            found[key] = self._grants.check_action(key, condition, given)
+            found[key] = self._grants.check_action(key, *unchanged(revision))
         return found
 
     def _charged(self, part: "_Part", now: EpochSeconds) -> Write:
