@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "layers" / "common" / "marketplace"
 COPIED = (
     *("layers", "functions", "emulator", "tests", "tools", "conftest.py", "pyproject.toml", "template.yaml"),
-    *("events", "docs/events"),
+    *("events", "docs"),
 )
 UNIT_TESTS = (
     "tests/unit/test_metering_engine.py",
@@ -37,6 +37,8 @@ UNIT_TESTS = (
     "tests/unit/test_recording.py",
     "tests/unit/test_overage.py",
     "tests/unit/test_contract_terms.py",
+    "tests/unit/test_rerating.py",
+    "tests/unit/test_entitlements.py",
     "tests/unit/test_entitlement_terms.py",
     "tests/unit/test_entitlement_rules.py",
     "tests/unit/test_usage_rules.py",
@@ -688,6 +690,145 @@ MUTANTS = (
         "ledger/record",
         "#records <> :nothing OR #quantity <> :nothing",
         "#quantity <> :nothing",
+    ),
+    Mutant(
+        "usage is charged by what was granted before",
+        "usage/booking",
+        "        if self._grants is None:\n",
+        "        if self._grants is None or parts:\n",
+    ),
+    Mutant(
+        "units are given back out of an hour that was sealed meanwhile",
+        "ledger/record",
+        '"#seal = :unsealed AND (#quantity > :taken OR #records > :leaving)"',
+        '"(#seal = :unsealed OR attribute_exists(#seal)) AND (#quantity > :taken OR #records > :leaving)"',
+        (
+            '"#seal = :unsealed AND #quantity = :taken AND #records = :leaving"',
+            '"(#seal = :unsealed OR attribute_exists(#seal)) AND #quantity = :taken AND #records = :leaving"',
+        ),
+    ),
+    Mutant(
+        "an hour of which all is given back is sent as a zero",
+        "usage/rerating",
+        "if stored.quantity == units and",
+        "if stored.quantity < units and",
+    ),
+    Mutant(
+        "a correction is listed at every reading",
+        "usage/rerating",
+        'values["quantity"] - values["included"] - values.get("correction_due", 0)',
+        'values["quantity"] - values["included"]',
+        ("and not self.record.values.get", "or not self.record.values.get"),
+    ),
+    Mutant(
+        "usage that was charged by AWS's own word is given back",
+        "usage/rerating",
+        "            if record.at > since:\n",
+        "            if record.at > 0:\n",
+        ('where="#latest > :since"', 'where="#latest > :since OR attribute_exists(#latest)"'),
+    ),
+    Mutant(
+        "what was given back stays allocated to its tags",
+        "usage/rerating",
+        "            if one.record.tags:\n",
+        "            if one.record.tags and not one.units:\n",
+    ),
+    Mutant(
+        "units that are given back can be used again",
+        "usage/rerating",
+        '        add={"used": units},\n',
+        '        add={"used": 0},\n',
+    ),
+    Mutant(
+        "a re-rating that was interrupted is forgotten",
+        "entitlements/store",
+        "        return before.rerating\n",
+        "        return None\n",
+    ),
+    Mutant(
+        "usage counts against the newest term, whenever it was",
+        "entitlements/terms",
+        "for term in reversed(self.terms) if term.starts_at <= moment)",
+        "for term in reversed(self.terms) if term.starts_at <= max(moment, self.terms[-1].starts_at))",
+    ),
+    Mutant(
+        "entitlements that are old are not read back",
+        "usage/contract_terms",
+        "if side.synced_at is None or age > max_age or side.history",
+        "if side.synced_at is None or side.history",
+        ("if self.closing or side.age(now) <= max_age]", "if self.closing or side.synced_at is not None]"),
+    ),
+    Mutant(
+        "the end of a term is not asked about",
+        "usage/contract_terms",
+        " or side.history.ended_since(side.synced_at, now):",
+        ":",
+    ),
+    Mutant(
+        "an old reading that can't be renewed is believed",
+        "usage/contract_terms",
+        "if self.closing or side.age(now) <= max_age]",
+        "if self.closing or side.age(now) >= 0]",
+    ),
+    Mutant(
+        "after its end a term goes on at once",
+        "entitlements/terms",
+        'return "awaited" if ended and awaited else "held"',
+        'return "held"',
+    ),
+    Mutant(
+        "an empty answer means that nothing is included",
+        "entitlements/terms",
+        'return "over" if ended and not awaited else "awaited"',
+        'return "over"',
+    ),
+    Mutant(
+        "an upgrade that moves the end gives all units again",
+        "entitlements/terms",
+        "now >= ends_at - RENEWAL_LEAD:",
+        "now >= ends_at - 1000 * RENEWAL_LEAD:",
+    ),
+    Mutant(
+        "a renewal goes on using up the old term",
+        "entitlements/terms",
+        "now >= ends_at - RENEWAL_LEAD:",
+        "now >= ends_at + 1000 * RENEWAL_LEAD:",
+    ),
+    Mutant(
+        "a moved end names another counter",
+        "usage/overage",
+        "return keys.included(self.owner, self.dimension, self.first_end, self.counted_from)",
+        "return keys.included(self.owner, self.dimension, self.ends_at, self.counted_from)",
+    ),
+    Mutant(
+        "two terms with one end share a counter",
+        "entitlements/terms",
+        "counted_from=starts_at if again else None",
+        "counted_from=None",
+    ),
+    Mutant(
+        "of grants side by side only one counts",
+        "entitlements/rules",
+        "value=sum(int(row.value) for row in numbers)",
+        "value=max(int(row.value) for row in numbers)",
+    ),
+    Mutant(
+        "the two terms of an hour are taken for one",
+        "usage/booking",
+        "            key = booking.term.counter\n",
+        "            key = next(one.term.counter for one in job.bookings if one.term is not None)\n",
+    ),
+    Mutant(
+        "a subscription is read back several times for a request",
+        "usage/contract_terms",
+        "        if to_read:\n",
+        "        for _ in range(2):\n",
+    ),
+    Mutant(
+        "readings of a request go on however long they take",
+        "entitlements/entitlements",
+        "            if self._monotonic() >= until:\n",
+        "            if self._monotonic() < 0:\n",
     ),
 )
 
