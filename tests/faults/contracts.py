@@ -1,4 +1,4 @@
-"""Whether contracts were charged as AWS's side says: what the emulator granted at the time of the usage, term by term."""
+"""Whether contracts were charged as AWS's side says: by what the emulator granted at the time of the usage."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -34,13 +34,13 @@ class AwsTerm:
 def terms_of(purchase: Purchase, dimension: str) -> list[AwsTerm]:
     """The terms of a purchase, the first of which takes usage from before it too."""
     starts = [agreement.starts_at for agreement in purchase.agreements]
-    terms = []
+    terms: list[AwsTerm] = []
     for agreement, starts_at, until in zip(purchase.agreements, starts, [*starts[1:], FOREVER], strict=True):
         grants = [
             (grant.at, int(grant.entitlements.get(dimension, 0)))
             for grant in purchase.grants
-            if grant.agreement_id == agreement.id and (purchase.deprovisioned_at is None or grant.at < purchase.deprovisioned_at)
-        ]  # fmt: skip
+            if grant.agreement_id == agreement.id and grant.at < (purchase.deprovisioned_at or FOREVER)
+        ]
         terms.append(AwsTerm(starts_at if terms else -FOREVER, until, tuple(grants)))
     return terms
 

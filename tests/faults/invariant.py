@@ -105,8 +105,8 @@ class CheckedWorld:
     def check_told(self) -> None:
         """At any moment, of every metering record that is not plainly metered the seller has heard, or the index holds
         it for the next metering run to tell."""
-        told = {(event.kind, event.detail.get("subscription_id"), event.detail.get("dimension"), event.detail.get("hour"))
-                for event in self.world.bus.events}  # fmt: skip
+        names = ("subscription_id", "dimension", "hour")
+        told = {(event.kind, *(event.detail.get(name) for name in names)) for event in self.world.bus.events}
         looked_at = self.world.looked_at()
         for hour in self.world.stored():
             if hour["state"] in {"open", "metered"} or hour.get("due_at", 0) > 0:
@@ -195,14 +195,14 @@ class CheckedWorld:
     def _check_bill(self, hours: dict[Any, Any], allocations: dict[Any, Counter[Any]]) -> None:
         ours = {(h["pk"].removeprefix("SUB#"), h["dimension"], h["hour"]): (place, h) for place, h in hours.items()}
         seen: set[Any] = set()
+        others: set[Any] = set()
         for entry in self.world.marketplace.ledger.records:
             key = (self.world.subscription_id_of(entry), entry.dimension, entry.hour * HOUR)
+            if key in self.foreign and entry.quantity == 999_983:
+                others.add(key)
+                continue
             must(key not in seen, f"{key} is billed twice")
             seen.add(key)
-            if key in self.foreign and entry.quantity == 999_983:
-                must(key not in ours or ours[key][1]["state"] != "metered" or self._excused(*ours[key]),
-                      f"{key} is marked metered but another sender's quantity is billed")  # fmt: skip
-                continue
             must(key in ours, f"{key} is billed and unknown to us")
             place, hour = ours[key]
             must(entry.quantity == hour["quantity"], f"{key} is billed with another quantity")
@@ -210,9 +210,10 @@ class CheckedWorld:
             expected = {} if "tags_refused" in hour else dict(allocations[place])
             must(billed_tags == expected, f"{key} is billed with other allocations")
             must(hour["state"] == "metered" or in_doubt(hour["seal"]), f"{key} is billed and marked {hour['state']}")
-        for key, (_, hour) in ours.items():
-            if hour["state"] == "metered":
-                must(key in seen, f"{key} is marked metered and not billed")
+        for key, (place, hour) in ours.items():
+            if hour["state"] == "metered" and key not in seen:
+                must(key in others, f"{key} is marked metered and not billed")
+                must(self._excused(place, hour), f"{key} is marked metered but another sender's quantity is billed")
             if hour["state"] == "conflict":
                 must(key in self.foreign, f"{key} is a conflict without another sender")
             if fate(hour) == "rejected":

@@ -1,11 +1,12 @@
-"""A fault schedule of the whole deployment: subscriptions live by AWS's notifications, which come early, late, repeated,
-in another order or never, through the queues; contracts end, renew, grow and shrink under the usage."""
+"""A fault schedule of the whole deployment: subscriptions live by AWS's notifications, which come through the queues,
+late, repeated, in another order or never; contracts end, renew, grow and shrink under the usage."""
 
 import contextlib
 import json
 import random
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from marketplace.platform.clock import DAY, HOUR, MINUTE
@@ -185,12 +186,9 @@ class LifecycleSchedule(Schedule):
         found: list[Callable[[], None]] = []
         for queue in QUEUES:
             while len(found) < most and (record := self.world.sqs.receive(queue)) is not None:
-                work = self._final_run if queue == METERING else self._handle
-                found.append(lambda work=work, queue=queue, record=record: work(queue, record))
+                work = self._final_run if queue == METERING else self.world.handle
+                found.append(partial(work, queue, record))
         return found
-
-    def _handle(self, queue: str, record: dict[str, Any]) -> None:
-        self.world.handle(queue, record)
 
     def _final_run(self, queue: str, record: dict[str, Any]) -> None:
         """MeterUsage started by a message: it comes back when AWS or DynamoDB did not work."""

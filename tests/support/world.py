@@ -145,7 +145,7 @@ class World:
     calls_per_second: float = 1000.0
     time_left: float = 900.0
     region: str = "us-east-1"
-    parameters: Parameters = Parameters()
+    parameters: Parameters = field(default_factory=Parameters)
     overage_dimensions: Mapping[tuple[str, str], str] = field(default_factory=dict)
     granted: dict[str, dict[str, Entitlement]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
