@@ -28,6 +28,7 @@ SOURCES = ROOT / "layers" / "common" / "marketplace"
 COPIED = ("layers", "functions", "emulator", "tests", "tools", "conftest.py", "pyproject.toml", "template.yaml")
 UNIT_TESTS = (
     "tests/unit/test_metering_engine.py",
+    "tests/unit/test_metering_signals.py",
     "tests/unit/test_metering_record.py",
     "tests/unit/test_metering_outcomes.py",
     "tests/unit/test_recording.py",
@@ -58,7 +59,7 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "sealing doesn't look at the seal it saw",
-        "ledger/record",
+        "ledger/due_index",
         "seal=? WHERE pk=? AND sk=? AND seal=?",
         "seal=? WHERE pk=? AND sk=? AND product_code=?",
         ("self.key.pk, self.key.sk, self.seal", "self.key.pk, self.key.sk, self.product_code"),
@@ -90,8 +91,8 @@ MUTANTS = (
     Mutant(
         "what is sent first is what became due first",
         "metering/backlog",
-        "return (not self.can_be_sent(entry), entry.refuse_at, entry.key)",
-        "return (not self.can_be_sent(entry), entry.due_at, entry.key)",
+        "key=lambda one: (one[0], one[1].refuse_at, one[1].key)",
+        "key=lambda one: (one[0], one[1].due_at, one[1].key)",
     ),
     Mutant(
         "a run keeps silent about what it doesn't take on",
@@ -133,7 +134,7 @@ MUTANTS = (
     Mutant("the untagged rest isn't sent", "metering/wire", "    if untagged:\n", "    if untagged and False:\n"),
     Mutant(
         "products are mixed in one call",
-        "ledger/record",
+        "ledger/due_index",
         'return ("license" if self.licensed else "legacy", self.product_code)',
         'return ("license", "any")',
     ),
@@ -170,8 +171,8 @@ MUTANTS = (
     Mutant(
         "what is left loses its doubt",
         "metering/settlement",
-        "            if not record.doubtful:\n                self.store.change_if(record.key, token,",
-        "            if True:\n                self.store.change_if(record.key, token,",
+        "            if not record.doubtful:\n                seal = ",
+        "            if True:\n                seal = ",
     ),
     Mutant(
         "an outcome ends every doubt",
@@ -182,37 +183,36 @@ MUTANTS = (
     Mutant(
         "a refused call rejects every record in it",
         "metering/run",
-        "        if len(records) == 1:\n            self._likely_refusals",
-        "        if records:\n"
-        "            self._settlement.settle([(one, outcome_of_refusal(one, error)) for one in records[1:]], token)\n"
-        "            self._likely_refusals",
+        "        if len(records) == 1:\n            self._settle_refusal(group, records[0], token, error)\n",
+        "        if records:\n            for one in records:\n"
+        "                self._settle_refusal(group, one, token, error)\n",
     ),
     Mutant(
         "a conflict is written down last",
         "metering/settlement",
-        "        self._settle_metered(accepted, now)\n        held: list[Sendable] = []\n",
-        "        held: list[Sendable] = []\n",
+        "        self._settle_metered(accepted, now)\n",
+        "",
         (
-            "        now = epoch(self.clock())\n        to_announce = [\n            written\n",
+            "        now = epoch(self.clock())\n        for record, outcome in outcomes:\n            if isinstance",
             "        now = epoch(self.clock())\n"
             "        first = [(r, o) for r, o in outcomes if isinstance(o, Metered) and not o.earlier]\n"
             "        self._settle_metered(first, now)\n"
-            "        to_announce = [\n            written\n",
+            "        for record, outcome in outcomes:\n            if isinstance",
         ),
     ),
     Mutant(
-        "a loss leaves the index before it is told",
+        "a loss counts as told before it is",
         "metering/settlement",
-        "        self.bus.publish([_event(record) for record in decided])\n",
-        "        for record in decided:\n"
-        "            self.store.change_if(record.key, record.seal, RecordChange(), settled=True)\n"
-        "        self.bus.publish([_event(record) for record in decided])\n",
+        "            self.bus.publish([_event(decision) for decision in announced])\n",
+        "            for decision in announced:\n"
+        "                self.store.told(decision, self._next_step(decision))\n"
+        "            self.bus.publish([_event(decision) for decision in announced])\n",
     ),
     Mutant(
         "what is left is told by an id of its own each time",
         "metering/settlement",
-        "id=stable_id(record.state, record.key.pk, record.key.sk),",
-        "id=stable_id(record.state, record.key.pk, record.key.sk, str(id(record))),",
+        "id=stable_id(decision.state, decision.key.pk, decision.key.sk),",
+        "id=stable_id(decision.state, decision.key.pk, decision.key.sk, str(id(decision))),",
     ),
     Mutant(
         "AccessDenied is the record's fault",
@@ -294,16 +294,16 @@ MUTANTS = (
         "refused = EpochSeconds(min(record.refuse_at, deadline))",
     ),
     Mutant(
-        "held usage of a closing subscription is never tried again",
-        "ledger/rescheduling",
-        "due = held_due_at(moment, refused)",
-        "due = refused",
+        "held usage of a closing subscription is tried by its old deadline",
+        "ledger/record",
+        "            due_at = now\n",
+        "            pass\n",
     ),
     Mutant(
-        "usage is written off by a deadline that has moved",
+        "usage is written off that was made due again meanwhile",
         "metering/settlement",
-        "record.quantity, refused_by=now)",
-        "record.quantity)",
+        'self._write(seen.then("unbillable", reason, now), seen.seal, seen.state)',
+        'self._write(seen.then("unbillable", reason, now), seen.seal)',
     ),
     Mutant(
         "one record that AWS never answers holds up all others",
@@ -344,8 +344,195 @@ MUTANTS = (
     Mutant(
         "sending refused usage again makes billed usage due",
         "ledger/record",
-        '"#state IN (:rejected, :held)"',
-        '"#state <> :rejected OR #state IN (:rejected, :held)"',
+        '"#state IN (:rejected, :held, :unbillable)"',
+        '"#state <> :rejected OR #state IN (:rejected, :held, :unbillable)"',
+    ),
+    Mutant(
+        "what a run has decided is told by that run or never",
+        "metering/run",
+        "        self._each(self._settlement.tell_entries, batches(work[Phase.TELL]), store_breaker)\n",
+        "",
+    ),
+    Mutant(
+        "a write that the SDK has repeated is taken for another run's",
+        "dynamodb/table",
+        "return stored is not None and update.is_done_in(stored)",
+        "return False",
+    ),
+    Mutant(
+        "rejected usage is forgotten when AWS's window closes",
+        "ledger/due_index",
+        '"write off" if self.state == "rejected" else "forget"',
+        '"forget"',
+    ),
+    Mutant(
+        "losses stay in the index for good",
+        "ledger/due_index",
+        'else "write off" if self.state == "rejected" else "forget"',
+        'else "write off" if self.state == "rejected" else "wait"',
+    ),
+    Mutant(
+        "what is forgotten was made due again meanwhile",
+        "metering/settlement",
+        "RecordChange(), seen_state=entry.state, settled=True)",
+        "RecordChange(), settled=True)",
+    ),
+    Mutant(
+        "the next step of held usage follows from a deadline that has moved",
+        "ledger/due_index",
+        '"due_at": self.decided_at, "refuse_at": self.refuse_at}',
+        '"due_at": self.decided_at}',
+    ),
+    Mutant(
+        "the gauges count what a run does and not what stands in the index",
+        "metering/run",
+        "                self.report.stands_as_seen(found, now)\n",
+        "                pass\n",
+    ),
+    Mutant(
+        "our own deadline writes usage off",
+        "metering/backlog",
+        "entry.refuse_at > now else Phase.SEND_LATE",
+        "entry.refuse_at > now else Phase.WRITE_OFF",
+    ),
+    Mutant(
+        "what is past its deadline is sent first",
+        "metering/backlog",
+        "return Phase.SEND if entry.refuse_at > now else Phase.SEND_LATE",
+        "return Phase.SEND",
+    ),
+    Mutant(
+        "a refused age is evidence for younger usage",
+        "metering/likely_refusals",
+        "return timestamp <= self._too_old.get(group, -1)",
+        "return group in self._too_old",
+    ),
+    Mutant(
+        "a refused age is evidence for every product",
+        "metering/likely_refusals",
+        "return timestamp <= self._too_old.get(group, -1)",
+        "return timestamp <= max(self._too_old.values(), default=-1)",
+    ),
+    Mutant(
+        "a time out of bounds is evidence however young it is",
+        "metering/likely_refusals",
+        "if refuse_at(timestamp) <= now + CLOCK_MARGIN:",
+        "if timestamp:",
+    ),
+    Mutant(
+        "a refused age is evidence of nothing",
+        "metering/likely_refusals",
+        "return timestamp <= self._too_old.get(group, -1)",
+        "return False",
+    ),
+    Mutant(
+        "late usage is asked about oldest first",
+        "metering/wire",
+        "key=lambda entry: entry.key.sk, reverse=True)",
+        "key=lambda entry: entry.key.sk)",
+    ),
+    Mutant(
+        "InvalidLicense is final",
+        "metering/outcomes",
+        "return Held(error.code)",
+        "return Rejected(error.code)",
+    ),
+    Mutant(
+        "a refused age promises a remedy",
+        "metering/outcomes",
+        "return Unbillable(error.code)",
+        "return Rejected(error.code)",
+    ),
+    Mutant(
+        "a refused tag costs the units",
+        "metering/outcomes",
+        "return TagsRefused(error.code)",
+        "return Rejected(error.code)",
+    ),
+    Mutant(
+        "refused tags are sent again by the next run",
+        "metering/run",
+        "record.tag_sets > 0 and record.tags_refused is None",
+        "record.tag_sets > 0",
+    ),
+    Mutant(
+        "a refusal after AWS's window has closed is not the last one",
+        "metering/settlement",
+        "return Unbillable(reason) if now >= window_closes_at(record.timestamp) else outcome",
+        "return outcome",
+    ),
+    Mutant(
+        "an hour is due however late its seal delay makes it",
+        "ledger/deadlines",
+        "min(hour + HOUR + seal_delay, refuse_at(hour) - 2 * SCHEDULE_INTERVAL)",
+        "max(hour + HOUR + seal_delay, refuse_at(hour) * 0)",
+    ),
+    Mutant(
+        "the running hour of a closing subscription is sealed two runs before its deadline",
+        "ledger/deadlines",
+        "FINAL_MARGIN = FINAL_RUN\n",
+        "FINAL_MARGIN = 35 * MINUTE\n",
+    ),
+    Mutant(
+        "the run before a closing deadline reaches what comes after it",
+        "ledger/deadlines",
+        "return final and refuse_at(hour)",
+        "return refuse_at(hour)",
+    ),
+    Mutant(
+        "usage is written off by one clock alone",
+        "ledger/deadlines",
+        "EpochSeconds(refuse_at(timestamp) + CLOCK_MARGIN)",
+        "EpochSeconds(refuse_at(timestamp))",
+    ),
+    Mutant(
+        "held usage is not tried once more at the end",
+        "ledger/deadlines",
+        "if left // 2 >= SENDING_MARGIN // 2 else closes",
+        "if left // 2 >= SENDING_MARGIN // 2 else EpochSeconds(closes + DAY)",
+    ),
+    Mutant(
+        "what is in doubt in one region is sent to another",
+        "ledger/due_index",
+        "return bool(at) and there != region and in_doubt(self.seal)",
+        "return False",
+    ),
+    Mutant(
+        "what another region has answered is never sent",
+        "ledger/due_index",
+        "return bool(at) and there != region and in_doubt(self.seal)",
+        "return bool(at) and there != region",
+    ),
+    Mutant(
+        "the seal names no region",
+        "ledger/record",
+        'return f"{attempt}@{region}"',
+        "return attempt",
+    ),
+    Mutant(
+        "what AWS has not processed stays sealed",
+        "metering/settlement",
+        "seal = UNSEALED if record.was_unsealed else cleared(token)",
+        "seal = cleared(token)",
+    ),
+    Mutant(
+        "what was sealed before is opened too",
+        "metering/settlement",
+        "seal = UNSEALED if record.was_unsealed else cleared(token)",
+        "seal = UNSEALED",
+    ),
+    Mutant(
+        "unbillable usage can't be made due again",
+        "ledger/record",
+        'names = ("rejected", "held", "unbillable")',
+        'names = ("rejected", "held")',
+        ("(:rejected, :held, :unbillable)", "(:rejected, :held)"),
+    ),
+    Mutant(
+        "the deadline of a closing subscription ends the seller's retry",
+        "usage/retry",
+        "            if refuse_at(record.hour) <= now:\n",
+        "            if _refuse_at(record.hour, subscription) <= now:\n",
     ),
     Mutant(
         "usage counts against the newest term, whenever it was",

@@ -51,8 +51,8 @@ class Deployment:
     capture: pytest.CaptureFixture[str]
     printed: str = ""
 
-    def run(self) -> dict[str, Any]:
-        answer: dict[str, Any] = app.lambda_handler(sample("schedule"), self.context)
+    def run(self, event: dict[str, Any] | None = None) -> dict[str, Any]:
+        answer: dict[str, Any] = app.lambda_handler(event or sample("schedule"), self.context)
         return answer
 
     def metrics(self) -> dict[str, float]:
@@ -282,6 +282,64 @@ def test_an_item_that_is_no_metering_record_is_counted_and_named(deployment: Dep
     assert deployment.metrics()["UsageUnreadable"] == 1
     (line,) = [line for line in deployment.lines() if line["message"] == "unreadable metering record"]
     assert (line["level"], line["pk"], line["sk"]) == ("ERROR", record["pk"], record["sk"])
+
+
+MESSAGE = {"Records": [{"messageId": "m-1", "body": "{}", "eventSource": "aws:sqs"}]}
+"""What the metering queue brings shortly before a subscription's closing deadline."""
+
+
+def test_a_message_of_the_metering_queue_is_a_run(deployment: Deployment) -> None:
+    due(deployment.world)
+    assert deployment.run(MESSAGE)["records"] == {"metered": 3}
+
+
+@pytest.mark.filterwarnings("ignore:No application metrics to publish")
+@pytest.mark.parametrize("trouble", ["AWS", "the store", "time"])
+def test_a_message_whose_run_was_stopped_comes_back(deployment: Deployment, trouble: str) -> None:
+    """The deadline that it stands for is minutes away; the schedule is content with its next run."""
+    due(deployment.world)
+    if trouble == "AWS":
+        deployment.world.marketplace.faults.plan([{"fault": "access_denied", "times": None}])
+    elif trouble == "the store":
+        deployment.calls.fail("query")
+    else:
+        deployment.context.milliseconds = 29_000
+    with pytest.raises(AwsError):
+        deployment.run(MESSAGE)
+    deployment.world.marketplace.faults.clear()
+    deployment.context.milliseconds = 900_000
+    assert deployment.run(MESSAGE)["records"] == {"metered": 3}
+
+
+def test_a_message_whose_run_found_only_bad_records_is_done(deployment: Deployment) -> None:
+    (buyer,) = due(deployment.world, 1)
+    deployment.world.marketplace.purchases.suspend(buyer.account_id or "")
+    assert deployment.run(MESSAGE)["records"] == {"held": 1}
+
+
+def test_the_region_is_part_of_the_seal(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AWS removes duplicates within a region only: what is in doubt in one is not sent to another."""
+    due(deployment.world, 1)
+    deployment.world.marketplace.faults.plan([{"fault": "drop_after", "times": None}])
+    deployment.run()
+    assert deployment.world.stored()[0]["seal"].endswith("@us-east-1")
+    deployment.world.marketplace.faults.clear()
+    monkeypatch.setenv("METERING_REGION", "eu-west-1")
+    forget()
+    assert deployment.run()["calls"] == 0
+    assert deployment.metrics()["UsageInOtherRegion"] == 1
+    assert sum(deployment.world.billed().values()) == 7
+
+
+def test_the_gauges_last_as_long_as_the_trouble(deployment: Deployment) -> None:
+    (buyer,) = due(deployment.world, 1)
+    deployment.world.marketplace.purchases.suspend(buyer.account_id or "")
+    for _ in range(3):
+        deployment.run()
+        metrics = deployment.metrics()
+        assert (metrics["UnitsHeld"], metrics["RecordsHeld"], metrics["UnitsAtRisk"]) == (7, 1, 0)
+        deployment.world.time.advance(900)
+    assert metrics["UsageHeld"] == 0
 
 
 def test_one_container_serves_many_runs(deployment: Deployment) -> None:

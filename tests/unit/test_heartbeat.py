@@ -513,3 +513,20 @@ def test_workers_begin_nothing_when_time_is_over(world: World, calls: Calls) -> 
     world.time.advance(DUE)
     assert fill(world, TimeFor(1), workers=3) == part_of(0)
     assert calls.count() == {"get_item": 1, "query": 1, "batch_get_item": 1}
+
+
+@pytest.mark.parametrize("minutes", [400, 555, 720])
+def test_the_last_hours_of_a_month_are_filled_however_long_the_seal_delay(minutes: int) -> None:
+    """They are due before AWS's month ends at 06:00 on the 1st, so they are filled before it too."""
+    world = World.on(MemoryDynamoDB())
+    world.time.to(NOON + 12 * DAY + 2 * HOUR + 60)  # 2026-11-30, 14:01
+    world.subscribe()
+    end = NOON + 12 * DAY + 18 * HOUR  # 06:00 on the 1st
+    while world.time.seconds() < end:
+        fill(world, seal_delay=minutes * 60)
+        world.meter()
+        world.time.advance(900)
+    assert [hour for hour in hours(world) if hour >= end - 18 * HOUR][-9:] == [
+        *range(end - 15 * HOUR, end - 6 * HOUR, HOUR)
+    ]
+    assert {record["state"] for record in world.stored()} == {"metered"}

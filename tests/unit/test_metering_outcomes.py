@@ -1,5 +1,7 @@
 """The outcome table: every answer of BatchMeterUsage, and nothing guessed."""
 
+from typing import Any
+
 import pytest
 
 from marketplace.metering.outcomes import (
@@ -10,6 +12,8 @@ from marketplace.metering.outcomes import (
     Outcome,
     Rejected,
     StaysDue,
+    TagsRefused,
+    Unbillable,
     outcome_of,
     outcome_of_refusal,
 )
@@ -18,8 +22,10 @@ from marketplace.platform.errors import InvalidParameterError, RecordRefusedErro
 from tests.support.world import metering_record
 
 
-def record(*, doubtful: bool = False) -> Sendable:
-    wire = {"Timestamp": 7200, "Dimension": "d", "Quantity": 1, "CustomerIdentifier": "c"}
+def record(*, doubtful: bool = False, tagged: bool = False) -> Sendable:
+    wire: dict[str, Any] = {"Timestamp": 7200, "Dimension": "d", "Quantity": 1, "CustomerIdentifier": "c"}
+    if tagged:
+        wire["UsageAllocations"] = [{"AllocatedUsageQuantity": 1}]
     return Sendable(metering_record(), wire, 100, doubtful=doubtful)
 
 
@@ -54,10 +60,21 @@ def test_each_answer_has_one_outcome(doubtful: bool, answer: Answer, outcome: Ou
 @pytest.mark.parametrize(
     ("error", "outcome"),
     [
-        (RecordRefusedError("InvalidTagException"), Rejected("InvalidTagException")),
+        (RecordRefusedError("InvalidUsageDimensionException"), Rejected("InvalidUsageDimensionException")),
+        (RecordRefusedError("InvalidCustomerIdentifierException"), Rejected("InvalidCustomerIdentifierException")),
+        (RecordRefusedError("InvalidProductCodeException"), Rejected("InvalidProductCodeException")),
         (InvalidParameterError("ValidationException"), Rejected("ValidationException")),
+        (RecordRefusedError("InvalidLicenseException"), Held("InvalidLicenseException")),
+        (RecordRefusedError("TimestampOutOfBoundsException"), Unbillable("TimestampOutOfBoundsException")),
         (RefusedError("SomethingNewException"), StaysDue("unknown_refusal", doubtful=False)),
     ],
 )
-def test_only_a_known_refusal_marks_the_record_bad(error: RefusedError, outcome: Outcome) -> None:
-    assert outcome_of_refusal(record(), error) == outcome
+@pytest.mark.parametrize("tagged", [False, True])
+def test_each_refusal_of_a_lone_record_has_one_outcome(error: RefusedError, outcome: Outcome, tagged: bool) -> None:
+    assert outcome_of_refusal(record(tagged=tagged), error) == outcome
+
+
+@pytest.mark.parametrize("code", ["InvalidTagException", "InvalidUsageAllocationsException"])
+def test_refused_tags_reject_the_record_only_if_it_has_none(code: str) -> None:
+    assert outcome_of_refusal(record(tagged=True), RecordRefusedError(code)) == TagsRefused(code)
+    assert outcome_of_refusal(record(), RecordRefusedError(code)) == Rejected(code)

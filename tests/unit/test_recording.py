@@ -237,7 +237,7 @@ def test_a_closing_subscription_takes_usage_until_its_deadline(world: World) -> 
     world.report(buyer, 1)
     deadline = NOON + HOUR + 1800
     world.put_subscription(replace(buyer, status="closing", closing_deadline=deadline))
-    world.time.to(deadline - 2000)
+    world.time.to(deadline - 1000)
     assert world.report(buyer, 2, at=NOON)["status"] == "recorded"
     (hour,) = world.stored()
     assert hour["refuse_at"] == deadline
@@ -346,7 +346,7 @@ def test_a_subscription_about_to_end_has_no_hour_left(world: World) -> None:
     world.report(buyer, 1)
     world.put_subscription(replace(buyer, status="closing", closing_deadline=NOON + HOUR))
     world.deadlines().close(buyer.id, deadline=NOON + HOUR, now=NOON)
-    world.time.to(NOON + HOUR - 300)
+    world.time.to(NOON + HOUR - 150)
     world.meter()
     assert world.report(buyer, 2)["reason"] == "no_open_hour"
 

@@ -27,7 +27,8 @@ def three_hours(world: World) -> Subscription:
 
 
 def times(world: World) -> list[tuple[int, int]]:
-    return [(record["due_at"], record["refuse_at"]) for record in sorted(world.stored(), key=lambda r: r["hour"])]
+    """When the next step of each hour's record comes, and when AWS refuses it."""
+    return [(abs(record["due_at"]), record["refuse_at"]) for record in sorted(world.stored(), key=lambda r: r["hour"])]
 
 
 def change(world: World, record: dict[str, Any], **values: Any) -> None:
@@ -84,10 +85,48 @@ def test_reopening_gives_held_usage_its_times_back_and_leaves_it_held(either_wor
     world.meter()
     held, now = times(world), world.time.seconds()
     world.deadlines().close(buyer.id, deadline=now + HOUR, now=now)
+    world.meter()
+    assert {refused for _, refused in times(world)} == {now + HOUR}
     assert world.deadlines().reopen(buyer.id, now=now) == 3
+    world.meter()
     assert times(world) == held
     assert {record["state"] for record in world.stored()} == {"held"}
     assert world.deadlines().reopen(buyer.id, now=now + 60) == 0
+
+
+def test_a_closing_that_overtakes_a_run_leaves_held_usage_to_be_told_again(world: World, calls: Calls) -> None:
+    """The next step of held usage follows from its deadline: what a run wrote without knowing the new one must not
+    stand, whichever of the two comes first."""
+    buyer = world.subscribe()
+    world.report(buyer, 1)
+    world.marketplace.purchases.suspend(buyer.account_id or "")
+    world.to_due()
+    now = world.time.seconds()
+    calm = World(world.dynamodb, world.tables, time=world.time)
+
+    def closed() -> None:
+        calm.deadlines().close(buyer.id, deadline=now + HOUR, now=now)
+
+    calls.fail("update_item", closed, skip=1)
+    assert world.meter().records == {"held": 1}
+    assert times(world) == [(now, now + HOUR)]
+    assert world.meter().records == {}
+    assert times(world) == [(now + HOUR // 2, now + HOUR)]
+
+
+def test_rejected_usage_follows_the_deadline_and_stays_rejected(either_world: World) -> None:
+    world = either_world
+    buyer = world.subscribe()
+    world.report(buyer, 1, dimension="no_such_dimension")
+    world.to_due()
+    assert world.meter().records == {"rejected": 1}
+    before, now = times(world), world.time.seconds()
+    assert world.deadlines().close(buyer.id, deadline=now + HOUR, now=now) == 1
+    assert times(world) == [(before[0][0], now + HOUR)]
+    assert world.meter().units_at_risk == {1: 1, 3: 1, 6: 1}
+    assert world.deadlines().release(buyer.id, now=now) == 1
+    assert times(world) == before
+    assert [record["state"] for record in world.stored()] == ["rejected"]
 
 
 def test_reopening_gives_open_usage_its_regular_times_back(either_world: World) -> None:
@@ -117,6 +156,7 @@ def test_held_usage_waits_when_its_subscription_closes_and_is_due_when_it_return
     assert world.meter().records == {"held": 3}
     now = world.time.seconds()
     assert world.deadlines().close(buyer.id, deadline=now + HOUR, now=now) == 3
+    assert world.meter().records == {}
     assert times(world) == [(now + HOUR // 2, now + HOUR)] * 3
     assert world.deadlines().close(buyer.id, deadline=now + HOUR, now=now + 60) == 0
     assert {record["state"] for record in world.stored()} == {"held"}

@@ -12,6 +12,7 @@ from marketplace.subscriptions.model import Subscription
 from marketplace.usage.retry import MAX_RETRIED, Retried
 from tests.support.calls import Calls, no_answer
 from tests.support.in_process import client as in_process_client
+from tests.support.memory_dynamodb import aws_error
 from tests.support.world import NOON, World
 
 UNPUBLISHED = "published_later"
@@ -132,16 +133,38 @@ def test_hours_that_aws_takes_no_more_stay_rejected_and_are_named(world: World) 
     assert {record["hour"]: record["state"] for record in world.stored()} == {NOON: "rejected", NOON + HOUR: "open"}
 
 
-@pytest.mark.parametrize(("status", "after", "due"), [("closing", 1, 1), ("closing", 2, 0), ("ended", 2, 0)])
-def test_the_deadline_of_a_closing_subscription_holds(world: World, status: Any, after: int, due: int) -> None:
+@pytest.mark.parametrize(("status", "after"), [("closing", 1), ("closing", 2), ("ended", 2), ("ended", 20)])
+def test_the_deadline_of_a_closing_subscription_orders_the_work_and_AWS_decides(  # noqa: N802 - a name
+    world: World, status: Any, after: int
+) -> None:
     buyer = rejected(world)
     closed = world.time.seconds()
     values = {name: getattr(buyer, name) for name in Subscription.__dataclass_fields__}
     values |= {"status": status, "closing_deadline": closed + 2 * HOUR}
     world.put_subscription(Subscription(**values))
     world.time.to(closed + after * HOUR)
-    assert retried(world, buyer.id) == due
-    assert [record["refuse_at"] for record in world.stored("open")] == [closed + 2 * HOUR] * due
+    publish(world, buyer)
+    assert retried(world, buyer.id) == 1
+    assert [record["refuse_at"] for record in world.stored("open")] == [closed + 2 * HOUR]
+    assert world.meter().records == {"metered": 1}
+
+
+@pytest.mark.parametrize("too_old", [False, True])
+def test_unbillable_usage_is_made_due_too_while_aws_may_take_it(world: World, calls: Calls, too_old: bool) -> None:
+    """AWS called it too old by a clock of its own, or after an end that a later event took back."""
+    buyer = world.subscribe()
+    world.report(buyer, 3)
+    world.to_due()
+    calls.fail("batch_meter_usage", lambda: aws_error("TimestampOutOfBoundsException", "BatchMeterUsage"))
+    assert world.meter().records == {"unbillable": 1}
+    if too_old:
+        world.time.to(NOON + DAY)
+        answer = retry(world, buyer.id)
+        assert answer is not None
+        assert [one["state"] for one in answer.too_late] == ["unbillable"]
+        return
+    assert retried(world, buyer.id) == 1
+    assert world.meter().records == {"metered": 1}
 
 
 # Many, at once, and while AWS gives no answer

@@ -8,13 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketplace.ledger.deadlines import (
-    SENDING_MARGIN,
+    CLOCK_MARGIN,
+    FINAL_MARGIN,
+    FINAL_RUN,
     Period,
     booking_hours,
     due_at,
+    last_due_hour,
     month_of,
     refuse_at,
     timestamp_of,
+    window_closes_at,
 )
 from marketplace.ledger.record import MAX_QUANTITY
 from marketplace.platform.clock import DAY, HOUR, EpochSeconds, epoch, hour_of
@@ -146,12 +150,36 @@ def test_a_closing_subscriptions_ended_hours_are_due_at_once() -> None:
     assert period.refuse_at(at(2026, 11, 10, 4)) == now + HOUR
 
 
-def test_a_closing_subscriptions_running_hour_waits_for_the_last_usage_but_not_for_its_end() -> None:
-    closed = at(2026, 11, 10, 5, 30)
-    period = Period(at(2026, 11, 1), closing_deadline=closed + HOUR)
-    assert period.due_at(at(2026, 11, 10, 5), 600, closed) == at(2026, 11, 10, 5, 55)
-    assert period.due_at(at(2026, 11, 10, 5), 600, EpochSeconds(closed + 1800)) == at(2026, 11, 10, 6)
+def test_a_closing_subscriptions_running_hour_waits_for_the_run_before_the_deadline() -> None:
+    closed = at(2026, 11, 10, 5, 2)
+    deadline = closed + HOUR
+    period = Period(at(2026, 11, 1), closing_deadline=deadline)
+    assert period.due_at(at(2026, 11, 10, 5), 600, closed) == deadline - FINAL_RUN == at(2026, 11, 10, 5, 59) + 30
+    assert period.due_at(at(2026, 11, 10, 5), 600, EpochSeconds(closed + 59 * 60)) == closed + 59 * 60
     assert period.due_at(at(2026, 11, 10, 6), 600, closed) == at(2026, 11, 10, 6)
+    half_past = at(2026, 11, 10, 5, 30)
+    later = Period(at(2026, 11, 1), closing_deadline=half_past + HOUR)
+    assert later.due_at(at(2026, 11, 10, 6), 600, half_past) == half_past + HOUR - FINAL_RUN
+
+
+@pytest.mark.parametrize("minutes", [0, 10, 345, 346, 390, 500, 720])
+def test_no_seal_delay_makes_an_hour_due_too_late_for_two_runs(minutes: int) -> None:
+    """The last hours of a month are refused six hours after its end."""
+    for hour in range(at(2026, 11, 29, 20), at(2026, 12, 1, 6), HOUR):
+        due = due_at(EpochSeconds(hour), minutes * 60)
+        assert hour + HOUR <= due <= refuse_at(EpochSeconds(hour)) - 30 * 60
+        assert due == min(hour + HOUR + minutes * 60, refuse_at(EpochSeconds(hour)) - 30 * 60)
+
+
+@given(st.integers(0, 720), st.integers(at(2026, 11, 30), at(2026, 12, 2)).map(EpochSeconds))
+def test_the_last_due_hour_is_due_and_the_next_one_is_not(minutes: int, now: EpochSeconds) -> None:
+    last = last_due_hour(now, minutes * 60)
+    assert due_at(last, minutes * 60) <= now < due_at(EpochSeconds(last + HOUR), minutes * 60)
+
+
+def test_usage_is_written_off_unasked_only_beyond_a_margin_for_the_clocks() -> None:
+    assert window_closes_at(at(2026, 11, 10, 5, 20)) == at(2026, 11, 11, 5, 20) + CLOCK_MARGIN
+    assert window_closes_at(at(2026, 11, 30, 23)) == at(2026, 12, 1, 6) + CLOCK_MARGIN
 
 
 def test_the_timestamp_is_never_before_activation() -> None:
@@ -207,10 +235,17 @@ def test_an_hour_that_no_run_would_reach_in_time_comes_last() -> None:
 def test_a_closing_subscription_takes_usage_until_its_deadline() -> None:
     now = at(2026, 11, 10, 5, 30)
     assert hours(now, now, closing_deadline=at(2026, 11, 10, 6, 25))[:2] == [at(2026, 11, 10, 5), at(2026, 11, 10, 6)]
-    soon = hours(now, now, closing_deadline=at(2026, 11, 10, 6, 5))
+    soon = hours(now, now, closing_deadline=at(2026, 11, 10, 6, 2))
     assert soon[:2] == [at(2026, 11, 10, 5), at(2026, 11, 10, 4)]
     assert soon[-1] == at(2026, 11, 10, 6)
     assert hours(now, now, closing_deadline=now) == []
+
+
+@pytest.mark.parametrize("left", [FINAL_MARGIN, FINAL_MARGIN - 1])
+def test_a_closing_subscriptions_own_hour_is_taken_while_the_run_before_the_deadline_is_to_come(left: int) -> None:
+    now = at(2026, 11, 10, 5, 30)
+    period = Period(at(2026, 1, 1), closing_deadline=now + left)
+    assert period.is_reached(at(2026, 11, 10, 5), now) == (left == FINAL_MARGIN)
 
 
 def test_usage_of_a_period_with_an_end_stays_before_it() -> None:
@@ -239,12 +274,12 @@ def test_every_candidate_hour_is_one_that_aws_takes(
         assert period.first_hour <= hour <= hour_of(now) + HOUR
         assert max(now, timestamp_of(hour, activated)) < period.refuse_at(hour)
     own = hour_of(max(moment, activated))
-    if period.time_to_send(own, now) >= SENDING_MARGIN:
+    if period.is_reached(own, now):
         assert candidates[0] == own
     if left is None:
         assert candidates
         same_month = [hour for hour in candidates if month_of(hour) == month_of(own)]
-        safe = [hour for hour in same_month if period.time_to_send(hour, now) >= SENDING_MARGIN]
+        safe = [hour for hour in same_month if period.is_reached(hour, now)]
         assert candidates[: len(safe)] == safe
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from marketplace.dynamodb.attributes import Item
 from marketplace.ledger.deadlines import window_closes_at
-from marketplace.ledger.due_index import DueEntry, Unreadable
+from marketplace.ledger.due_index import Decision, DueEntry, Unreadable
 from marketplace.ledger.record import (
     UNSEALED,
     Group,
@@ -62,6 +62,8 @@ _RESERVE = 30.0
 
 _UNPROCESSED_TRIES = 3
 _QUERIES_AT_ONCE = 8
+_TOLD_AT_ONCE = 10
+"""EventBridge API reference: PutEvents takes ten entries."""
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 4.0
 
@@ -116,6 +118,7 @@ class MeteringRun:
         self._each(self._settlement.write_off, batches(work[Phase.WRITE_OFF]), store_breaker)
         self._each(self._settlement.forget, batches(work[Phase.FORGET]), store_breaker)
         self._send_unanswered()
+        self._each(self._settlement.tell, _few(self._settlement.untold), store_breaker)
         self.report.breaker_opened = self._breaker.is_open or store_breaker.is_open
         self._take_stock(work)
         return self.report
@@ -344,6 +347,11 @@ def _record(item: Item) -> MeteringRecord | None:
         return MeteringRecord.from_item(item)
     except InvalidRecordError:
         return None
+
+
+def _few(decisions: list[Decision]) -> list[list[Decision]]:
+    """Decisions as parts that a failure may leave untold."""
+    return [decisions[start : start + _TOLD_AT_ONCE] for start in range(0, len(decisions), _TOLD_AT_ONCE)]
 
 
 def _halves(part: _Sealed) -> list[_Sealed]:

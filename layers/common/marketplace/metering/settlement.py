@@ -1,5 +1,5 @@
-"""Writes what became of metering records, and tells it: every outcome that is not simply metered stands in the `due`
-index until it is told, so that whoever dies, a later run tells it.
+"""Writes what became of metering records, and tells it. Every outcome that is not simply metered stands in the `due`
+index until it is told: at the end of the run, or, whoever died, at the beginning of the next.
 
 Only `metered` is written whatever is stored, because AWS said so; every other outcome is written on the condition that
 the record still carries the token of the attempt, so that of two runs only the later one's view is kept.
@@ -46,8 +46,8 @@ class SubscriptionRequests(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """Outcomes of one run. `settled` holds the keys of the records that it has written an outcome of, `told` of those
-    that an earlier run has decided on and this one has told."""
+    """Outcomes of one run. `settled` holds the keys of the records that it is done with, `untold` what it has decided
+    and not told yet."""
 
     store: MeteringStore
     bus: SellerBus
@@ -55,21 +55,23 @@ class Settlement:
     clock: Clock
     report: MeteringReport
     settled: set[Key] = field(default_factory=set)
+    untold: list[Decision] = field(default_factory=list)
 
     def leave(self, records: Iterable[Sendable], token: str) -> None:
         """Records that stay due. What no attempt can have reached is marked so, and opened again if it was unsealed
         before: usage may still join it. The others stay in doubt."""
         for record in records:
             if not record.doubtful:
-                opened = record.was_unsealed and record.record.tags_refused is None
-                self.store.change_if(record.key, token, RecordChange(seal=UNSEALED if opened else cleared(token)))
+                seal = UNSEALED if record.was_unsealed else cleared(token)
+                self.store.change_if(record.key, token, RecordChange(seal=seal))
 
     def settle(self, outcomes: Sequence[tuple[Sendable, Outcome]], token: str) -> None:
-        """Writes down every outcome of one call, and tells those that are not simply metered. Conflicts first: any
-        other answer is given again to a repetition, but a second DuplicateRecord, for a record that is in doubt by
-        then, would be taken for our own."""
+        """Writes down every outcome of one call. Conflicts first: any other answer is given again to a repetition, but
+        a second DuplicateRecord, for a record that is in doubt by then, would be taken for our own."""
         now = epoch(self.clock())
-        decisions = [self._conflict(record, token, now) for record, one in outcomes if isinstance(one, Conflict)]
+        for record, outcome in outcomes:
+            if isinstance(outcome, Conflict):
+                self._conflict(record, token, now)
         accepted = [(record, one) for record, one in outcomes if isinstance(one, Metered) and not one.earlier]
         self._settle_metered(accepted, now)
         left: list[Sendable] = []
@@ -78,12 +80,12 @@ class Settlement:
                 case Metered(earlier=True) as metered:
                     self._settle_earlier(record, metered, token, now)
                 case Held(reason):
-                    decisions.append(self._decide(record, token, "held", reason, now))
+                    self._decide(record, token, "held", reason, now)
                 case Rejected(reason):
-                    decisions.append(self._decide(record, token, "rejected", reason, now))
+                    self._decide(record, token, "rejected", reason, now)
                 case Unbillable(reason):
                     in_doubt_too = f"{reason}_in_doubt" if record.doubtful else reason
-                    decisions.append(self._decide(record, token, "unbillable", in_doubt_too, now))
+                    self._decide(record, token, "unbillable", in_doubt_too, now)
                 case StaysDue() as stays:
                     record.doubtful = stays.doubtful
                     self.report.count(stays.reason, record.quantity)
@@ -93,12 +95,10 @@ class Settlement:
                         left.append(record)
         if left:
             self.leave(left, token)
-        # What AWS answered is all written down by now: asking and telling may fail without costing any of it.
-        self.tell([decision for decision in decisions if decision is not None])
 
-    def _conflict(self, record: Sendable, token: str, now: EpochSeconds) -> Decision | None:
+    def _conflict(self, record: Sendable, token: str, now: EpochSeconds) -> None:
         try:
-            return self._decide(record, token, "conflict", "DuplicateRecord", now, doubtful=False)
+            self._decide(record, token, "conflict", "DuplicateRecord", now, doubtful=False)
         except AwsError:
             # Nothing but this run's log and metric will say so: the record is in doubt from now on.
             self.report.count("conflict", record.quantity)
@@ -142,8 +142,8 @@ class Settlement:
         now: EpochSeconds,
         *,
         doubtful: bool | None = None,
-    ) -> Decision | None:
-        """Writes the state, to be told. None, and nothing is written or counted, when another run has got further."""
+    ) -> None:
+        """Writes the state, to be told; nothing is written or counted when another run has got further."""
         decision = Decision(
             key=record.key,
             state=state,
@@ -154,18 +154,18 @@ class Settlement:
             reason=reason,
             closes_at=window_closes_at(record.timestamp),
         )
-        return self._write(decision, token)
+        self._write(decision, token)
 
-    def _write(self, decision: Decision, seal: str, seen_state: str | None = None) -> Decision | None:
+    def _write(self, decision: Decision, seal: str, seen_state: str | None = None) -> None:
         if not self.store.change_if(decision.key, seal, decision.change(), seen_state=seen_state):
-            return None
+            return
+        self.untold.append(decision)
         self.settled.add(decision.key)
         self.report.count(decision.state, decision.quantity)
         self._note(decision.key, decision.quantity, decision.state, decision.reason)
         self.report.stand(
             decision.state, decision.quantity, decision.refuse_at, decision.decided_at, doubtful=in_doubt(decision.seal)
         )
-        return decision
 
     def _note(self, key: Key, quantity: int, state: str, reason: str) -> None:
         hour, dimension = hour_and_dimension(key.sk)
@@ -182,7 +182,7 @@ class Settlement:
         return True
 
     def reject_unsendable(self, entry: DueEntry, token: str) -> None:
-        """Writes that the stored record can't be sent, and tells it."""
+        """Writes that the stored record can't be sent."""
         now = epoch(self.clock())
         decision = Decision(
             key=entry.key,
@@ -194,22 +194,18 @@ class Settlement:
             reason="unsendable",
             closes_at=window_closes_at(entry.hour),
         )
-        written = self._write(decision, token)
-        self.tell([written] if written else [])
+        self._write(decision, token)
 
     def write_off(self, entries: Sequence[DueEntry]) -> None:
-        """Makes records unbillable that can't be sent, after AWS's window has closed, and tells it."""
+        """Makes records unbillable that can't be sent, after AWS's window has closed."""
         now = epoch(self.clock())
         items = self.store.read([entry.key for entry in entries])
-        written: list[Decision] = []
         for entry in entries:
             seen = entry.decision(items[entry.key]) if entry.key in items else None
             if seen is not None:
                 doubt = "_in_doubt" if in_doubt(seen.seal) and not seen.reason.endswith("_in_doubt") else ""
                 reason = (seen.reason or "deadline_passed") + doubt
-                decision = self._write(seen.then("unbillable", reason, now), seen.seal, seen.state)
-                written += [decision] if decision else []
-        self.tell(written)
+                self._write(seen.then("unbillable", reason, now), seen.seal, seen.state)
 
     def tell_entries(self, entries: Sequence[DueEntry]) -> None:
         """Tells what an earlier run has decided and may not have told."""

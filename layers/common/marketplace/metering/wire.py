@@ -56,7 +56,7 @@ class Sendable:
         return "UsageAllocations" in self.wire
 
     def drop_allocations(self, reason: str) -> None:
-        """Sends it without its allocations from now on; `reason` is kept on the record."""
+        """The record is sent without its allocations, because AWS refused them for this reason."""
         self.record = replace(self.record, tags_refused=reason)
         del self.wire["UsageAllocations"]
         self.size = wire_size(self.wire)
