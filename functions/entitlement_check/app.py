@@ -28,6 +28,7 @@ from marketplace.platform.settings import Settings
 from marketplace.subscriptions.outbox import Outbox
 from marketplace.subscriptions.recheck_queue import LifecycleRequests
 from marketplace.subscriptions.seller_events import SellerBus
+from marketplace.usage.rerating import Rerating
 
 logger = Logger()
 metrics = Metrics(namespace="MarketplaceSaaS")
@@ -42,7 +43,7 @@ def settings() -> Settings:
 def messages() -> Messages:
     """Everything put together, once per container."""
     given, dynamodb = settings(), clients.dynamodb()
-    table = Table(dynamodb, given.subscriptions_table)
+    table, usage_table = Table(dynamodb, given.subscriptions_table), Table(dynamodb, given.usage_table)
     store = SubscriptionStore(table)
     queue = LifecycleRequests(
         clients.sqs(),
@@ -62,8 +63,9 @@ def messages() -> Messages:
             max_age=given.entitlement_max_age_minutes * MINUTE,
             stale_limit=given.entitlement_stale_limit_minutes * MINUTE,
             announce=outbox.publish,
+            rerate=Rerating(usage_table, table, given.overage_dimensions, utc_now),
         ),
-        usage=UsageDeadlines(Table(dynamodb, given.usage_table), given.seal_delay_minutes * MINUTE),
+        usage=UsageDeadlines(usage_table, given.seal_delay_minutes * MINUTE),
         bus=bus,
         outbox=outbox,
         queue=queue,

@@ -29,6 +29,7 @@ from marketplace.usage.booking import UsageStore
 from marketplace.usage.contract_terms import ContractTerms
 from marketplace.usage.queries import UsageQueries
 from marketplace.usage.recorder import UsageRecorder
+from marketplace.usage.rerating import Rerating
 from marketplace.usage.retry import UsageRetry
 
 logger = Logger()
@@ -51,6 +52,7 @@ def routes() -> SellerRoutes:
         max_age=settings.entitlement_max_age_minutes * MINUTE,
         stale_limit=settings.entitlement_stale_limit_minutes * MINUTE,
         announce=outbox.publish,
+        rerate=Rerating(usage_table, table, settings.overage_dimensions, utc_now),
     )
     return SellerRoutes(
         claims=Claims(
@@ -62,7 +64,7 @@ def routes() -> SellerRoutes:
         subscriptions=SubscriptionQueries(table, utc_now),
         entitlements=entitlements,
         recorder=UsageRecorder(
-            store=UsageStore(usage_table, settings.usage_record_ttl_days),
+            store=UsageStore(usage_table, settings.usage_record_ttl_days, table),
             subscriptions=reader,
             clock=utc_now,
             seal_delay=settings.seal_delay_minutes * MINUTE,

@@ -959,7 +959,7 @@ class TestTheStandInAlone:
             lambda memory: memory.query("pk = :a OR sk = :a", a=s("a")),
             lambda memory: memory.query("pk = :a", a=s("a"), Select="COUNT"),
             lambda memory: memory.client.transact_write_items(TransactItems=[], ClientRequestToken="x"),
-            lambda memory: memory.client.transact_write_items(TransactItems=cast("Any", [{"ConditionCheck": {}}])),
+            lambda memory: memory.client.transact_write_items(TransactItems=cast("Any", [{"Get": {}}])),
             lambda memory: memory.client.batch_write_item(
                 RequestItems={memory.usage: [{"DeleteRequest": {"Key": key("a", "1")}}]}
             ),

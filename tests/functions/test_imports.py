@@ -25,7 +25,8 @@ LOADED: dict[str, dict[str, str]] = {
         "lifecycle": "agreement_api changes facts joins lifecycle messages notifications "
         "outcomes reconciliation sqs_batch store timers",
         "platform": "aws_errors backoff clients clock errors logs settings",
-        "subscriptions": "identity model outbox recheck recheck_queue seller_events",
+        "subscriptions": "identity model outbox reader recheck recheck_queue seller_events",
+        "usage": "contract_terms overage report rerating results",
     },
     "meter_usage": {
         "dynamodb": "attributes keys table transactions update",
@@ -49,7 +50,7 @@ LOADED: dict[str, dict[str, str]] = {
         "registration": "claim codes contacts",
         "seller_api": "problems requests routes subscription_queries views",
         "subscriptions": "identity model outbox reader recheck recheck_queue seller_events",
-        "usage": "booking contract_terms overage placement queries recorder report results retry tag_sets",
+        "usage": "booking contract_terms overage placement queries recorder report rerating results retry tag_sets",
     },
 }
 

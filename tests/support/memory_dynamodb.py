@@ -227,6 +227,7 @@ _MEMBERS = {
     "Put": frozenset({"TableName", "Item"}) | _CONDITIONAL,
     "Update": _KEY | {"UpdateExpression"} | _CONDITIONAL,
     "Delete": _KEY | _CONDITIONAL,
+    "ConditionCheck": _KEY | _CONDITIONAL,
 }
 _TABLE = frozenset({"TableName", "AttributeDefinitions", "KeySchema", "BillingMode", "GlobalSecondaryIndexes"})
 _QUERY = (
@@ -254,6 +255,7 @@ class _Write:
     update: Update | None
     answer_old: bool
     heavy: bool
+    check: bool
 
     def holds(self, old: Item | None) -> bool:
         return self.condition is None or self.condition.holds(old or {}, self.values)
@@ -264,6 +266,8 @@ class _Write:
 
     def result(self, old: Item | None) -> Item | None:
         """The item as it is to be. Raises _RefusedError."""
+        if self.check:
+            return old
         if self.update is None:
             return self.put
         try:
@@ -434,7 +438,19 @@ class MemoryDynamoDB:
             if not update.targets.isdisjoint((table.hash_name, table.range_name)):
                 raise NotImplementedError(f"{operation}: {request['UpdateExpression']} writes a part of the key")
         answer_old = request.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
-        return _Write(table, partition, sort, key, written.condition, values, put, update, answer_old, heavy)
+        return _Write(
+            table,
+            partition,
+            sort,
+            key,
+            written.condition,
+            values,
+            put,
+            update,
+            answer_old,
+            heavy,
+            action == "ConditionCheck",
+        )
 
     def _store(self, table: _Table, partition: Any, sort: Any, new: Item | None) -> None:
         run = table.run(partition)

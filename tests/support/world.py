@@ -30,6 +30,7 @@ from marketplace.usage.booking import UsageStore
 from marketplace.usage.contract_terms import ContractTerms
 from marketplace.usage.queries import UsageQueries
 from marketplace.usage.recorder import UsageRecorder
+from marketplace.usage.rerating import Rerating
 from marketplace.usage.retry import UsageRetry
 from marketplace_emulator import Clock as EmulatorClock
 from marketplace_emulator import Marketplace, Purchase
@@ -221,7 +222,7 @@ class World:
 
     def recorder(self) -> UsageRecorder:
         return UsageRecorder(
-            store=UsageStore(self.usage_table(), ttl_days=self.parameters.UsageRecordTtlDays),
+            store=self.usage_store(),
             subscriptions=SubscriptionReader(self.table(self.tables.subscriptions)),
             clock=self.time.now,
             seal_delay=self.parameters.seal_delay,
@@ -244,7 +245,12 @@ class World:
             stale_limit=self.parameters.stale_limit,
             monotonic=self.time.monotonic,
             parallel=1,
+            rerate=self.rerating(),
         )
+
+    def usage_store(self) -> UsageStore:
+        ttl_days = self.parameters.UsageRecordTtlDays
+        return UsageStore(self.usage_table(), ttl_days, self.table(self.tables.subscriptions))
 
     def seller_bus(self) -> Any:
         return self.bus
@@ -255,6 +261,10 @@ class World:
     def looked_at(self) -> set[str]:
         """The subscriptions that another look was asked for because AWS refused their usage."""
         return {subscription_id for subscription_id, reason, _ in self.requests.asked if reason == NOT_SUBSCRIBED}
+
+    def rerating(self) -> Rerating:
+        subscriptions = self.table(self.tables.subscriptions)
+        return Rerating(self.usage_table(), subscriptions, self.overage_dimensions, self.time.now)
 
     def metering(self) -> MeteringRun:
         return MeteringRun(

@@ -32,7 +32,7 @@ ALLOWED: dict[str, dict[str, set[str]]] = {
         },
         "SubscriptionsTable/index/by_account": {"Query"},
         "SubscriptionsTable/index/by_status": {"Query"},
-        "UsageTable": {"GetItem", "Query", "UpdateItem"},
+        "UsageTable": {"GetItem", "BatchGetItem", "Query", "UpdateItem", "DeleteItem"},
         "UsageTable/index/due": {"Query"},
         "EventBus": {"PutEvents"},
         **{
@@ -51,7 +51,7 @@ ALLOWED: dict[str, dict[str, set[str]]] = {
         },
         "SubscriptionsTable/index/by_account": {"Query"},
         "SubscriptionsTable/index/by_status": {"Query"},
-        "UsageTable": {"GetItem", "BatchGetItem", "PutItem", "UpdateItem", "Query"},
+        "UsageTable": {"GetItem", "BatchGetItem", "PutItem", "UpdateItem", "DeleteItem", "Query"},
         "EventBus": {"PutEvents"},
         "NotificationQueue": {"SendMessage"},
     },

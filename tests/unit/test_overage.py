@@ -450,7 +450,7 @@ def test_small_groups_of_many_buyers_are_booked_together(world: World, calls: Ca
     calls.forget()
     results = world.report_all(records)
     assert {split(result)[0] for result in results} == {"recorded"}
-    assert calls.count() == {"batch_get_item": 3, "transact_write_items": 1}
+    assert calls.count() == {"batch_get_item": 4, "transact_write_items": 2}
     assert metered(world) == {"api_calls": 8, "users": 32}
     assert all(used(world, buyer) == 3 for buyer in buyers)
 
@@ -699,7 +699,8 @@ def test_a_mapped_dimension_costs_two_reads(world: World, calls: Calls) -> None:
     world.report_all([world.usage(buyer, 1, tags={"user": f"u{n}"}) for n in range(40)])
     assert calls.count() == {"batch_get_item": 3, "transact_write_items": 1}
     (transaction,) = calls.of("transact_write_items")
-    assert len(transaction["TransactItems"]) == 40 + 1 + 30 + 1
+    checked_and_listed = 2
+    assert len(transaction["TransactItems"]) == 40 + 1 + 30 + 1 + checked_and_listed
 
 
 def test_a_term_that_is_used_up_is_written_no_more(world: World, calls: Calls) -> None:
@@ -708,7 +709,9 @@ def test_a_term_that_is_used_up_is_written_no_more(world: World, calls: Calls) -
     calls.forget()
     world.report(buyer, 1)
     (transaction,) = calls.of("transact_write_items")
-    assert len(transaction["TransactItems"]) == 2
+    actions = [next(iter(action.items())) for action in transaction["TransactItems"]]
+    assert [kind for kind, _ in actions] == ["Put", "Update", "ConditionCheck", "Put"]
+    assert not [one for _, one in actions if one.get("Key", {}).get("sk", {}).get("S", "").startswith("INCLUDED")]
 
 
 # The setting

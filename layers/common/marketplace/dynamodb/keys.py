@@ -135,6 +135,16 @@ def included(subscription_id: str, dimension: str, first_end: int | None, counte
     return Key(subscription_pk(subscription_id), included_prefix(dimension) + end + since)
 
 
+def charged_prefix(dimension: str) -> str:
+    return f"CHARGED#{encoded(dimension)}#"
+
+
+def charged(subscription_id: str, dimension: str, hour: int, first_record: str) -> Key:
+    """Which usage records one transaction charged for beyond a contract; `first_record` is one of them."""
+    digest = hashlib.sha256(first_record.encode()).hexdigest()[:32]
+    return Key(subscription_pk(subscription_id), f"{charged_prefix(dimension)}{iso(hour)[:13]}#{digest}")
+
+
 def hour_prefix(hour: int) -> str:
     """What the sort key of everything of one hour starts with; hours sort in time order."""
     return HOUR_PREFIX + iso(hour)[:13]

@@ -206,9 +206,13 @@ class Table:
         told = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"} if tell else {}
         return {"Update": {"TableName": self.name, "Key": key.item(), **update.arguments(), **told}}
 
-    def delete_action(self, key: Key) -> Write:
-        """A member of a transaction that deletes an item."""
-        return {"Delete": {"TableName": self.name, "Key": key.item()}}
+    def delete_action(self, key: Key, condition: str = "", given: Mapping[str, Any] | None = None) -> Write:
+        """A member of a transaction that deletes an item; `given` holds the values that the condition names."""
+        return {"Delete": {"TableName": self.name, "Key": key.item(), **_conditional(condition, given or {})}}
+
+    def check_action(self, key: Key, condition: str, given: Mapping[str, Any]) -> Write:
+        """A member of a transaction that changes nothing and requires a condition of an item."""
+        return {"ConditionCheck": {"TableName": self.name, "Key": key.item(), **_conditional(condition, given)}}
 
     def write_together(self, writes: Sequence[Write]) -> Refusal | None:
         """Makes all the writes in one transaction, or none. Returns the first refusal, or None when they are made.
@@ -298,6 +302,10 @@ def _raise_unless_refused(error: BotoCoreError | ClientError) -> Item | None:
 def key_of(item: Mapping[str, Any]) -> Key:
     """The primary key of an item in attribute-value form."""
     return Key(item["pk"]["S"], item["sk"]["S"])
+
+
+def _conditional(condition: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    return {"ConditionExpression": condition, **placeholders(condition, given)} if condition else {}
 
 
 def _condition(condition: str) -> dict[str, Any]:

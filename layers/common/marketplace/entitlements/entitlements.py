@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from marketplace.entitlements.rules import (
     Decision,
@@ -17,7 +18,7 @@ from marketplace.entitlements.rules import (
     refused_by_status,
 )
 from marketplace.entitlements.source import EntitlementSource
-from marketplace.entitlements.store import EntitlementStore, UnknownSubscriptionError
+from marketplace.entitlements.store import EntitlementStore, UnknownSubscriptionError, rerating_after
 from marketplace.platform.clock import Clock, epoch
 from marketplace.platform.errors import AwsError
 
@@ -42,10 +43,18 @@ class Synced:
     synced_at: int
 
 
+class Rerates(Protocol):
+    """Compares what was charged for usage of times after `since` with what is granted now; see
+    marketplace.usage.rerating. Raises AwsError."""
+
+    def __call__(self, subscription_id: str, since: int) -> object: ...
+
+
 class Entitlements:
     """Reads back, lists and checks. `max_age`: seconds after which AWS is asked again; `stale_limit`: seconds for which
     a stored answer counts while AWS can't be asked; `announce` publishes the outbox of a subscription (Outbox.publish);
-    `parallel`: readings of one request that are under way at once.
+    `parallel`: readings of one request that are under way at once; `rerate` is called once what is granted has changed,
+    and again until it has returned.
     """
 
     def __init__(
@@ -59,6 +68,7 @@ class Entitlements:
         announce: Callable[[str], None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         parallel: int = _READ_BACK_AT_ONCE,
+        rerate: Rerates | None = None,
     ) -> None:
         self._store = store
         self._source = source
@@ -68,6 +78,7 @@ class Entitlements:
         self._announce = announce
         self._monotonic = monotonic
         self._parallel = parallel
+        self._rerate = rerate
 
     def sync(self, subscription_id: str) -> Synced:
         """Reads the entitlements back from AWS and stores them, with an "Entitlements Changed" event in the outbox if
@@ -81,7 +92,11 @@ class Entitlements:
             after = granted_together(self._source.entitlements(before.subscription), now)
             if self._store.replace(before, after, now):
                 changed = after != before.entitlements
-                if changed:
+                rerating = rerating_after(before, after)
+                if self._rerate is not None and rerating is not None:
+                    self._rerate(subscription_id, rerating.since)
+                    self._store.rerated(subscription_id, rerating.version)
+                if changed or rerating is not None:
                     self._publish(subscription_id)
                 return Synced(tuple(after.values()), changed, now)
         newest = self._store.read(subscription_id)

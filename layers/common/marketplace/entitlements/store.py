@@ -9,7 +9,7 @@ always the difference to what is stored.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from marketplace.dynamodb import keys
@@ -31,14 +31,25 @@ class UnknownSubscriptionError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Rerating:
+    """A comparison of usage that was charged with what is granted as of this version. `since`: usage of later times is
+    concerned; AWS was asked then, and what it answered is what usage before it was split by."""
+
+    version: int
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
 class StoredEntitlements:
     """A subscription, what it is granted and the terms of that, by dimension, as stored. `version` counts the
-    replacements so far; None before the first."""
+    replacements so far; None before the first. `rerating`: what was charged has still to be compared with what is
+    granted."""
 
     subscription: Subscription
     entitlements: Mapping[str, Entitlement]
     histories: Mapping[str, History]
     version: int | None
+    rerating: Rerating | None = None
 
 
 class EntitlementStore:
@@ -61,8 +72,10 @@ class EntitlementStore:
             histories[dimension] = History.from_values(dimension, stored)
             if "value" in stored:
                 entitlements[dimension] = Entitlement.from_values(dimension, stored)
-        version = values.get("entitlements_version")
-        return StoredEntitlements(Subscription.from_values(values), entitlements, histories, version)
+        subscription = Subscription.from_values(values)
+        version, due = values.get("entitlements_version"), values.get("rerating_due")
+        rerating = None if due is None else Rerating(due, values["rerating_since"])
+        return StoredEntitlements(subscription, entitlements, histories, version, rerating)
 
     def read_dimension(self, subscription_id: str, dimension: str) -> tuple[Subscription | None, Entitlement | None]:
         """The subscription and its entitlement in one dimension, each None when it is not stored; one request."""
@@ -97,7 +110,7 @@ class EntitlementStore:
         for start in range(0, max(len(changes), 1), _CHANGES_PER_TRANSACTION):
             part = changes[start : start + _CHANGES_PER_TRANSACTION]
             last = start + _CHANGES_PER_TRANSACTION >= len(changes)
-            counted = _counted(count, now if last else None)
+            counted = _counted(count, now if last else None, rerating_after(before, after))
             writes = [self._table.update_action(keys.subscription(before.subscription.id), counted), *part]
             if last and changes:
                 event = _changed_event(before, after, now, count or 0)
@@ -107,29 +120,50 @@ class EntitlementStore:
             count = (count or 0) + 1
         return True
 
+    def rerated(self, subscription_id: str, version: int) -> None:
+        """Notes that usage was compared with what is granted as of this version."""
+        done = ("rerating_due", "rerating_since")
+        update = Update(remove=done, condition="#rerating_due = :version", given={"version": version})
+        self._table.update_if(keys.subscription(subscription_id), update)
+
     def _changes(self, before: StoredEntitlements, after: Mapping[str, Entitlement], now: int) -> list[Write]:
         changes: list[Write] = []
         for dimension in {**before.histories, **after}:
             history, granted = before.histories.get(dimension, History()), after.get(dimension)
             new = history.after_reading(granted, now, empty=not after)
             if new != history or granted != before.entitlements.get(dimension):
-                changes.append(self._put(before.subscription.id, dimension, granted, new, now))
+                revision = (before.version or 0) + 1
+                changes.append(
+                    self._put(before.subscription.id, dimension, granted, replace(new, revision=revision), now)
+                )
         return changes
 
     def _put(
         self, subscription_id: str, dimension: str, granted: Entitlement | None, history: History, now: int
     ) -> Write:
         values = {} if granted is None else granted.as_values()
-        stamp = {"dimension": dimension, "synced_at": now}
+        stamp = {"dimension": dimension, "synced_at": now, "revision": history.revision}
         key = keys.entitlement(subscription_id, dimension)._asdict()
         return self._table.put_action(to_item({**key, **values, **history.as_values(), **stamp}))
 
 
-def _counted(count: int | None, synced_at: int | None) -> Update:
+def rerating_after(before: StoredEntitlements, after: Mapping[str, Entitlement]) -> Rerating | None:
+    """The comparison that is due once `after` is granted; None if nothing has changed since the last one. A dimension's
+    first grant concerns all usage."""
+    if after == before.entitlements:
+        return before.rerating
+    first = not after.keys() <= before.histories.keys()
+    since = 0 if first else before.subscription.entitlements_synced_at or 0
+    earlier = since if before.rerating is None else before.rerating.since
+    return Rerating((before.version or 0) + 1, min(since, earlier))
+
+
+def _counted(count: int | None, synced_at: int | None, rerating: Rerating | None) -> Update:
     """One more replacement written, on the condition that none was written since `count` was read."""
     values = {
         "entitlements_version": (count or 0) + 1,
         **({} if synced_at is None else {"entitlements_synced_at": synced_at}),
+        **({} if rerating is None else {"rerating_due": rerating.version, "rerating_since": rerating.since}),
     }
     if count is None:
         return Update(set=values, condition="attribute_exists(pk) AND attribute_not_exists(entitlements_version)")

@@ -17,7 +17,7 @@ taken for a renewal, which includes more, not less.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 from marketplace.entitlements.rules import PENDING_FOR, Entitlement, ValueType
@@ -79,12 +79,14 @@ class GrantedTerm:
 class History:
     """The terms of one dimension, the oldest first. Each but the last holds until the next one starts.
 
-    `withdrawn_at`: since when AWS lists the dimension no more; `wholly`: nor anything else.
+    `withdrawn_at`: since when AWS lists the dimension no more; `wholly`: nor anything else. `revision` is another one
+    whenever the stored history has changed; None before it is stored.
     """
 
     terms: tuple[GrantedTerm, ...] = ()
     withdrawn_at: int | None = None
     wholly: bool = False
+    revision: int | None = field(default=None, compare=False)
 
     def after_reading(self, granted: Entitlement | None, now: int, *, empty: bool) -> "History":
         """The history once AWS has answered at `now` that it grants this; `empty`: its answer listed nothing at all."""
@@ -157,4 +159,4 @@ class History:
         terms = tuple(GrantedTerm.from_values(one) for one in values.get("terms", ()))
         if not terms and "value" in values:
             terms = (GrantedTerm.of(Entitlement.from_values(dimension, values), values.get("synced_at", 0)),)
-        return cls(terms, values.get("withdrawn_at"), bool(values.get("withdrawn_wholly")))
+        return cls(terms, values.get("withdrawn_at"), bool(values.get("withdrawn_wholly")), values.get("revision"))

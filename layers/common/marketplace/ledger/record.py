@@ -231,6 +231,29 @@ class MeteringRecord:
             return Update(set=deadlines, keep=kept, add=adds, condition=condition, given=given)
         return Update(keep=kept, add=adds, condition=condition, given=given)
 
+    def reduction(self, quantity: int, *, records: int, untagged_records: int, tag_sets: int, tag_bytes: int) -> Update:
+        """Takes usage out of the hour again while it is unsealed and something is left in it. The counts are of what
+        leaves it whole."""
+        taken = {
+            "quantity": -quantity,
+            "records": -records,
+            "untagged_records": -untagged_records,
+            "tag_sets": -tag_sets,
+            "tag_bytes": -tag_bytes,
+        }
+        adds = {name: value for name, value in taken.items() if value}
+        condition = "#seal = :unsealed AND (#quantity > :taken OR #records > :leaving)"
+        return Update(
+            add=adds, condition=condition, given={"unsealed": UNSEALED, "taken": quantity, "leaving": records}
+        )
+
+    @staticmethod
+    def removal(quantity: int, records: int) -> tuple[str, dict[str, Any]]:
+        """The condition, with its values, on which the record may be deleted: it is unsealed and holds this and no
+        more."""
+        condition = "#seal = :unsealed AND #quantity = :taken AND #records = :leaving"
+        return condition, {"unsealed": UNSEALED, "taken": quantity, "leaving": records}
+
     def as_metered(self, now: EpochSeconds, metering_record_id: str | None) -> Item:
         """The item once AWS has accepted the record: out of the index, with AWS's id for it."""
         known = metering_record_id or self.metering_record_id

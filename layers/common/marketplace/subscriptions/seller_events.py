@@ -38,6 +38,7 @@ type Kind = Literal[
     "Usage Rejected",
     "Usage Conflict",
     "Usage Not Billable",
+    "Overage Correction Due",
     "Advisory Issued",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind.__value__)

@@ -5,8 +5,11 @@
     update ...#TAGS#<digest>         add to the allocation of the tag set
     update INCLUDED#<dim>#<term>     what the contract's term includes is used up by so much
 
-The last is for contracts with consumption: what the term includes is counted there and only the rest goes to the
-metering record and the allocations; a report without such a rest touches neither.
+    check  ENTITLEMENT#<dimension>   what the contract grants is what the term was told from
+    put    CHARGED#<dim>#<hour>#...  which records were charged
+
+The last three are for contracts with consumption: what the term includes is counted and only the rest goes to the
+metering record and the allocations; a report without such a rest touches neither, nor the last two.
 
 All of it happens or none of it does; repeating it after a lost answer fails on the first condition and reads as a
 duplicate.
@@ -23,7 +26,7 @@ from marketplace.dynamodb.table import Table
 from marketplace.dynamodb.transactions import Write, condition_failed
 from marketplace.dynamodb.update import Update
 from marketplace.ledger.record import MAX_QUANTITY, Addition, MeteringRecord, why_not_added
-from marketplace.platform.clock import DAY, EpochSeconds
+from marketplace.platform.clock import DAY, EpochSeconds, epoch
 from marketplace.platform.errors import RefusedError
 from marketplace.usage.overage import Term, included_parts
 from marketplace.usage.report import TagSet, UsageReport, tag_set
@@ -33,6 +36,8 @@ MAX_ACTIONS = 100
 """DynamoDB API reference, TransactWriteItems."""
 _CANCELLED = "TransactionCanceledException"
 """DynamoDB's answer when a transaction was cancelled for reasons that it does not give."""
+_CHARGED_FOR = 3 * DAY
+"""How long charged usage can be found: longer than AWS takes it."""
 _NEW_ID = "attribute_not_exists(pk)"
 
 type RecordName = tuple[str, str]
@@ -65,12 +70,13 @@ class Job:
     moves_deadlines: bool = False
 
     @property
-    def counters(self) -> set[Key]:
-        """The counters of the terms that its bookings count against."""
-        return _counters(self.bookings)
+    def shared(self) -> set[Key]:
+        """What other jobs of a transaction may depend on too: the counters of terms, and the grants behind them."""
+        terms = [one.term for one in self.bookings if one.term is not None]
+        return {term.counter for term in terms} | {key for term in terms for key, _ in term.grants}
 
 
-type Obstacle = Literal["sealed", "full", "changed", "busy"]
+type Obstacle = Literal["sealed", "full", "changed", "busy", "regranted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +91,23 @@ class Booked:
 @dataclass(frozen=True, slots=True)
 class NotBooked:
     """Nothing of the transaction was written. `known` holds the records that exist already, as they are stored;
-    `obstacle` says what else was in the way: the hour is sealed or full, or another writer was there (changed, busy:
-    try again)."""
+    `obstacle` says what else was in the way: the hour is sealed or full; another writer was there (changed, busy: try
+    again); AWS was heard to grant something else meanwhile (regranted: the terms have to be read again)."""
 
     known: dict[RecordName, dict[str, Any]]
     obstacle: Obstacle | None
 
 
 class UsageStore:
-    """The usage table as recording sees it. Usage records expire after `ttl_days`.
+    """The usage table as recording sees it. Usage records expire after `ttl_days`. `grants`: the subscriptions table,
+    which holds what contracts include.
 
     Its methods raise AwsError when DynamoDB gives no answer; what was asked may have happened then.
     """
 
-    def __init__(self, table: Table, ttl_days: int) -> None:
+    def __init__(self, table: Table, ttl_days: int, grants: Table | None = None) -> None:
         self._table = table
+        self._grants = grants
         self._ttl = ttl_days * DAY
 
     def known(self, names: Iterable[RecordName]) -> dict[RecordName, dict[str, Any]]:
@@ -127,14 +135,17 @@ class UsageStore:
         writes = [self._writes(part, now) for part in parts]
         touched = [counter for counter in counters.values() if counter.taken]
         uses = [self._table.update_action(counter.term.counter, counter.use()) for counter in touched]
+        checks = self._checks(parts)
+        lists = [self._charged(part, now) for part in parts if part.charged]
+        together = [write for group in (*writes, uses, checks.values(), lists) for write in group]
         try:
-            reasons = iter(self._table.try_together([write for group in (*writes, uses) for write in group]))
+            reasons = iter(self._table.try_together(together))
         except RefusedError as error:
             if error.code != _CANCELLED:
                 raise
             return [NotBooked({}, "busy") for _ in parts]
         by_part = [[reason for _, reason in zip(group, reasons, strict=False)] for group in writes]
-        return _outcomes(parts, by_part, _in_use(touched, list(reasons)))
+        return _outcomes(parts, by_part, _in_use(touched, list(checks), list(reasons)))
 
     def _writes(self, part: "_Part", now: EpochSeconds) -> list[Write]:
         records = [self._table.put_action(self._usage_record(part, one, now), _NEW_ID) for one in part.job.bookings]
@@ -148,6 +159,28 @@ class UsageStore:
             self._table.update_action(job.record.key, update, tell=True),
             *(self._allocate(job.record, tags, added[tags], tags in tagging.new) for tags in tagging.accepted),
         ]
+
+    def _checks(self, parts: Sequence["_Part"]) -> dict[Key, Write]:
+        """Usage is charged only while what the contract grants is what its term was told from: what AWS was heard to
+        grant since then has the charged usage compared with it (marketplace.usage.rerating), and this must not come
+        after that."""
+        if self._grants is None:
+            return {}
+        found: dict[Key, Write] = {}
+        for key, revision in {grant for part in parts for one in part.charged if one.term for grant in one.term.grants}:
+            condition = "attribute_not_exists(#revision)" if revision is None else "#revision = :revision"
+            given = {} if revision is None else {"revision": revision}
+            found[key] = self._grants.check_action(key, condition, given)
+        return found
+
+    def _charged(self, part: "_Part", now: EpochSeconds) -> Write:
+        """Where a re-rating finds the records that were charged."""
+        first, record = part.charged[0], part.job.record
+        owner = record.subscription_id if first.term is None else first.term.owner
+        key = keys.charged(owner, record.dimension, record.hour, "\0".join(first.name))
+        charged = [list(one.name) for one in part.charged]
+        values = {**key._asdict(), "charged": charged, "expires_at": now + _CHARGED_FOR}
+        return self._table.put_action(to_item(values))
 
     def _look(self, jobs: Sequence[Job]) -> dict[Key, Item]:
         """What the decisions about these jobs depend on, read at once: their terms' counters, and what there is of
@@ -173,7 +206,7 @@ class UsageStore:
                 "quantity": report.quantity,
                 "tags": report.tags or None,
                 "untagged": booking.name in part.untagged or None,
-                **_split(part, booking),
+                **_split(part, booking, now),
                 "own_hour": booking.own_hour,
                 "billed_to": None if booking.named == billed_to else billed_to,
                 "hour": record.hour,
@@ -194,23 +227,28 @@ class UsageStore:
 def actions(bookings: Sequence[Booking]) -> int:
     """How many actions of a transaction booking these takes."""
     tag_sets = {tag_set(booking.report.tags) for booking in bookings} - {()}
-    return len(bookings) + 1 + len(tag_sets) + len(_counters(bookings))
+    return len(bookings) + 1 + len(tag_sets) + _of_terms(bookings)
 
 
 def capacity(bookings: Sequence[Booking]) -> int:
     """How many of these, from the start, fit a transaction."""
     sets: set[TagSet] = set()
-    counters: set[Key] = set()
+    terms: dict[Term, Booking] = {}
     for count, booking in enumerate(bookings):
         sets.add(tag_set(booking.report.tags))
-        counters |= _counters([booking])
-        if count + 1 + 1 + len(sets - {()}) + len(counters) > MAX_ACTIONS:
+        if booking.term is not None:
+            terms.setdefault(booking.term, booking)
+        if count + 1 + 1 + len(sets - {()}) + _of_terms(terms.values()) > MAX_ACTIONS:
             return count
     return len(bookings)
 
 
-def _counters(bookings: Iterable[Booking]) -> set[Key]:
-    return {booking.term.counter for booking in bookings if booking.term is not None}
+def _of_terms(bookings: Iterable[Booking]) -> int:
+    """How many actions the terms of one metering record's bookings take: their counters, the grants that are checked,
+    and the list of what was charged."""
+    terms = {booking.term for booking in bookings if booking.term is not None}
+    grants = {key for term in terms for key, _ in term.grants}
+    return len({term.counter for term in terms}) + len(grants) + bool(terms)
 
 
 @dataclass(slots=True)
@@ -258,6 +296,11 @@ class _Part:
     included: Mapping[RecordName, int]
     metered: Sequence[tuple[Booking, int]]
     tagging: Tagging
+
+    @property
+    def charged(self) -> list[Booking]:
+        """The bookings that a contract does not include, or not whole."""
+        return [booking for booking, _ in self.metered if booking.term is not None]
 
     @property
     def total(self) -> int:
@@ -311,12 +354,13 @@ def _used(counter: Item) -> int:
     return int(counter["used"]["N"]) if counter else 0
 
 
-def _split(part: _Part, booking: Booking) -> dict[str, Any]:
+def _split(part: _Part, booking: Booking, now: EpochSeconds) -> dict[str, Any]:
     """What a usage record keeps of the term that it was counted against."""
     term = booking.term
     if term is None:
         return {}
     return {
+        "at": now if booking.report.timestamp is None else epoch(booking.report.timestamp),
         "included": part.included[booking.name],
         "included_dimension": term.included_dimension,
         "term_limit": term.limit,
@@ -337,11 +381,15 @@ def _outcomes(
     return [NotBooked({}, "busy") for _ in parts] if unexplained else outcomes
 
 
-def _in_use(counters: Sequence[_Counter], reasons: Sequence[Mapping[str, Any]]) -> dict[Key, Obstacle]:
-    """The counters that another writer changed or is changing."""
+def _in_use(
+    counters: Sequence[_Counter], grants: Sequence[Key], reasons: Sequence[Mapping[str, Any]]
+) -> dict[Key, Obstacle]:
+    """The counters that another writer changed or is changing, and the grants that are others by now."""
+    shared: list[tuple[Key, Obstacle]] = [(counter.term.counter, "changed") for counter in counters]
+    shared += [(key, "regranted") for key in grants]
     return {
-        counter.term.counter: "changed" if condition_failed(reason) else "busy"
-        for counter, reason in zip(counters, reasons, strict=False)
+        key: refused if condition_failed(reason) else "busy"
+        for (key, refused), reason in zip(shared, reasons, strict=False)
         if _stopped(reason)
     }
 
@@ -351,7 +399,7 @@ def _obstacles(part: _Part, reasons: Sequence[Mapping[str, Any]], in_use: Mappin
     a reason of its own was cancelled with the others."""
     job = part.job
     known: dict[RecordName, dict[str, Any]] = {}
-    obstacle: Obstacle | None = next((in_use[key] for key in job.counters if key in in_use), None)
+    obstacle: Obstacle | None = _first_of(in_use, job.shared)
     for index, reason in enumerate(reasons):
         if not _stopped(reason):
             continue
@@ -364,6 +412,11 @@ def _obstacles(part: _Part, reasons: Sequence[Mapping[str, Any]], in_use: Mappin
         else:
             obstacle = obstacle or "changed"
     return NotBooked(known, obstacle)
+
+
+def _first_of(in_use: Mapping[Key, Obstacle], shared: set[Key]) -> Obstacle | None:
+    found = [in_use[key] for key in shared if key in in_use]
+    return "regranted" if "regranted" in found else next(iter(found), None)
 
 
 def _stopped(reason: Mapping[str, Any]) -> bool:

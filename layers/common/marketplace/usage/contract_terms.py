@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
 
+from marketplace.dynamodb import keys
+from marketplace.dynamodb.keys import Key
 from marketplace.entitlements.rules import PENDING_FOR
 from marketplace.entitlements.store import EntitlementStore
 from marketplace.entitlements.terms import GrantedTerm, History
@@ -65,6 +67,17 @@ class _Contract:
         return billed.migrated_from or billed.id
 
     @property
+    def grants(self) -> tuple[tuple[Key, int | None], ...]:
+        return tuple(
+            (keys.entitlement(side.subscription.id, self.included), side.history.revision) for side in self.sides
+        )
+
+    @property
+    def nothing(self) -> Term:
+        """The term of usage that nothing is granted for."""
+        return Term(self.owner, self.dimension, self.included, 0, grants=self.grants)
+
+    @property
     def closing(self) -> bool:
         return self.sides[0].subscription.status == "closing"
 
@@ -102,7 +115,7 @@ class _Contract:
             return ENTITLEMENTS_PENDING
         if not self.closing and any(not side.history.terms and self.awaits(side, moment, now) for side in self.sides):
             return None
-        return Term(self.owner, self.dimension, self.included, 0)
+        return self.nothing
 
     def _counted(self, granted: GrantedTerm) -> Term | Rejection:
         if granted.value_type not in {"integer", "double"}:
@@ -115,7 +128,14 @@ class _Contract:
         # Whole units: usage is counted in them, so of a double only the whole part can be used.
         limit = max(0, int(Decimal(granted.value)))
         return Term(
-            self.owner, self.dimension, self.included, limit, granted.ends_at, named.first_end, named.counted_from
+            self.owner,
+            self.dimension,
+            self.included,
+            limit,
+            granted.ends_at,
+            named.first_end,
+            named.counted_from,
+            self.grants,
         )
 
 
@@ -160,7 +180,7 @@ class ContractTerms:
     def _terms(self, contract: _Contract, now: EpochSeconds) -> dict[EpochSeconds, Term | Rejection]:
         found = {moment: contract.term(moment, now, self._entitlements.max_age) for moment in contract.moments}
         if None in found.values() and self._grants_anything(contract):
-            unknown: Term | Rejection = Term(contract.owner, contract.dimension, contract.included, 0)
+            unknown: Term | Rejection = contract.nothing
         else:
             unknown = ENTITLEMENTS_PENDING
         return {moment: unknown if term is None else term for moment, term in found.items()}

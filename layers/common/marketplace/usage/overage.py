@@ -18,7 +18,8 @@ class Term:
 
     `owner`: the subscription under which it is counted. `ends_at`: the entitlement's ExpirationDate, in seconds since
     the epoch. `first_end` and `counted_from` name its counter (marketplace.entitlements.terms): they stay when the end
-    moves, so an upgrade adds to what is used, and a renewal begins anew.
+    moves, so an upgrade adds to what is used, and a renewal begins anew. `grants`: the items of the subscriptions table
+    that this was told from, with their revisions; usage is charged only while they are the newest.
     """
 
     owner: str
@@ -28,6 +29,7 @@ class Term:
     ends_at: int | None = None
     first_end: int | None = None
     counted_from: int | None = None
+    grants: tuple[tuple[Key, int | None], ...] = ()
 
     @property
     def counter(self) -> Key:

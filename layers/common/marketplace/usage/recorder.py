@@ -33,7 +33,16 @@ from marketplace.usage.placement import (
     without_known,
 )
 from marketplace.usage.report import Rejection, UsageReport, parsed
-from marketplace.usage.results import BUSY, UNAVAILABLE, Rejected, as_json, id_of, known, repetition
+from marketplace.usage.results import (
+    BUSY,
+    ENTITLEMENTS_PENDING,
+    UNAVAILABLE,
+    Rejected,
+    as_json,
+    id_of,
+    known,
+    repetition,
+)
 
 _ATTEMPTS = 10
 _FIRST_PAUSE = 0.02
@@ -261,6 +270,9 @@ class UsageRecorder:
             if outcome.obstacle == "full" and len(chunk) > 1:
                 self._book_halves(chunk, request)
                 return []
+            if outcome.obstacle == "regranted":
+                refusal = ENTITLEMENTS_PENDING
+                break
             if outcome.obstacle in {"sealed", "full"}:
                 return at_next_hour(chunk, request.results)
             if outcome.obstacle is not None:
