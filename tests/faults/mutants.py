@@ -43,6 +43,13 @@ UNIT_TESTS = (
     "tests/unit/test_metering_backlog.py",
     "tests/unit/test_errors.py",
 )
+LIFECYCLE_TESTS = (
+    "tests/unit/test_seller_events.py",
+    "tests/unit/test_messages.py",
+    "tests/unit/test_lifecycle_rules.py",
+    "tests/unit/test_lifecycle.py",
+)
+"""For mutants of the packages `lifecycle` and `subscriptions`, instead of UNIT_TESTS."""
 
 
 @dataclass(frozen=True)
@@ -619,6 +626,68 @@ MUTANTS = (
         "            if self._monotonic() >= until:\n",
         "            if self._monotonic() < 0:\n",
     ),
+    Mutant(
+        "a later closing event leaves an ended subscription its deadline",
+        "lifecycle/facts",
+        'case "ended" if _may_close_again(state, at):',
+        'case "ended" if False:',
+    ),
+    Mutant(
+        "a closing event opens the final hour of a subscription that ended long ago",
+        "lifecycle/facts",
+        "return ran_out and at <= (state.closing_deadline or 0) + _LATER_CLOSING_WITHIN",
+        "return ran_out",
+    ),
+    Mutant(
+        "a closing event opens the final hour after AWS has said that it takes no more",
+        "lifecycle/facts",
+        "state.changed_at == state.closing_deadline",
+        "state.closing_deadline is not None",
+    ),
+    Mutant(
+        "usage that was refused because of an end is never to be sent again",
+        "usage/placement",
+        'if status == "ended" and now <',
+        'if status == "failed" and now <',
+    ),
+    Mutant(
+        "a notification waits for GetEntitlements",
+        "lifecycle/lifecycle",
+        """self._queue.read_back(subscription_id, attempt=0 if activated else None)
+        return""",
+        """self.read_back(ReadBack(subscription_id=subscription_id, attempt=0 if activated else None))
+        return""",
+    ),
+    Mutant(
+        "a question that AWS doesn't answer ends in the dead-letter queue",
+        "lifecycle/messages",
+        "if question.tries >= MAX_TRIES:",
+        "if question.tries >= 0:",
+    ),
+    Mutant(
+        "no metering run is started before a closing deadline",
+        "lifecycle/timers",
+        "if delay <= recheck.MAX_DELAY_SECONDS:",
+        "if delay < 0:",
+    ),
+    Mutant(
+        "the metering run before a closing deadline starts at the deadline",
+        "lifecycle/timers",
+        "delay = deadline - FINAL_RUN + 1 - now",
+        "delay = deadline - now",
+    ),
+    Mutant(
+        "a message that fails reaches the dead-letter queue after an hour",
+        "lifecycle/sqs_batch",
+        "WAITS = (10, 20, 30, 60, 120, 180, 180)",
+        "WAITS = (30, 120, 600, 1800)",
+    ),
+    Mutant(
+        "a message that was not begun is hidden as long as one that failed",
+        "lifecycle/sqs_batch",
+        'record["receiptHandle"], 0)',
+        'record["receiptHandle"], 360)',
+    ),
 )
 
 
@@ -658,7 +727,8 @@ def noticed_by(mutant: Mutant, seeds: int) -> tuple[str, str]:
         applied(mutant, copy / SOURCES.relative_to(ROOT))
         seed = _said([sys.executable, "-m", "tests.faults.mutants", "--seek", str(seeds)], copy)
         options = ["-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider"]
-        tests = _said([sys.executable, "-m", "pytest", *options, *UNIT_TESTS], copy)
+        files = LIFECYCLE_TESTS if mutant.module.startswith(("lifecycle/", "subscriptions/")) else UNIT_TESTS
+        tests = _said([sys.executable, "-m", "pytest", *options, *files], copy)
     failed = re.search(r"^(?:FAILED|ERROR) \S*?(?:::(\w+))?(?:\[.*)?(?: - .*)?$", tests, re.MULTILINE)
     by_test = tests if tests == _HANGS else str(failed[1] or "collection") if failed else ""
     return seed if seed == _HANGS else seed.strip(), by_test

@@ -204,18 +204,13 @@ def test_messages_that_there_is_no_time_for_are_given_back_untouched_and_at_once
 
 
 @pytest.mark.parametrize(
-    ("name", "queue", "metric"),
-    [
-        ("eventbridge_license_updated", "notifications", "NotificationFailed"),
-        ("request_read_back", "read_backs", "ReadBackFailed"),
-    ],
+    ("name", "metric"), [("eventbridge_license_updated", "NotificationFailed"), ("request_read_back", "ReadBackFailed")]
 )
 def test_a_message_that_fails_is_put_back_into_its_own_queue_and_counted(
     deployment: Deployment,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     name: str,
-    queue: str,
     metric: str,
 ) -> None:
     used: list[str] = []
@@ -227,7 +222,8 @@ def test_a_message_that_fails_is_put_back_into_its_own_queue_and_counted(
     monkeypatch.setattr(clients, "sqs", Queue)
     (record,) = sample(name)
     assert deployment.invoke([{**record, "body": "no JSON"}]) == [record["messageId"]]
-    assert used == [getattr(deployment.queues, queue)]
+    queues = deployment.queues
+    assert used == [queues.notifications if metric == "NotificationFailed" else queues.read_backs]
     assert metric_counts(capsys.readouterr().out)[metric] == 1
 
 

@@ -102,6 +102,8 @@ def test_the_runbook_names_the_times_that_follow_from_the_template() -> None:
     )
     receives = queue_of("NotificationQueue")["RedrivePolicy"]["maxReceiveCount"]
     assert f"a message failed {receives} times (within {quick} to {slow} minutes)" in runbook
+    timing_out = seconds_to_dead_letter("NotificationQueue", timeout_of("NotificationQueue")) // MINUTE
+    assert runbook.count(f"| {timing_out} minutes until the dead-letter queue |") == 2
 
 
 def test_reading_back_leaves_the_seller_api_a_share_of_the_quota() -> None:

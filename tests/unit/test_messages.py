@@ -74,7 +74,8 @@ def test_a_refused_question_is_not_asked_again(world: LifecycleWorld) -> None:
 
 def test_a_silence_of_hours_is_ridden_out_and_then_fails(world: LifecycleWorld) -> None:
     messages = silenced(world, NoAnswerError("ReadTimeoutError"))
-    question, waited, delays = READ_BACK, 0, []
+    question: dict[str, Any] = READ_BACK
+    waited, delays = 0, list[int]()
     while question.get("tries", 0) < MAX_TRIES:
         messages.handle(message(question))
         question, delay = world.sqs.asked.pop()

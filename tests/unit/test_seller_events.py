@@ -127,6 +127,22 @@ class TestBatches:
         assert sqs.hidden == [("r", 10)]
         assert response(failures) == {"batchItemFailures": [{"itemIdentifier": "m"}]}
 
+    def test_what_there_is_no_time_to_begin_is_visible_again_at_once(self) -> None:
+        begun: list[str] = []
+        seconds = iter([60.0, 19.0, 19.0])
+        sqs = QueueClient()
+        records = [{"messageId": name, "body": "{}", "receiptHandle": name} for name in "abc"]
+        failures = handle_each(
+            records,
+            lambda message: begun.append(message.message_id),
+            sqs=sqs,  # type: ignore[arg-type]
+            queue_url="q",
+            time_left=lambda: next(seconds),
+        )
+        assert begun == ["a"]
+        assert sqs.hidden == [("b", 0), ("c", 0)]
+        assert [(failure.message_id, failure.error) for failure in failures] == [("b", None), ("c", None)]
+
     def test_a_wait_that_cannot_be_set_is_the_queues_own(self, moto: None) -> None:
         def refuse(_: Any) -> None:
             raise ValueError
