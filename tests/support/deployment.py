@@ -123,6 +123,7 @@ class Deployment(World):
             announce=self.outbox().publish,
             monotonic=self.time.monotonic,
             parallel=1,
+            rerate=self.rerating(),
         )
 
     def outbox(self) -> Outbox:
