@@ -80,7 +80,9 @@ class CheckedWorld:
 
     def acknowledge(self, key: tuple[str, str], record: dict[str, Any], result: dict[str, Any]) -> None:
         told = {"quantity": record["quantity"], "included": result.get("included")}
-        must(self.acknowledged.setdefault(key, told) == told, f"{key} was acknowledged twice, and not alike")
+        before = self.acknowledged.setdefault(key, told)
+        must(not_less(told, before), f"{key} was acknowledged as {before}, and then as {told}")
+        self.acknowledged[key] = told
         if told["included"] is not None:
             must(told["included"] + result["overage"] == record["quantity"], f"{key} is not split exactly")
 
@@ -153,7 +155,7 @@ class CheckedWorld:
         for key, told in self.acknowledged.items():
             must(key in records, f"{key} was acknowledged and is not there")
             stored = {name: records[key].get(name) for name in told}
-            must(stored == told, f"{key} was acknowledged as {told} and recorded as {stored}")
+            must(not_less(stored, told), f"{key} was acknowledged as {told} and recorded as {stored}")
         for key, record in records.items():
             must(reported.get(key) == record["quantity"], f"{key} was never reported so")
 
@@ -241,6 +243,13 @@ class CheckedWorld:
                 must(told_of is not None, f"nobody was told of {hour}")
                 must(told_of is not None and told_of.detail["quantity"] == hour["quantity"], "told another quantity")
         must(len({event.id for event in usage}) == len(told), "an event changed its id when it was repeated")
+
+
+def not_less(now: dict[str, Any], before: dict[str, Any]) -> bool:
+    """Whether a usage record is what it was, or has been given back units that a contract includes."""
+    if now["included"] is None or before["included"] is None:
+        return now == before
+    return bool(now["quantity"] == before["quantity"] and now["included"] >= before["included"])
 
 
 def fate(hour: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ from tests.support.parameters import REGIONS
 from tests.support.world import Bus, Timeline, World
 
 KINDS = {
-    "report": 10,
+    "report": 8,
     "repeat": 4,
     "meter": 3,
     "together": 5,
@@ -38,14 +38,14 @@ KINDS = {
     "index_lag": 1,
     "hurry": 1,
     "subscribe": 1,
-    "grow": 2,
+    "grow": 3,
     "shrink": 1,
     "extend": 1,
     "lapse": 2,
     "suspend": 1,
     "unsuspend": 2,
     "cancel": 2,
-    "late_usage": 2,
+    "late_usage": 5,
     "poison": 1,
     "refusal": 1,
     "mend": 1,
@@ -345,11 +345,17 @@ class LifecycleSchedule(Schedule):
         ]
         for term, charged in charges(terms_of(buyer.purchase, "seats"), records, self.parameters.max_age + MINUTE):
             where = f"{buyer.subscription.id}, term from {term.starts_at} until {term.until}"
+            counted = charged.included + charged.corrected
             if buyer.purchase.id not in self.extended:
-                must(charged.included <= term.largest, f"{where} includes {charged.included} of {term.largest}")
+                must(counted <= term.largest, f"{where} includes {counted} of {term.largest}")
             if not self.clocks_stepped:
                 most = charged.may_be_charged
                 must(charged.charged <= most, f"{where}: {charged.charged} units are charged, {most} at most may be")
+            known = buyer.purchase.ended_at is None and not self.clocks_stepped
+            if known and buyer.purchase.id not in self.extended and charged.first >= term.settled_at:
+                least, most = (max(0, charged.usage - limit) for limit in (term.largest, term.last))
+                stays = charged.charged - charged.corrected
+                must(least <= stays <= most, f"{where}: {stays} units stay charged, {least} to {most} are right")
 
 
 def _identity(purchase: Purchase) -> LicenseIdentity | LegacyIdentity:

@@ -21,6 +21,9 @@ WORLDS = {"success": 13, "duplicate": 77}
 """A seed for each reading of what AWS answers to an identical resend."""
 
 
+WRITES = ("put_", "update_", "delete_", "transact_", "batch_write", "batch_execute", "batch_meter", "send_", "change_")
+
+
 def played(seed: int, crash_at: int | None = None) -> Schedule:
     """The story in a seed's world, drained and checked; raises InvariantError."""
     schedule = Schedule(seed, MemoryDynamoDB, crash_at)
