@@ -75,6 +75,10 @@ class LifecycleSchedule(Schedule):
                 "pending_license": self.fates.choice(("not_subscribed", "invalid_license")),
                 "entitlement_delay_seconds": self.fates.choice((0, 0, 240)),
                 "deprovision_delay_seconds": self.fates.choice((31, 31, 3 * HOUR)),
+                "closing_window": self.fates.choice(
+                    ("after_later", "after_later", "after_ended", "until_deprovisioned")
+                ),
+                "usage_after_end": self.fates.choice(("accept", "invalid_license")),
                 "renewal_events": self.fates.choice(("created_and_license", "license_only")),
                 "event_license_form": self.fates.choice(("arn", "document")),
                 "empty_pages": self.fates.choice((0, 0, 1)),
