@@ -3,13 +3,13 @@ reason."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from marketplace.dynamodb.attributes import from_item
 from marketplace.ledger.record import in_doubt
 from marketplace.metering.report import MeteringReport
-from marketplace.platform.clock import HOUR, iso
+from marketplace.platform.clock import DAY, HOUR, iso
 from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.seller_events import SellerEvent
 from marketplace_emulator import Purchase
@@ -192,6 +192,9 @@ class CheckedWorld:
             must(hour["state"] in {"metered", "conflict", "unbillable"}, f"{key} was never settled: {hour}")
             told = "due_shard" not in hour or (hour["state"] != "metered" and hour["due_at"] < 0)
             must(told, f"{key} is settled and still in the index")
+            if fate(hour) == "unbillable" and not self.clocks_stepped:
+                early = hour["settled_at"] < taken_until(hour["timestamp"])
+                must(not early, f"{key} was written off while AWS could still take it: {hour}")
         must(not booked, f"records are booked to hours that don't exist: {booked}")
 
     def _check_bill(self, hours: dict[Any, Any], allocations: dict[Any, Counter[Any]]) -> None:
@@ -257,6 +260,14 @@ def fate(hour: dict[str, Any]) -> str:
     AWS's window has closed since."""
     refused = hour["state"] == "unbillable" and hour["reason"].removesuffix("_in_doubt") in CONTENT
     return "rejected" if refused else str(hour["state"])
+
+
+def taken_until(timestamp: int) -> float:
+    """When AWS takes no usage of this Timestamp any more, by its rules and not the product's: 24 hours, and 06:00 UTC
+    on the 1st of the next month."""
+    moment = datetime.fromtimestamp(timestamp, UTC)
+    first = moment.replace(day=1, hour=6, minute=0, second=0) + timedelta(days=32)
+    return min(timestamp + DAY, first.replace(day=1).timestamp())
 
 
 def sent_as(record: dict[str, Any]) -> tuple[str, str, int]:
