@@ -1,4 +1,4 @@
-"""Whether contracts were charged as AWS's side says: what the emulator granted at the time of the usage, term by term."""
+"""Whether contracts were charged as AWS's side says: by what the emulator granted at the time of the usage."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +24,20 @@ class AwsTerm:
     def largest(self) -> int:
         return max((quantity for _, quantity in self.grants), default=0)
 
+    @property
+    def last(self) -> int:
+        return self.grants[-1][1] if self.grants else 0
+
+    @property
+    def settled_at(self) -> float:
+        """Since when AWS has shown what it grants for this term to the end."""
+        since = FOREVER
+        for at, quantity in reversed(self.grants):
+            if quantity != self.last:
+                break
+            since = at
+        return since
+
     def smallest(self, since: float, until: float) -> int:
         """The least that AWS showed for this term between two moments: a reading that is still good may be of any."""
         shown = [quantity for at, quantity in self.grants if since <= at <= until]
@@ -34,29 +48,35 @@ class AwsTerm:
 def terms_of(purchase: Purchase, dimension: str) -> list[AwsTerm]:
     """The terms of a purchase, the first of which takes usage from before it too."""
     starts = [agreement.starts_at for agreement in purchase.agreements]
-    terms = []
+    terms: list[AwsTerm] = []
     for agreement, starts_at, until in zip(purchase.agreements, starts, [*starts[1:], FOREVER], strict=True):
         grants = [
             (grant.at, int(grant.entitlements.get(dimension, 0)))
             for grant in purchase.grants
-            if grant.agreement_id == agreement.id and (purchase.deprovisioned_at is None or grant.at < purchase.deprovisioned_at)
-        ]  # fmt: skip
+            if grant.agreement_id == agreement.id and grant.at < (purchase.deprovisioned_at or FOREVER)
+        ]
         terms.append(AwsTerm(starts_at if terms else -FOREVER, until, tuple(grants)))
     return terms
 
 
 @dataclass
 class Charged:
-    """What became of a term's usage: all of it, and the part that the contract included."""
+    """What became of a term's usage: all of it, the part that the contract included, and what was charged and is listed
+    to be corrected. `first`: when the first of it happened."""
 
     usage: int = 0
     included: int = 0
+    corrected: int = 0
+    first: float = FOREVER
     may_be_charged: int = 0
     _used: int = 0
 
-    def add(self, quantity: int, included: int, limit: int) -> None:
+    def add(self, moment: float, record: Mapping[str, Any], limit: int) -> None:
+        quantity = int(record["quantity"])
         self.usage += quantity
-        self.included += included
+        self.included += record["included"]
+        self.corrected += record.get("correction_due", 0)
+        self.first = min(self.first, moment)
         free = max(0, min(quantity, limit - self._used))
         self._used += free
         self.may_be_charged += quantity - free
@@ -79,5 +99,5 @@ def charges(
             if term.holds(moment):
                 booked = record["recorded_at"]
                 limit = term.smallest(booked - max_age, booked)
-                charged.add(record["quantity"], record["included"], limit)
+                charged.add(moment, record, limit)
         yield term, charged

@@ -4,6 +4,7 @@ Each actor is a thread, and only one runs at a time: before and after each call 
 scheduler chooses the actor that continues, or that crashes. The same seed gives the same order.
 """
 
+import contextlib
 import random
 import threading
 from collections.abc import Callable
@@ -62,11 +63,15 @@ class Scheduler:
         self._crash = crash
         self._actors: list[Actor] = []
         self._current: Actor | None = None
+        self._alone = False
         self.handed_over = threading.Semaphore(0)
         self.crashes = 0
 
     def run(self, *work: Callable[[], None]) -> None:
         """Returns when each has ended or crashed; raises what one of them raised."""
+        if len(work) == 1:
+            self._run_alone(*work)
+            return
         self._actors = [Actor(self, one) for one in work]
         for actor in self._actors:
             actor.start()
@@ -85,7 +90,17 @@ class Scheduler:
             if actor.error is not None:
                 raise actor.error
 
+    def _run_alone(self, work: Callable[[], None]) -> None:
+        """Whoever has nobody to take turns with needs no thread."""
+        self._alone = True
+        with contextlib.suppress(CrashError):
+            work()
+        self._alone = False
+
     def point(self, name: str, _: dict[str, Any]) -> None:
         """The hook for an observed client."""
+        if self._alone and self._random.random() < self._crash:
+            self.crashes += 1
+            raise CrashError
         if self._current is not None and self._current.owns_this_thread():
             self._current.hand_over()

@@ -3,13 +3,13 @@ reason."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from marketplace.dynamodb.attributes import from_item
 from marketplace.ledger.record import in_doubt
 from marketplace.metering.report import MeteringReport
-from marketplace.platform.clock import HOUR, iso
+from marketplace.platform.clock import DAY, HOUR, iso
 from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.seller_events import SellerEvent
 from marketplace_emulator import Purchase
@@ -80,7 +80,9 @@ class CheckedWorld:
 
     def acknowledge(self, key: tuple[str, str], record: dict[str, Any], result: dict[str, Any]) -> None:
         told = {"quantity": record["quantity"], "included": result.get("included")}
-        must(self.acknowledged.setdefault(key, told) == told, f"{key} was acknowledged twice, and not alike")
+        before = self.acknowledged.setdefault(key, told)
+        must(not_less(told, before), f"{key} was acknowledged as {before}, and then as {told}")
+        self.acknowledged[key] = told
         if told["included"] is not None:
             must(told["included"] + result["overage"] == record["quantity"], f"{key} is not split exactly")
 
@@ -105,8 +107,8 @@ class CheckedWorld:
     def check_told(self) -> None:
         """At any moment, of every metering record that is not plainly metered the seller has heard, or the index holds
         it for the next metering run to tell."""
-        told = {(event.kind, event.detail.get("subscription_id"), event.detail.get("dimension"), event.detail.get("hour"))
-                for event in self.world.bus.events}  # fmt: skip
+        names = ("subscription_id", "dimension", "hour")
+        told = {(event.kind, *(event.detail.get(name) for name in names)) for event in self.world.bus.events}
         looked_at = self.world.looked_at()
         for hour in self.world.stored():
             if hour["state"] in {"open", "metered"} or hour.get("due_at", 0) > 0:
@@ -143,9 +145,7 @@ class CheckedWorld:
                 hours[item["pk"], item["sk"]] = item
             elif "used" in item:
                 self.used[subscription_id] = item["used"]
-            elif "charged" in item:
-                continue
-            else:
+            elif "tags" in item:
                 hour_sk = item["sk"].partition("#TAGS#")[0]
                 allocations[item["pk"], hour_sk][tuple(sorted(item["tags"].items()))] += item["quantity"]
         return records, hours, allocations
@@ -155,7 +155,7 @@ class CheckedWorld:
         for key, told in self.acknowledged.items():
             must(key in records, f"{key} was acknowledged and is not there")
             stored = {name: records[key].get(name) for name in told}
-            must(stored == told, f"{key} was acknowledged as {told} and recorded as {stored}")
+            must(not_less(stored, told), f"{key} was acknowledged as {told} and recorded as {stored}")
         for key, record in records.items():
             must(reported.get(key) == record["quantity"], f"{key} was never reported so")
 
@@ -192,19 +192,22 @@ class CheckedWorld:
             must(hour["state"] in {"metered", "conflict", "unbillable"}, f"{key} was never settled: {hour}")
             told = "due_shard" not in hour or (hour["state"] != "metered" and hour["due_at"] < 0)
             must(told, f"{key} is settled and still in the index")
+            if fate(hour) == "unbillable" and not self.clocks_stepped:
+                early = hour["settled_at"] < taken_until(hour["timestamp"])
+                must(not early, f"{key} was written off while AWS could still take it: {hour}")
         must(not booked, f"records are booked to hours that don't exist: {booked}")
 
     def _check_bill(self, hours: dict[Any, Any], allocations: dict[Any, Counter[Any]]) -> None:
         ours = {(h["pk"].removeprefix("SUB#"), h["dimension"], h["hour"]): (place, h) for place, h in hours.items()}
         seen: set[Any] = set()
+        others: set[Any] = set()
         for entry in self.world.marketplace.ledger.records:
             key = (self.world.subscription_id_of(entry), entry.dimension, entry.hour * HOUR)
+            if key in self.foreign and entry.quantity == 999_983:
+                others.add(key)
+                continue
             must(key not in seen, f"{key} is billed twice")
             seen.add(key)
-            if key in self.foreign and entry.quantity == 999_983:
-                must(key not in ours or ours[key][1]["state"] != "metered" or self._excused(*ours[key]),
-                      f"{key} is marked metered but another sender's quantity is billed")  # fmt: skip
-                continue
             must(key in ours, f"{key} is billed and unknown to us")
             place, hour = ours[key]
             must(entry.quantity == hour["quantity"], f"{key} is billed with another quantity")
@@ -212,9 +215,10 @@ class CheckedWorld:
             expected = {} if "tags_refused" in hour else dict(allocations[place])
             must(billed_tags == expected, f"{key} is billed with other allocations")
             must(hour["state"] == "metered" or in_doubt(hour["seal"]), f"{key} is billed and marked {hour['state']}")
-        for key, (_, hour) in ours.items():
-            if hour["state"] == "metered":
-                must(key in seen, f"{key} is marked metered and not billed")
+        for key, (place, hour) in ours.items():
+            if hour["state"] == "metered" and key not in seen:
+                must(key in others, f"{key} is marked metered and not billed")
+                must(self._excused(place, hour), f"{key} is marked metered but another sender's quantity is billed")
             if hour["state"] == "conflict":
                 must(key in self.foreign, f"{key} is a conflict without another sender")
             if fate(hour) == "rejected":
@@ -244,11 +248,26 @@ class CheckedWorld:
         must(len({event.id for event in usage}) == len(told), "an event changed its id when it was repeated")
 
 
+def not_less(now: dict[str, Any], before: dict[str, Any]) -> bool:
+    """Whether a usage record is what it was, or has been given back units that a contract includes."""
+    if now["included"] is None or before["included"] is None:
+        return now == before
+    return bool(now["quantity"] == before["quantity"] and now["included"] >= before["included"])
+
+
 def fate(hour: dict[str, Any]) -> str:
     """A metering record's state, and `rejected` for what became unbillable because AWS had refused it for its content:
     AWS's window has closed since."""
     refused = hour["state"] == "unbillable" and hour["reason"].removesuffix("_in_doubt") in CONTENT
     return "rejected" if refused else str(hour["state"])
+
+
+def taken_until(timestamp: int) -> float:
+    """When AWS takes no usage of this Timestamp any more, by its rules and not the product's: 24 hours, and 06:00 UTC
+    on the 1st of the next month."""
+    moment = datetime.fromtimestamp(timestamp, UTC)
+    first = moment.replace(day=1, hour=6, minute=0, second=0) + timedelta(days=32)
+    return min(timestamp + DAY, first.replace(day=1).timestamp())
 
 
 def sent_as(record: dict[str, Any]) -> tuple[str, str, int]:

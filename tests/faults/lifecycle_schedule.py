@@ -1,11 +1,12 @@
-"""A fault schedule of the whole deployment: subscriptions live by AWS's notifications, which come early, late, repeated,
-in another order or never, through the queues; contracts end, renew, grow and shrink under the usage."""
+"""A fault schedule of the whole deployment: subscriptions live by AWS's notifications, which come through the queues,
+late, repeated, in another order or never; contracts end, renew, grow and shrink under the usage."""
 
 import contextlib
 import json
 import random
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from marketplace.platform.clock import DAY, HOUR, MINUTE
@@ -22,7 +23,7 @@ from tests.support.parameters import REGIONS
 from tests.support.world import Bus, Timeline, World
 
 KINDS = {
-    "report": 10,
+    "report": 8,
     "repeat": 4,
     "meter": 3,
     "together": 5,
@@ -37,14 +38,14 @@ KINDS = {
     "index_lag": 1,
     "hurry": 1,
     "subscribe": 1,
-    "grow": 2,
+    "grow": 3,
     "shrink": 1,
     "extend": 1,
     "lapse": 2,
     "suspend": 1,
     "unsuspend": 2,
     "cancel": 2,
-    "late_usage": 2,
+    "late_usage": 5,
     "poison": 1,
     "refusal": 1,
     "mend": 1,
@@ -74,6 +75,10 @@ class LifecycleSchedule(Schedule):
                 "pending_license": self.fates.choice(("not_subscribed", "invalid_license")),
                 "entitlement_delay_seconds": self.fates.choice((0, 0, 240)),
                 "deprovision_delay_seconds": self.fates.choice((31, 31, 3 * HOUR)),
+                "closing_window": self.fates.choice(
+                    ("after_later", "after_later", "after_ended", "until_deprovisioned")
+                ),
+                "usage_after_end": self.fates.choice(("accept", "invalid_license")),
                 "renewal_events": self.fates.choice(("created_and_license", "license_only")),
                 "event_license_form": self.fates.choice(("arn", "document")),
                 "empty_pages": self.fates.choice((0, 0, 1)),
@@ -185,12 +190,9 @@ class LifecycleSchedule(Schedule):
         found: list[Callable[[], None]] = []
         for queue in QUEUES:
             while len(found) < most and (record := self.world.sqs.receive(queue)) is not None:
-                work = self._final_run if queue == METERING else self._handle
-                found.append(lambda work=work, queue=queue, record=record: work(queue, record))
+                work = self._final_run if queue == METERING else self.world.handle
+                found.append(partial(work, queue, record))
         return found
-
-    def _handle(self, queue: str, record: dict[str, Any]) -> None:
-        self.world.handle(queue, record)
 
     def _final_run(self, queue: str, record: dict[str, Any]) -> None:
         """MeterUsage started by a message: it comes back when AWS or DynamoDB did not work."""
@@ -347,11 +349,17 @@ class LifecycleSchedule(Schedule):
         ]
         for term, charged in charges(terms_of(buyer.purchase, "seats"), records, self.parameters.max_age + MINUTE):
             where = f"{buyer.subscription.id}, term from {term.starts_at} until {term.until}"
+            counted = charged.included + charged.corrected
             if buyer.purchase.id not in self.extended:
-                must(charged.included <= term.largest, f"{where} includes {charged.included} of {term.largest}")
+                must(counted <= term.largest, f"{where} includes {counted} of {term.largest}")
             if not self.clocks_stepped:
                 most = charged.may_be_charged
                 must(charged.charged <= most, f"{where}: {charged.charged} units are charged, {most} at most may be")
+            known = buyer.purchase.ended_at is None and not self.clocks_stepped
+            if known and buyer.purchase.id not in self.extended and charged.first >= term.settled_at:
+                least, most = (max(0, charged.usage - limit) for limit in (term.largest, term.last))
+                stays = charged.charged - charged.corrected
+                must(least <= stays <= most, f"{where}: {stays} units stay charged, {least} to {most} are right")
 
 
 def _identity(purchase: Purchase) -> LicenseIdentity | LegacyIdentity:

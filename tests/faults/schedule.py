@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -60,8 +61,8 @@ REFUSALS = (
     "InvalidUsageAllocationsException", "InvalidCustomerIdentifierException", "InvalidProductCodeException",
     "ValidationException",
 )  # fmt: skip
-"""Codes with which AWS refuses a whole call for one record in it. TimestampOutOfBoundsException is the emulator's own: a
-lie about the time would make AWS's word about older usage a lie as well."""
+"""Codes with which AWS refuses a whole call for one record in it. TimestampOutOfBoundsException is left to the
+emulator: a lie about the time would make AWS's word about older usage a lie as well."""
 
 TAG_REFUSALS = {"InvalidTagException", "InvalidUsageAllocationsException"}
 
@@ -163,6 +164,7 @@ class Schedule(CheckedWorld):
         self.crash = dice.choice((0.0, 0.01, 0.05))
         self.crash_at = crash_at
         self.points: list[str] = []
+        self.results: Counter[str] = Counter()
         self.scheduler: Scheduler | None = None
         self.store_faults: list[tuple[str, str]] = []
         settings = EmulatorSettings(seed=seed, identical_resend=dice.choice(("success", "duplicate")))
@@ -297,6 +299,7 @@ class Schedule(CheckedWorld):
         except UnavailableError:
             return
         for record, result in zip(records, results, strict=True):
+            self.results[f"{result['status']} {result.get('reason', '')}".strip()] += 1
             if result["status"] in {"recorded", "duplicate"}:
                 self.acknowledge((record["subscription_id"], record["id"]), record, result)
 

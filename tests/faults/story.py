@@ -1,5 +1,6 @@
 """One schedule in which everything happens, to be played once for each call at which a process may die."""
 
+from tests.faults.plays import is_whole, made
 from tests.faults.schedule import Schedule, Step
 from tests.support.memory_dynamodb import MemoryDynamoDB
 
@@ -17,15 +18,31 @@ STORY = [
 """Everything once: recording, metering beside it, refusals and their mending, batches half done, a lagging index, a run
 ended early, a closing that is taken back and one that isn't, another sender, an outage."""
 
-WORLDS = {"success": 1, "duplicate": 7}
+WORLDS = {"success": 13, "duplicate": 77}
 """A seed for each reading of what AWS answers to an identical resend."""
+
+WHOLE_STORY = [
+    Step(kind, seed)
+    for kind, seed in (
+        ("report", 864), ("late_usage", 394), ("grow", 776), ("refusal", 911), ("question_fault", 430),
+        ("hours", 41), ("meter", 265), ("lapse", 988), ("hours", 523), ("late_usage", 497),
+        ("suspend", 414), ("report", 940), ("meter", 802), ("unsuspend", 849), ("mend", 310),
+        ("shrink", 991), ("cancel", 488), ("report", 366), ("minutes", 597), ("hours", 913),
+    )
+]  # fmt: skip
+"""The same for a whole deployment: a contract that grows, renews with the news of it late, shrinks and is cancelled."""
+
+WHOLE_WORLDS = {"success": 419, "duplicate": 155}
+
+_WRITES = ("put", "update", "delete", "transact", "batch_write", "batch_execute", "batch_meter", "send", "change")
 
 
 def played(seed: int, crash_at: int | None = None) -> Schedule:
-    """The story in a seed's world, drained and checked; raises InvariantError."""
-    schedule = Schedule(seed, MemoryDynamoDB, crash_at)
+    """The story of a seed's world, drained and checked; raises InvariantError."""
+    whole = is_whole(seed)
+    schedule = made(seed, MemoryDynamoDB, crash_at)
     schedule.crash = 0.0
-    schedule.play(STORY)
+    schedule.play(WHOLE_STORY if whole else STORY)
     schedule.drain()
     schedule.check()
     return schedule
@@ -36,3 +53,8 @@ def points(undisturbed: Schedule) -> list[int]:
     queries stands for all."""
     reading = [point for point, name in enumerate(undisturbed.points) if name == "query due"]
     return sorted({*range(len(undisturbed.points))} - {*reading} | {*reading[::16]})
+
+
+def writes(undisturbed: Schedule) -> list[int]:
+    """The points before and after each call that changes something."""
+    return [point for point, name in enumerate(undisturbed.points) if name.startswith(_WRITES)]

@@ -6,14 +6,19 @@ from typing import Any
 import pytest
 
 from tests.faults import story
+from tests.faults.contracts import AwsTerm, charges
 from tests.faults.invariant import InvariantError
+from tests.faults.lifecycle_schedule import LifecycleSchedule
 from tests.faults.plays import minimised, run, steps_of
 from tests.faults.schedule import Schedule, Step
+from tests.support.deployment import METERING
 from tests.support.memory_dynamodb import MemoryDynamoDB
 
 SEEDS = int(os.environ.get("FAULT_SEEDS", "300"))
 CHUNK = 25
 PARTS = 16
+OF_WRITES = int(os.environ.get("FAULT_WRITES", "4"))
+"""Of a whole deployment's writes, so many stand for one; 1 plays every one."""
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
@@ -55,7 +60,37 @@ def test_whoever_dies_at_any_call_before_or_after_it_loses_no_unit_and_bills_non
         assert crashed.outcome.crashes == 1
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.fixture(scope="module", params=story.WHOLE_WORLDS)
+def whole(request: pytest.FixtureRequest) -> tuple[int, Schedule]:
+    """The same for the story of a whole deployment."""
+    seed = story.WHOLE_WORLDS[request.param]
+    return seed, story.played(seed)
+
+
+def test_the_story_of_a_whole_deployment_crosses_terms_and_an_end(whole: tuple[int, Schedule]) -> None:
+    seed, schedule = whole
+    assert isinstance(schedule, LifecycleSchedule)
+    assert story.WHOLE_WORLDS[schedule.world.settings.identical_resend] == seed
+    assert {"metered", "included"} <= set(+schedule.outcome.units)
+    assert any(len(buyer.purchase.agreements) > 1 for buyer in schedule.buyers)
+    assert any(buyer.purchase.ended_at is not None for buyer in schedule.buyers)
+    assert any(queue == METERING for queue, _ in schedule.world.sqs.sent)
+    assert len(story.writes(schedule)) > 100
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_whoever_dies_at_any_write_of_a_deployment_leaves_every_unit_told_of(
+    whole: tuple[int, Schedule], part: int
+) -> None:
+    seed, schedule = whole
+    for point in story.writes(schedule)[part :: PARTS * OF_WRITES]:
+        try:
+            story.played(seed, crash_at=point)
+        except InvariantError as error:
+            pytest.fail(f"a crash at point {point}, {schedule.points[point]}: {error}")
+
+
+@pytest.mark.parametrize("seed", range(4))
 def test_a_schedule_is_repeatable(seed: int) -> None:
     first, second = (run(seed, steps_of(seed), MemoryDynamoDB) for _ in range(2))
     assert first == second
@@ -94,3 +129,28 @@ def test_the_suite_finds_a_unit_that_is_billed_twice() -> None:
     client("meteringmarketplace", schedule.world.marketplace, "eu-west-1").batch_meter_usage(UsageRecords=[again])
     with pytest.raises(InvariantError, match="billed twice"):
         schedule.check()
+
+
+def test_the_suite_finds_a_loss_that_nobody_was_told_of() -> None:
+    """The check can fail: an event that is missing on the bus is noticed at once."""
+    schedule = Schedule(1, MemoryDynamoDB)
+    schedule.crash = 0.0
+    schedule.play([Step("report", 1), Step("poison", 1), Step("hours", 1), Step("hours", 2), Step("hours", 3)])
+    schedule.world.to_due()
+    schedule.world.meter()
+    schedule.check_told()
+    assert schedule.world.bus.events
+    schedule.world.bus.events.clear()
+    with pytest.raises(InvariantError, match="told"):
+        schedule.check_told()
+
+
+@pytest.mark.parametrize(("included", "corrected", "charged_wrongly"), [(8, 0, 2), (10, 0, 0), (6, 4, 0)])
+def test_a_contract_is_judged_by_what_aws_granted(included: int, corrected: int, charged_wrongly: int) -> None:
+    term = AwsTerm(0, 1000, grants=((0, 3), (100, 10)))
+    records = [(150.0, {"recorded_at": 200, "quantity": 12, "included": included, "correction_due": corrected})]
+    ((_, charged),) = charges([term], records, max_age=60)
+    assert charged.may_be_charged == 2
+    assert charged.charged - charged.corrected - max(0, charged.usage - term.last) == charged_wrongly
+    ((_, by_an_old_reading),) = charges([term], records, max_age=150)
+    assert by_an_old_reading.may_be_charged == 9

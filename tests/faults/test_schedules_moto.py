@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.schedule import run, steps_of
+from tests.faults.plays import run, steps_of
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -11,6 +11,7 @@ from marketplace.entitlements.source import MarketplaceEntitlements
 from marketplace.lifecycle.agreement_api import MarketplaceAgreements, license_finder
 from marketplace.lifecycle.lifecycle import Lifecycle
 from marketplace.lifecycle.messages import Messages
+from marketplace.lifecycle.notifications import QueueMessage
 from marketplace.lifecycle.reconciliation import Reconciliation
 from marketplace.lifecycle.sqs_batch import handle_each
 from marketplace.lifecycle.store import SubscriptionStore
@@ -71,8 +72,8 @@ def at_once(_: Any) -> Iterable[float]:
 
 @dataclass
 class Deployment(World):
-    """`silent`: the licences of which GetEntitlements lists nothing. `take_news` puts the emulator's notifications on the notification queue, each when its `fate` has it; `handle`
-    does what Lambda does with one message."""
+    """`silent`: the licences of which GetEntitlements lists nothing. `take_news` puts the emulator's notifications on
+    the notification queue, each when its `fate` has it; `handle` does what Lambda does with one message."""
 
     fate: Fate = at_once
     silent: set[str] = field(default_factory=set)
@@ -122,6 +123,7 @@ class Deployment(World):
             announce=self.outbox().publish,
             monotonic=self.time.monotonic,
             parallel=1,
+            rerate=self.rerating(),
         )
 
     def outbox(self) -> Outbox:
@@ -160,9 +162,14 @@ class Deployment(World):
 
     def handle(self, queue: str, record: dict[str, Any]) -> None:
         """One message of the notification or the read-back queue; raises what no message may fail with."""
+        messages = self.messages()
+
+        def handled(message: QueueMessage) -> None:
+            messages.handle(message)
+
         failures = handle_each(
             [record],
-            self.messages().handle,
+            handled,
             sqs=self.wrap(self.sqs),
             queue_url=queue,
             time_left=lambda: TIME_FOR_MESSAGES,

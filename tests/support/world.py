@@ -146,7 +146,7 @@ class World:
     calls_per_second: float = 1000.0
     time_left: float = 900.0
     region: str = "us-east-1"
-    parameters: Parameters = Parameters()
+    parameters: Parameters = field(default_factory=Parameters)
     overage_dimensions: Mapping[tuple[str, str], str] = field(default_factory=dict)
     granted: dict[str, dict[str, Entitlement]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
@@ -222,7 +222,7 @@ class World:
 
     def recorder(self) -> UsageRecorder:
         return UsageRecorder(
-            store=UsageStore(self.usage_table(), 400, self.table(self.tables.subscriptions)),
+            store=self.usage_store(),
             subscriptions=SubscriptionReader(self.table(self.tables.subscriptions)),
             clock=self.time.now,
             seal_delay=self.parameters.seal_delay,
@@ -247,6 +247,20 @@ class World:
             parallel=1,
             rerate=self.rerating(),
         )
+
+    def usage_store(self) -> UsageStore:
+        ttl_days = self.parameters.UsageRecordTtlDays
+        return UsageStore(self.usage_table(), ttl_days, self.table(self.tables.subscriptions))
+
+    def seller_bus(self) -> Any:
+        return self.bus
+
+    def queue(self) -> Any:
+        return self.requests
+
+    def looked_at(self) -> set[str]:
+        """The subscriptions that another look was asked for because AWS refused their usage."""
+        return {subscription_id for subscription_id, reason, _ in self.requests.asked if reason == NOT_SUBSCRIBED}
 
     def rerating(self) -> Rerating:
         subscriptions = self.table(self.tables.subscriptions)

@@ -113,7 +113,8 @@ class _Contract:
             return ENTITLEMENTS_PENDING
         if not self.closing and any(side.history.terms and self.awaits(side, moment, now) for side in self.sides):
             return ENTITLEMENTS_PENDING
-        if not self.closing and any(not side.history.terms and self.awaits(side, moment, now) for side in self.sides):
+        # Of a contract that closes before anything was read AWS shows nothing any more.
+        if any(not side.history.terms and (self.closing or self.awaits(side, moment, now)) for side in self.sides):
             return None
         return self.nothing
 
