@@ -97,6 +97,8 @@ def _dimension(data: Any) -> Dimension:
         raise AdminError(400, "a dimension needs a key", _DIMENSION_HINT)
     try:
         price = Decimal(str(data.get("price", "0")))
+        if not price.is_finite():
+            raise InvalidOperation
     except InvalidOperation:
         raise AdminError(400, f"price of {data['key']} is not a number", _DIMENSION_HINT) from None
     return Dimension(

@@ -1,7 +1,7 @@
 """The errors that callers of the AWS APIs and of the admin API receive.
 
 ServiceError  an AWS error: code, HTTP status, message
-AdminError    an admin request that cannot be carried out, with a hint
+AdminError    an admin request that cannot be carried out, with a hint; BadRequestError is the one for a wrong value
 """
 
 from typing import Any
@@ -36,3 +36,10 @@ class AdminError(Exception):
         self.status = status
         self.message = message
         self.hint = hint
+
+
+class BadRequestError(AdminError, ValueError):
+    """A value that does not fit, answered 400."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(400, message, hint)

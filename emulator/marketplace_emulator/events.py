@@ -197,7 +197,7 @@ class Announcer:
     def _sns_subscribed(self, purchase: Purchase, now: float) -> None:
         self._sns(purchase, "subscribe-success", now, **{"offer-identifier": purchase.agreement.offer_id})
 
-    def _sns(self, purchase: Purchase, action: str, now: float, **members: str) -> Notification:
+    def _sns(self, purchase: Purchase, action: str, now: float, /, **members: str) -> Notification:
         """The documented bodies; `isFreeTrialTermPresent` is text, and no body names account or agreement."""
         message: dict[str, str] = {
             "action": action,

@@ -278,6 +278,52 @@ def test_errors_say_what_to_do(admin):
     assert admin("POST", "/notifications", {"action": "x", "purchase_id": "y", "members": []}, 400)["error"]
 
 
+@pytest.mark.parametrize(
+    ("path", "data"),
+    [
+        ("/clock", {"advance": None}),
+        ("/clock", {"advance": "soon"}),
+        ("/clock", {"advance": 1e300}),
+        ("/clock", {"advance": float("nan")}),
+        ("/clock", {"set": {}}),
+        ("/clock", {"set": 10**400}),
+        ("/clock", {"set": "9999-12-31T00:00:00Z"}),
+        ("/clock", {"freeze": "yes"}),
+        ("/clock", {"to": []}),
+        ("/settings", []),
+        ("/products", {"code": "good", "dimensions": [{"key": "a", "price": "NaN"}]}),
+        ("/purchases", {"entitlements": "seats"}),
+        ("/purchases", {"start": []}),
+        ("/purchases", {"free_trial_days": "7"}),
+        ("/purchases", {"account_id": 111122223333}),
+        ("/purchases/purchase-1/amend", {"purchase_id": "purchase-1"}),
+        ("/purchases/purchase-1/renew", {"end": 10**400}),
+        ("/purchases/purchase-1/token", {"lifetime": "long"}),
+        ("/purchases/purchase-1/suspend", {"why": "so"}),
+        ("/tokens", {"purchase_id": ["purchase-1"]}),
+        ("/faults", {"fault": ["throttle"]}),
+        ("/faults", {"fault": "throttle", "times": "often"}),
+        ("/faults", {"fault": "throttle", "seed": []}),
+        ("/notifications", {"detail_type": 1}),
+        ("/notifications", {"detail_type": "x", "detail": []}),
+        ("/delivery", {"do": ["hold"]}),
+        ("/delivery", {"do": "hold", "match": 1}),
+        ("/targets", {"queue_url": "http://[", "after": 0}),
+        ("/targets", {"queue_url": "http://h/q", "after": "x"}),
+        ("/targets", {"queue_url": "http://h/q", "kinds": [[]]}),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused_and_changes_nothing(admin, emulator, path, data):
+    def shown():
+        names = ("clock", "settings", "products", "purchases", "faults", "notifications", "delivery", "targets")
+        return [admin("GET", f"/{name}") for name in names]
+
+    emulator.buy()
+    before = shown()
+    assert admin("POST", path, data, 400)["hint"]
+    assert shown() == before
+
+
 def test_another_site_cannot_use_the_admin_api(admin):
     answer = admin("POST", "/reset", {}, 403, {"Origin": "https://elsewhere.example"})
     assert "another site" in answer["error"]
