@@ -357,7 +357,7 @@ def test_a_body_that_says_something_else_is_refused(deployment: Deployed, route:
 
 @pytest.mark.parametrize("route", QUERIES)
 def test_a_question_that_is_not_clear_is_refused(deployment: Deployed, route: str) -> None:
-    body = {"records": [{}]} if route == "POST /usage" else None
+    body: Any = {"records": [{}]} if route == "POST /usage" else None
     for query in QUERIES[route]:
         answer = call(deployment, route, body, path=ANYWHERE, query=query)
 
