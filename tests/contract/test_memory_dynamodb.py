@@ -1,8 +1,8 @@
-"""What the tests rely on in the in-memory DynamoDB, asked of it, of moto and of AWS's own DynamoDB Local.
+"""What the tests rely on in the in-memory DynamoDB, asked of it and of AWS's own DynamoDB Local.
 
-tests/contract/test_table.py holds what the product relies on. Here are the rules beneath: conditions, updates, limits,
-refusals; and the stand-in must answer random requests as DynamoDB Local does. A case in which an engine is known to
-differ is named with the reason, and must fail. Where DynamoDB Local differs from DynamoDB, the stand-in follows
+tests/contract/test_table.py holds what the product relies on, of moto too. Here are the rules beneath: conditions,
+updates, limits, refusals; and the stand-in must answer random requests as DynamoDB Local does. A case in which
+DynamoDB Local is known to differ from DynamoDB is named with the reason, and must fail there: the stand-in follows
 DynamoDB's own documentation.
 """
 
@@ -29,43 +29,10 @@ if TYPE_CHECKING:
 type Attribute = dict[str, Any]
 type Item = dict[str, Attribute]
 
-DIFFERS = {
-    "moto": {
-        "a condition that cannot be true of its types": "moto takes it for a condition that fails",
-        "a value that is not used": "moto does not look while the condition fails",
-        "types-have-no-order": "moto raises TypeError",
-        "a name that is not defined": "moto raises KeyError",
-        "a value that is not defined": "moto raises KeyError",
-        "values without an expression": "moto ignores them",
-        "test_numbers_are_kept_in_one_form": "moto keeps them as they were written",
-        "a set with a repetition": "moto takes it",
-        "test_sets_are_kept_without_order": "moto keeps the order",
-        "a key of the wrong type": "moto finds nothing under it",
-        "a put with an index key of the wrong type": "moto takes it",
-        "a transaction with an item without a sort key": "moto cancels it",
-        "a transaction with a value that is not used": "moto cancels it",
-        "test_a_transaction_is_cancelled_by_an_update_that_does_not_fit": "moto refuses the request",
-        "a batch write of 26": "moto has no limit",
-        "26 statements": "moto has no limit",
-        "statements for one item twice": "moto takes them",
-        **dict.fromkeys(["taken", "without-seal", "no-item"], "moto carries out an UPDATE whose condition fails"),
-        "empty-key": "moto ignores it",
-        "a start key without its sort key": "moto answers an empty page",
-        "a start key outside the sort keys asked for": "moto answers an empty page",
-        "a start key of another partition": "moto answers an empty page",
-        "a key condition of the wrong type": "moto looks at no types",
-        "a key condition whose bounds are the wrong way round": "moto looks at no bounds",
-        "a key condition with a value that is not used": "moto does not look",
-        "backwards": "moto answers no empty page at the end",
-        "a filter that names a key": "moto takes it",
-        "test_an_update_without_an_expression_makes_the_item": "moto raises AttributeError",
-        "an index that does not exist": "moto answers ResourceNotFoundException",
-    },
-    "local": {
-        "an update with an index key of the wrong type": "DynamoDB Local lets UpdateItem write it",
-        "test_a_transaction_is_cancelled_by_an_update_that_does_not_fit": "DynamoDB Local refuses the request",
-        "too-many": "DynamoDB Local ignores the rest",
-    },
+LOCAL_DIFFERS = {
+    "an update with an index key of the wrong type": "DynamoDB Local lets UpdateItem write it",
+    "test_a_transaction_is_cancelled_by_an_update_that_does_not_fit": "DynamoDB Local refuses the request",
+    "too-many": "DynamoDB Local ignores the rest",
 }
 
 
@@ -171,16 +138,15 @@ def memory() -> Engine:
     return Engine(client, create_tables(client))
 
 
-@pytest.fixture(params=["memory", "moto", pytest.param("local", marks=pytest.mark.dynamodb_local)])
+@pytest.fixture(params=["memory", pytest.param("local", marks=pytest.mark.dynamodb_local)])
 def engine(request: pytest.FixtureRequest) -> Engine:
-    """Tables of the test's own; in a case in which this kind of engine is known to differ, the test must fail."""
-    kind = request.param
-    if reason := DIFFERS.get(kind, {}).get(request.node.callspec.params.get("case", request.node.originalname)):
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
-    if kind == "memory":
+    """Tables of the test's own; in a case in which this engine is known to differ, the test must fail."""
+    if request.param == "memory":
         return cast("Engine", request.getfixturevalue("memory"))
-    tables: Tables = request.getfixturevalue(f"{kind}_tables")
-    return Engine(request.getfixturevalue(f"{kind}_dynamodb"), tables)
+    case = request.node.callspec.params.get("case", request.node.originalname)
+    if reason := LOCAL_DIFFERS.get(case):
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+    return Engine(request.getfixturevalue("local_dynamodb"), request.getfixturevalue("local_tables"))
 
 
 class TestOneItem:
@@ -685,13 +651,17 @@ NAMES = st.sampled_from(["x", "y", "z", "nil"])
 ITEMS = st.fixed_dictionaries({}, optional={"x": VALUES, "y": VALUES, "z": VALUES})
 
 
+def drawn(draw: st.DrawFn, values: Item) -> str:
+    """Puts a value into `values` and answers how an expression refers to it."""
+    values[f"v{len(values)}"] = draw(VALUES)
+    return f":v{len(values) - 1}"
+
+
 @st.composite
 def conditions(draw: st.DrawFn, values: Item, depth: int = 3) -> str:
     """The text of a condition; the values that it refers to are put into `values`."""
 
-    def value() -> str:
-        values[f"v{len(values)}"] = draw(VALUES)
-        return f":v{len(values) - 1}"
+    value = partial(drawn, draw, values)
 
     def inner() -> str:
         return draw(conditions(values, depth - 1))
@@ -715,9 +685,7 @@ def conditions(draw: st.DrawFn, values: Item, depth: int = 3) -> str:
 def updates(draw: st.DrawFn, values: Item) -> str:
     """The text of an update of some attributes, which may name one twice."""
 
-    def value() -> str:
-        values[f"v{len(values)}"] = draw(VALUES)
-        return f":v{len(values) - 1}"
+    value = partial(drawn, draw, values)
 
     def assigned(name: str) -> str:
         return f"if_not_exists({name}, {value()})" if draw(st.booleans()) else value()
