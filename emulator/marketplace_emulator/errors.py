@@ -4,6 +4,7 @@ ServiceError  an AWS error: code, HTTP status, message
 AdminError    an admin request that cannot be carried out, with a hint; BadRequestError is the one for a wrong value
 """
 
+from functools import partial
 from typing import Any
 
 
@@ -18,14 +19,10 @@ class ServiceError(Exception):
         self.members = members
 
 
-def validation(message: str, **members: Any) -> ServiceError:
-    """Return the error for input that does not fit the service model."""
-    return ServiceError("ValidationException", message, **members)
-
-
-def serialization(message: str) -> ServiceError:
-    """Return the error for a body that is not JSON, or a member of the wrong JSON type."""
-    return ServiceError("SerializationException", message)
+validation = partial(ServiceError, "ValidationException")
+"""The error for input that does not fit the service model."""
+serialization = partial(ServiceError, "SerializationException")
+"""The error for a body that is not JSON, or a member of the wrong JSON type."""
 
 
 class AdminError(Exception):
