@@ -23,6 +23,11 @@ from tests.support.deployed import Deployed, http_event, sample
 from tools import openapi
 
 SOMEONE = "sub-" + "a" * 26
+CLAIM = "POST /registrations/{code}/claim"
+ENTITLEMENTS = "GET /subscriptions/{subscription_id}/entitlements"
+USAGE = "GET /subscriptions/{subscription_id}/usage"
+SUBSCRIPTION = "GET /subscriptions/{subscription_id}"
+RETRY = "POST /subscriptions/{subscription_id}/usage/retry"
 
 
 def call(deployment: Deployed, route: str, body: Any = None, **given: Any) -> tuple[int, Any]:
@@ -55,7 +60,7 @@ def fits(route: str, content: Any) -> None:
 
 def claim(deployment: Deployed, code: str, tenant_id: str = "acme", **more: Any) -> tuple[int, Any]:
     body = {"tenant_id": tenant_id, **more}
-    return call(deployment, "POST /registrations/{code}/claim", body, path={"code": code})
+    return call(deployment, CLAIM, body, path={"code": code})
 
 
 def activated(deployment: Deployed, purchase: Purchase | None = None) -> str:
@@ -71,6 +76,12 @@ def activated(deployment: Deployed, purchase: Purchase | None = None) -> str:
         ExpressionAttributeValues={":active": {"S": "active"}, ":now": {"N": str(epoch(utc_now()) - 7200)}},
     )
     return subscription_id
+
+
+def with_seats(deployment: Deployed) -> dict[str, str]:
+    """The path parameters of an active subscription that is entitled to 25 seats."""
+    purchase = deployment.marketplace.purchases.subscribe(entitlements={"seats": 25}, provision=True)
+    return {"subscription_id": activated(deployment, purchase)}
 
 
 def error(answer: tuple[int, Any]) -> tuple[int, str]:
@@ -146,12 +157,11 @@ def test_a_listing_goes_on_where_it_stopped(deployment: Deployed) -> None:
 
 
 def test_a_subscription_is_shown_with_entitlements(deployment: Deployed) -> None:
-    purchase = deployment.marketplace.purchases.subscribe(entitlements={"seats": 25}, provision=True)
-    subscription_id = activated(deployment, purchase)
-    path = {"subscription_id": subscription_id}
-    call(deployment, "GET /subscriptions/{subscription_id}/entitlements", path=path)
+    path = with_seats(deployment)
+    (purchase,) = deployment.marketplace.purchases.all()
+    call(deployment, ENTITLEMENTS, path=path)
 
-    status, content = call(deployment, "GET /subscriptions/{subscription_id}", path=path)
+    status, content = call(deployment, SUBSCRIPTION, path=path)
 
     assert status == 200
     assert content["access"] is True
@@ -175,13 +185,10 @@ def test_what_is_not_there_is_not_found(deployment: Deployed) -> None:
 
 
 def test_access_to_a_dimension_is_decided(deployment: Deployed) -> None:
-    subscription_id = activated(
-        deployment, deployment.marketplace.purchases.subscribe(entitlements={"seats": 25}, provision=True)
-    )
+    path = with_seats(deployment)
 
     def check(**query: Any) -> tuple[bool, str]:
-        path = {"subscription_id": subscription_id}
-        status, content = call(deployment, "GET /subscriptions/{subscription_id}/entitlements", path=path, query=query)
+        status, content = call(deployment, ENTITLEMENTS, path=path, query=query)
         assert status == 200
         return content["allowed"], content["reason"]
 
@@ -192,23 +199,20 @@ def test_access_to_a_dimension_is_decided(deployment: Deployed) -> None:
 
 
 def test_entitlements_are_listed_with_how_old_they_are(deployment: Deployed) -> None:
-    subscription_id = activated(
-        deployment, deployment.marketplace.purchases.subscribe(entitlements={"seats": 25}, provision=True)
-    )
-    path = {"subscription_id": subscription_id}
+    path = with_seats(deployment)
 
-    _, fresh = call(deployment, "GET /subscriptions/{subscription_id}/entitlements", path=path)
+    _, fresh = call(deployment, ENTITLEMENTS, path=path)
     assert fresh["stale"] is False
     assert fresh["entitlements"][0]["value_type"] == "integer"
 
     deployment.dynamodb.update_item(
         TableName=deployment.tables.subscriptions,
-        Key=keys.subscription(subscription_id).item(),
+        Key=keys.subscription(path["subscription_id"]).item(),
         UpdateExpression="SET entitlements_synced_at = :old",
         ExpressionAttributeValues={":old": {"N": str(epoch(utc_now()) - 3600)}},
     )
     deployment.marketplace.faults.plan([{"fault": "throttle", "operation": "GetEntitlements", "times": None}])
-    _, stale = call(deployment, "GET /subscriptions/{subscription_id}/entitlements", path=path)
+    _, stale = call(deployment, ENTITLEMENTS, path=path)
     assert stale["stale"] is True
     assert stale["entitlements"] == fresh["entitlements"]
 
@@ -226,9 +230,7 @@ def test_a_subscription_that_vanishes_meanwhile_is_not_found(
 
     monkeypatch.setattr(MarketplaceEntitlements, "entitlements", vanish)
 
-    answer = call(
-        deployment, "GET /subscriptions/{subscription_id}/entitlements", path={"subscription_id": subscription_id}
-    )
+    answer = call(deployment, ENTITLEMENTS, path={"subscription_id": subscription_id})
 
     assert error(answer) == (404, "subscription_not_found")
 
@@ -250,7 +252,7 @@ def test_usage_is_recorded_listed_and_proven(deployment: Deployed) -> None:
     assert [result["status"] for result in content["results"]] == ["recorded"] * 3 + ["duplicate"] + ["rejected"] * 2
     assert [result["id"] for result in content["results"]] == [*ids, ids[0], "bad", None]
 
-    _, listed = call(deployment, "GET /subscriptions/{subscription_id}/usage", path=path)
+    _, listed = call(deployment, USAGE, path=path)
     (metering_record,) = listed["metering_records"]
     assert metering_record["quantity"] == 15
     assert listed["cursor"] is None
@@ -272,13 +274,8 @@ def test_validating_writes_nothing(deployment: Deployed) -> None:
     status, content = call(deployment, "POST /usage", {"records": [record]}, query={"validate": "true"})
 
     assert (status, content["results"][0]["status"]) == (200, "recorded")
-    _, listed = call(
-        deployment, "GET /subscriptions/{subscription_id}/usage", path={"subscription_id": subscription_id}
-    )
+    _, listed = call(deployment, USAGE, path={"subscription_id": subscription_id})
     assert listed["metering_records"] == []
-
-
-RETRY = "POST /subscriptions/{subscription_id}/usage/retry"
 
 
 def test_refused_usage_is_made_due_again(deployment: Deployed) -> None:
@@ -294,7 +291,7 @@ def test_refused_usage_is_made_due_again(deployment: Deployed) -> None:
     assert status == 200
     assert [(one["dimension"], one["state"]) for one in content["due_again"]] == [("users", "open")]
     assert (content["subscription_id"], content["too_late"], content["more"]) == (subscription_id, [], False)
-    _, listed = call(deployment, "GET /subscriptions/{subscription_id}/usage", path=path)
+    _, listed = call(deployment, USAGE, path=path)
     assert {one["dimension"]: one["state"] for one in listed["metering_records"]} == {
         "api_calls": "rejected",
         "users": "open",
@@ -313,9 +310,6 @@ def refuse(deployment: Deployed) -> None:
 
 # What is refused before anything is done
 
-CLAIM = "POST /registrations/{code}/claim"
-ENTITLEMENTS = "GET /subscriptions/{subscription_id}/entitlements"
-USAGE = "GET /subscriptions/{subscription_id}/usage"
 FROM, TO = "2026-11-22T14:00:00Z", "2026-11-22T15:00:00Z"
 TOO_MANY = "&".join(f"p{number}=1" for number in range(30))
 OTHER_DIGITS = quote("１１１１２２２２３３３３")  # noqa: RUF001 - digits of another script
@@ -470,8 +464,8 @@ def test_neither_code_nor_account_nor_contact_is_logged(
     _, content = claim(deployment, code)
     path = {"subscription_id": content["subscription_id"]}
     call(deployment, "GET /subscriptions", query={"account_id": "111122223333"})
-    call(deployment, "GET /subscriptions/{subscription_id}", path=path)
-    call(deployment, "GET /subscriptions/{subscription_id}/entitlements", path=path)
+    call(deployment, SUBSCRIPTION, path=path)
+    call(deployment, ENTITLEMENTS, path=path)
     record = {"id": "r-secret", **path, "dimension": "api_calls", "quantity": 5}
     call(deployment, "POST /usage", {"records": [record]})
     claim(deployment, code, "globex-tenant")

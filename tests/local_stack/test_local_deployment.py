@@ -11,15 +11,10 @@ import pytest
 
 from local import stack as local_stack
 from local.options import Options, StackError
-from tests.local_stack.browser import call
+from tests.local_stack.browser import call, lines
 
 NOON = "2026-11-22T12:10:00Z"
 HOUR = 3600
-
-
-def lines(log: io.StringIO, *wanted: str) -> list[str]:
-    """The log's lines that hold all of these words."""
-    return [line for line in log.getvalue().splitlines() if all(word in line for word in wanted)]
 
 
 def test_a_function_that_fails_is_an_error_500_and_its_traceback_is_in_the_log(
