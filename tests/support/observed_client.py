@@ -15,8 +15,8 @@ def _nothing(name: str, arguments: dict[str, Any]) -> None:
 
 
 class ObservedClient:
-    """Forwards everything to `client`. `before` runs before each API call, pages of paginators included, and may
-    prevent it; `after` runs once it has succeeded, so what it raises is an answer lost on the way."""
+    """Forwards everything to `client`. `before` runs before each API call and may prevent it; `after` runs once it has
+    succeeded, so what it raises is an answer lost on the way."""
 
     def __init__(self, client: Any, before: Hook = _nothing, after: Hook = _nothing) -> None:
         self._client = client
@@ -38,9 +38,3 @@ class ObservedClient:
     @property
     def exceptions(self) -> Any:
         return self._client.exceptions
-
-    def get_paginator(self, operation_name: str) -> Any:
-        """The client's paginator, its pages fetched through this object."""
-        paginator = self._client.get_paginator(operation_name)
-        vars(paginator)["_method"] = getattr(self, operation_name)
-        return paginator

@@ -43,11 +43,6 @@ def migration_of(world: LifecycleWorld, sleep: Callable[[float], None] = lambda 
     )
 
 
-def book(world: LifecycleWorld, subscription_id: str, hour: int) -> None:
-    key = keys.metering_record(subscription_id, hour, "emails")
-    world.dynamodb.put_item(TableName=world.tables.usage, Item=key.item())
-
-
 @pytest.mark.parametrize("minute", range(60))
 def test_the_cut_over_is_an_hour_far_enough_ahead(minute: int) -> None:
     now = at("2026-08-20T14:00:00Z") + minute * 60
@@ -74,7 +69,8 @@ def test_without_a_migration_every_hour_is_ones_own(world: LifecycleWorld) -> No
 def test_asked_again_the_first_answer_stands(world: LifecycleWorld, moving: Migration) -> None:
     first = moving.migrate(LEGACY, LICENSED)
     world.time.seconds += 2 * HOUR
-    book(world, LICENSED, CUTOVER)
+    booked = keys.metering_record(LICENSED, CUTOVER, "emails")
+    world.dynamodb.put_item(TableName=world.tables.usage, Item=booked.item())
     assert moving.migrate(LEGACY, LICENSED) == first
 
 
@@ -98,41 +94,39 @@ def test_the_lifecycle_leaves_a_hold_alone(world: LifecycleWorld) -> None:
     assert world.subscription(LICENSED).activated_at is not None
 
 
-@pytest.mark.parametrize("hour", ["2026-08-19T14:00:00Z", "2026-08-20T14:00:00Z", "2026-08-20T15:00:00Z"])
-def test_usage_in_hours_of_the_other_refuses(world: LifecycleWorld, moving: Migration, hour: str) -> None:
-    book(world, LICENSED, at(hour))
-    with pytest.raises(MigrationRefusedError, match="legacy customer's"):
-        moving.migrate(LEGACY, LICENSED)
+LATEST_HOURS = (NOW // HOUR * HOUR - DAY, NOW // HOUR * HOUR, CUTOVER - HOUR)
+TERM_ENDS = (None, NOW - 400 * DAY, NOW + 400 * DAY)
+"""Usage that a contract included refuses in whatever term: its metering record may never have been."""
 
 
-@pytest.mark.parametrize("term_end", [None, NOW - 400 * DAY, NOW + 400 * DAY])
-def test_usage_that_the_licences_contract_included_refuses(
-    world: LifecycleWorld, moving: Migration, term_end: int | None
+@pytest.mark.parametrize(
+    ("stored", "match"),
+    [
+        *((keys.metering_record(LICENSED, hour, "emails"), "legacy customer's") for hour in LATEST_HOURS),
+        *((keys.included(LICENSED, "emails", term_end), "once more") for term_end in TERM_ENDS),
+        (keys.metering_record(LEGACY, CUTOVER, "emails"), "ahead"),
+    ],
+)
+def test_usage_that_could_be_billed_twice_refuses(
+    world: LifecycleWorld, moving: Migration, stored: keys.Key, match: str
 ) -> None:
-    """In whatever term, and however long ago: its metering record may never have been."""
-    key = keys.included(LICENSED, "emails", term_end)
-    world.dynamodb.put_item(TableName=world.tables.usage, Item=key.item())
-    with pytest.raises(MigrationRefusedError, match="once more"):
+    world.dynamodb.put_item(TableName=world.tables.usage, Item=stored.item())
+    with pytest.raises(MigrationRefusedError, match=match):
         moving.migrate(LEGACY, LICENSED)
 
 
-def test_usage_that_the_customers_contract_included_does_not(world: LifecycleWorld, moving: Migration) -> None:
-    key = keys.included(LEGACY, "emails", NOW + 400 * DAY)
-    world.dynamodb.put_item(TableName=world.tables.usage, Item=key.item())
-    assert moving.migrate(LEGACY, LICENSED).at == CUTOVER
-
-
-def test_usage_that_is_booked_ahead_refuses(world: LifecycleWorld, moving: Migration) -> None:
-    book(world, LEGACY, CUTOVER)
-    with pytest.raises(MigrationRefusedError, match="ahead"):
-        moving.migrate(LEGACY, LICENSED)
-
-
+@pytest.mark.parametrize(
+    "stored",
+    [
+        keys.included(LEGACY, "emails", NOW + 400 * DAY),
+        keys.metering_record(LEGACY, CUTOVER - HOUR, "emails"),
+        keys.metering_record(LICENSED, NOW // HOUR * HOUR - 48 * HOUR, "emails"),
+    ],
+)
 def test_usage_of_the_customer_before_the_cut_over_and_old_usage_of_the_licence_do_not(
-    world: LifecycleWorld, moving: Migration
+    world: LifecycleWorld, moving: Migration, stored: keys.Key
 ) -> None:
-    book(world, LEGACY, CUTOVER - HOUR)
-    book(world, LICENSED, NOW - 48 * HOUR)
+    world.dynamodb.put_item(TableName=world.tables.usage, Item=stored.item())
     assert moving.migrate(LEGACY, LICENSED).at == CUTOVER
 
 
