@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from local.environment import SharedClock
 from local.options import StackError
 from marketplace_emulator import Clock
-from marketplace_emulator.clock import HOUR, parse_duration, parse_time
+from marketplace_emulator.clock import HOUR, in_range, parse_duration, to_timestamp
 
 
 class StackClock(Clock):
@@ -67,9 +67,7 @@ class StackClock(Clock):
     def set(self, to: str | float | datetime, *, force: bool = False) -> datetime:
         """Move to a moment; backwards only with `force`."""
         with self._walking:
-            if isinstance(to, str):
-                return self._walk(parse_time(to), force)
-            return self._walk(to.timestamp() if isinstance(to, datetime) else float(to), force)
+            return self._walk(to_timestamp(to), force)
 
     def to_next_hour(self) -> datetime:
         """Move to the start of the next hour."""
@@ -90,6 +88,7 @@ class StackClock(Clock):
 
     def _walk(self, end: float, force: bool) -> datetime:
         now = self.timestamp()
+        in_range(end)
         if end < now:
             moment = super().set(end, force=force)
             self._publish()

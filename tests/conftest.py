@@ -81,10 +81,16 @@ def dynamodb_local() -> Iterator[str]:
         yield endpoint
 
 
-@pytest.fixture
-def local_dynamodb(dynamodb_local: str, aws_environment: None) -> Iterator[DynamoDBClient]:
-    """Answer a client of DynamoDB Local."""
-    client = boto3.client("dynamodb", endpoint_url=dynamodb_local)
+@pytest.fixture(scope="session")
+def local_dynamodb(dynamodb_local: str) -> Iterator[DynamoDBClient]:
+    """Answer a client of DynamoDB Local for all tests."""
+    client = boto3.client(
+        "dynamodb",
+        endpoint_url=dynamodb_local,
+        region_name="us-east-1",
+        aws_access_key_id="testing",
+        aws_secret_access_key="testing",
+    )
     yield client
     client.close()
 

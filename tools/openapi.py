@@ -223,7 +223,7 @@ class UsageRequest(BaseModel, extra="forbid"):
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """What the document adds to a route."""
+    """What the document adds to a route: `problems` are those that its parameters and body do not show."""
 
     summary: str
     answer: type[BaseModel] | tuple[type[BaseModel], ...]
@@ -236,55 +236,34 @@ WORDS: dict[str, _Words] = {
     "claimRegistration": _Words(
         "Claim a registration for a tenant",
         SubscriptionDetails,
-        (
-            problems.BODY_INVALID,
-            problems.CLAIM_UNKNOWN,
-            problems.CLAIMED_ELSEWHERE,
-            problems.ACCOUNT_LINKED_ELSEWHERE,
-            problems.BODY_TOO_LARGE,
-        ),
+        (problems.CLAIM_UNKNOWN, problems.CLAIMED_ELSEWHERE, problems.ACCOUNT_LINKED_ELSEWHERE),
         description="Repeating it is safe while the code lives, which is an hour.",
     ),
-    "listSubscriptions": _Words(
-        "Find subscriptions by tenant, account or status",
-        SubscriptionList,
-        (problems.PARAMETER_INVALID, problems.CURSOR_INVALID),
-    ),
-    "getSubscription": _Words("Read a subscription", SubscriptionDetails, (problems.SUBSCRIPTION_UNKNOWN,)),
+    "listSubscriptions": _Words("Find subscriptions by tenant, account or status", SubscriptionList),
+    "getSubscription": _Words("Read a subscription", SubscriptionDetails),
     "getEntitlements": _Words(
         "List entitlements, or check access to a dimension",
         (EntitlementList, AccessDecision),
-        (problems.PARAMETER_INVALID, problems.SUBSCRIPTION_UNKNOWN),
         description="With `dimension` the answer is an AccessDecision, without it an EntitlementList.",
     ),
     "recordUsage": _Words(
         "Record usage",
         UsageResults,
-        (problems.BODY_INVALID, problems.PARAMETER_INVALID, problems.BODY_TOO_LARGE),
         body=UsageRequest,
         description="A record that is wrong is rejected by itself; the others go through.",
     ),
-    "listUsage": _Words(
-        "List metering records by hour and dimension",
-        MeteringRecordList,
-        (problems.PARAMETER_INVALID, problems.CURSOR_INVALID, problems.SUBSCRIPTION_UNKNOWN),
-    ),
+    "listUsage": _Words("List metering records by hour and dimension", MeteringRecordList),
     "retryUsage": _Words(
         "Have refused usage sent again",
         UsageRetried,
-        (
-            problems.BODY_INVALID,
-            problems.PARAMETER_INVALID,
-            problems.BODY_TOO_LARGE,
-            problems.SUBSCRIPTION_UNKNOWN,
-        ),
+        (problems.PARAMETER_INVALID,),
         description="Makes metering records due again that are `rejected` (once you have mended what AWS refused them "
         "for, by publishing the dimension, say) or `held`. They are sent as they are; nothing is counted twice.",
     ),
     "proveUsage": _Words(
         "Prove where a usage record went",
         UsageProof,
-        (problems.RECORD_UNKNOWN, problems.SUBSCRIPTION_UNKNOWN),
+        (problems.RECORD_UNKNOWN,),
         description="Percent-encode the record id; encode one that holds ? or # twice.",
     ),
 }
@@ -361,13 +340,23 @@ def _operation(route: Route, words: _Words) -> dict[str, Any]:
         operation["requestBody"] = {"required": True, "content": _json(_ref(body))}
     answers = [_ref(model) for model in _answers(words)]
     schema = answers[0] if len(answers) == 1 else {"oneOf": answers}
-    operation["responses"] = {"200": {"description": words.summary, "content": _json(schema)}, **_errors(words)}
+    operation["responses"] = {"200": {"description": words.summary, "content": _json(schema)}, **_errors(route, words)}
     return operation
 
 
-def _errors(words: _Words) -> dict[str, Any]:
+def _errors(route: Route, words: _Words) -> dict[str, Any]:
+    parameters = route.query.model_fields
+    shown = {
+        problems.BODY_INVALID: route.body is not None,
+        problems.BODY_TOO_LARGE: route.body is not None,
+        problems.PARAMETER_INVALID: bool(parameters),
+        problems.CURSOR_INVALID: "cursor" in parameters,
+        **dict.fromkeys(words.problems, True),
+        problems.SUBSCRIPTION_UNKNOWN: "{subscription_id}" in route.key,
+        **dict.fromkeys(_ANYWHERE, True),
+    }
     by_status: dict[int, list[Problem]] = {}
-    for problem in (*words.problems, *_ANYWHERE):
+    for problem in (problem for problem, is_shown in shown.items() if is_shown):
         by_status.setdefault(problem.status, []).append(problem)
     answers: dict[str, Any] = {}
     for status in sorted(by_status):

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from marketplace_emulator.catalog import Product
+from marketplace_emulator.catalog import Dimension, Product
 from marketplace_emulator.clock import DAY, parse_time
 from marketplace_emulator.errors import ServiceError, serialization, validation
 from marketplace_emulator.ids import license_id
@@ -49,9 +49,9 @@ class AgreementService:
             if filters["PartyType"] == "Proposer" and all(test(item) for test in tests)
         ]
         found.sort(key=_sort_key(request.get("sort")), reverse=_descending(request.get("sort")))
-        page, token = _page(found, request, ["SearchAgreements", filters])
-        answer: dict[str, Any] = {"agreementViewSummaries": [_summary(item) for item in page]}
-        return answer | ({"nextToken": token} if token else {})
+        return _page(
+            "agreementViewSummaries", [_summary(item) for item in found], request, ["SearchAgreements", filters]
+        )
 
     def describe_agreement(self, request: dict[str, Any]) -> dict[str, Any]:
         """One agreement, without its terms."""
@@ -69,9 +69,7 @@ class AgreementService:
         """The accepted terms, each a union with one member; a free trial shows as freeTrialPricingTerm."""
         agreement = self._agreement(request)
         terms = list(_terms(agreement, self._product(agreement)))
-        page, token = _page(terms, request, ["GetAgreementTerms", agreement.id])
-        answer: dict[str, Any] = {"acceptedTerms": page}
-        return answer | ({"nextToken": token} if token else {})
+        return _page("acceptedTerms", terms, request, ["GetAgreementTerms", agreement.id])
 
     def get_agreement_entitlements(self, request: dict[str, Any], now: float) -> dict[str, Any]:
         """Status and reason of the licence, with a 30-minute registration token while it is provisioned."""
@@ -88,9 +86,7 @@ class AgreementService:
             entry["licenseArn"] = agreement.license_arn
         if status == "PROVISIONED":
             entry["registrationToken"] = self._issue_token(purchase)
-        page, token = _page([entry], request, ["GetAgreementEntitlements", agreement.id])
-        answer: dict[str, Any] = {"agreementEntitlements": page}
-        return answer | ({"nextToken": token} if token else {})
+        return _page("agreementEntitlements", [entry], request, ["GetAgreementEntitlements", agreement.id])
 
     def _agreement(self, request: dict[str, Any]) -> Agreement:
         agreement_id = request.get("agreementId")
@@ -148,13 +144,8 @@ def _summary(agreement: Agreement) -> dict[str, Any]:
 
 
 def _end_behavior(agreement: Agreement) -> dict[str, Any]:
-    if agreement.auto_renew:
-        return {"type": "RENEW", "renewalSummary": {"offerId": agreement.offer_id}}
-    return {
-        "type": "EXPIRE",
-        "reasonCode": "ACCEPTOR_RENEW_OPTED_OUT",
-        "renewalSummary": {"offerId": agreement.offer_id},
-    }
+    kind = {"type": "RENEW"} if agreement.auto_renew else {"type": "EXPIRE", "reasonCode": "ACCEPTOR_RENEW_OPTED_OUT"}
+    return {**kind, "renewalSummary": {"offerId": agreement.offer_id}}
 
 
 def _value(agreement: Agreement, product: Product) -> str:
@@ -167,69 +158,46 @@ def _value(agreement: Agreement, product: Product) -> str:
 
 
 def _terms(agreement: Agreement, product: Product) -> Iterable[dict[str, Any]]:
-    yield {
-        "legalTerm": {
-            "type": "LegalTerm",
-            "id": "term-legal",
-            "documents": [{"type": "StandardEula", "version": "2022-07-14"}],
-        }
-    }
-    yield {"supportTerm": {"type": "SupportTerm", "id": "term-support", "refundPolicy": "No refunds."}}
+    yield _term("legal", documents=[{"type": "StandardEula", "version": "2022-07-14"}])
+    yield _term("support", refundPolicy="No refunds.")
     if agreement.free_trial_until is not None:
-        days = round((agreement.free_trial_until - agreement.starts_at) / DAY)
-        yield {
-            "freeTrialPricingTerm": {
-                "type": "FreeTrialPricingTerm",
-                "id": "term-free-trial",
-                "duration": f"P{days}D",
-                "grants": [{"dimensionKey": key} for key in product.dimensions],
-            }
-        }
-    usage = [{"dimensionKey": item.key, "price": str(item.price)} for item in product.usage_dimensions()]
-    if usage:
-        yield {
-            "usageBasedPricingTerm": {
-                "type": "UsageBasedPricingTerm",
-                "id": "term-usage",
-                "currencyCode": "USD",
-                "rateCards": [{"rateCard": usage}],
-            }
-        }
+        duration = _days(agreement.starts_at, agreement.free_trial_until)
+        grants = [{"dimensionKey": key} for key in product.dimensions]
+        yield _term("freeTrialPricing", "free-trial", duration=duration, grants=grants)
+    if usage := _rate_card(product.usage_dimensions()):
+        yield _term("usageBasedPricing", "usage", currencyCode="USD", rateCards=[{"rateCard": usage}])
     if product.has_contract and agreement.ends_at is not None:
         yield _upfront_term(agreement, product, agreement.ends_at)
-        yield {
-            "renewalTerm": {
-                "type": "RenewalTerm",
-                "id": "term-renewal",
-                "configuration": {"enableAutoRenew": agreement.auto_renew},
-            }
-        }
-        yield {
-            "validityTerm": {
-                "type": "ValidityTerm",
-                "id": "term-validity",
-                "agreementStartDate": agreement.starts_at,
-                "agreementEndDate": agreement.ends_at,
-            }
-        }
+        yield _term("renewal", configuration={"enableAutoRenew": agreement.auto_renew})
+        yield _term("validity", agreementStartDate=agreement.starts_at, agreementEndDate=agreement.ends_at)
+
+
+def _term(kind: str, name: str = "", **members: Any) -> dict[str, Any]:
+    return {f"{kind}Term": {"type": f"{kind[0].upper()}{kind[1:]}Term", "id": f"term-{name or kind}", **members}}
+
+
+def _days(start: float, end: float) -> str:
+    return f"P{round((end - start) / DAY)}D"
+
+
+def _rate_card(dimensions: list[Dimension]) -> list[dict[str, str]]:
+    return [{"dimensionKey": item.key, "price": str(item.price)} for item in dimensions]
 
 
 def _upfront_term(agreement: Agreement, product: Product, ends_at: float) -> dict[str, Any]:
-    duration = f"P{round((ends_at - agreement.starts_at) / DAY)}D"
-    cards = [{"dimensionKey": item.key, "price": str(item.price)} for item in product.entitlement_dimensions()]
+    duration = _days(agreement.starts_at, ends_at)
+    card = {
+        "selector": {"type": "Duration", "value": duration},
+        "rateCard": _rate_card(product.entitlement_dimensions()),
+    }
     bought = [
         {"dimensionKey": key, "dimensionValue": int(value) if isinstance(value, int | float) else 1}
         for key, value in agreement.entitlements.items()
     ]
-    return {
-        "configurableUpfrontPricingTerm": {
-            "type": "ConfigurableUpfrontPricingTerm",
-            "id": "term-upfront",
-            "currencyCode": "USD",
-            "rateCards": [{"selector": {"type": "Duration", "value": duration}, "rateCard": cards}],
-            "configuration": {"selectorValue": duration, "dimensions": bought},
-        }
-    }
+    configuration = {"selectorValue": duration, "dimensions": bought}
+    return _term(
+        "configurableUpfrontPricing", "upfront", currencyCode="USD", rateCards=[card], configuration=configuration
+    )
 
 
 def _license_status(purchase: Purchase, agreement: Agreement, now: float, suspended: bool) -> tuple[str, str]:
@@ -298,8 +266,7 @@ _FILTERS: dict[str, Callable[[str], Callable[[Agreement], bool]]] = {
     "Status": lambda value: lambda item: item.status == value,
     "InitialAgreementId": lambda value: lambda item: item.initial_id == value,
     "EndTimeBehaviorType": lambda value: lambda item: item.ends_at is not None and _end_behavior(item)["type"] == value,
-    "LicenseArn": lambda _: lambda _: True,
-    **dict.fromkeys(_TIME_FILTERS, lambda _: lambda _: True),
+    **dict.fromkeys(("LicenseArn", *_TIME_FILTERS), lambda _: lambda _: True),
 }
 
 
@@ -323,7 +290,7 @@ def _descending(sort: Any) -> bool:
     return bool(order == "DESCENDING")
 
 
-def _page[T](items: list[T], request: dict[str, Any], query: list[Any]) -> tuple[list[T], str | None]:
+def _page(name: str, items: list[dict[str, Any]], request: dict[str, Any], query: list[Any]) -> dict[str, Any]:
     size = request.get("maxResults", MAX_PAGE)
     if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= MAX_PAGE:
         raise validation(f"maxResults is between 1 and {MAX_PAGE}", reason="INVALID_MAX_RESULTS")
@@ -336,5 +303,7 @@ def _page[T](items: list[T], request: dict[str, Any], query: list[Any]) -> tuple
         if saved != query:
             raise validation("nextToken is not one of this request", reason="INVALID_NEXT_TOKEN")
     end = offset + size
-    token = base64.urlsafe_b64encode(json.dumps([query, end]).encode()).decode() if end < len(items) else None
-    return items[offset:end], token
+    answer: dict[str, Any] = {name: items[offset:end]}
+    if end < len(items):
+        answer["nextToken"] = base64.urlsafe_b64encode(json.dumps([query, end]).encode()).decode()
+    return answer

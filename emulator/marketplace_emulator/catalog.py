@@ -2,13 +2,13 @@
 
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_type_hints
 
-from marketplace_emulator.errors import AdminError
+from marketplace_emulator.checks import checked
+from marketplace_emulator.errors import AdminError, BadRequestError
 
 Integration = Literal["license", "legacy"]
 Pricing = Literal["subscription", "contract", "contract_with_consumption"]
@@ -23,7 +23,7 @@ class Dimension:
     """One unit of value: `usage` is metered, `entitlement` is bought up front."""
 
     key: str
-    type: DimensionType
+    type: DimensionType = "usage"
     price: Decimal = Decimal(0)
     unit: str = "unit"
     value_type: ValueType = "integer"
@@ -36,9 +36,9 @@ class Product:
     code: str
     id: str
     title: str
-    integration: Integration
-    pricing: Pricing
     dimensions: dict[str, Dimension]
+    integration: Integration = "license"
+    pricing: Pricing = "subscription"
 
     @property
     def has_contract(self) -> bool:
@@ -60,24 +60,16 @@ class Product:
 
 
 def parse_product(data: Any) -> Product:
-    """Return a product from its JSON form. Raises AdminError (400), which names the wrong member."""
-    if not isinstance(data, dict):
-        raise AdminError(400, "a product is a JSON object", "see GET /admin/products for the form")
-    code = data.get("code")
-    if not isinstance(code, str) or not _CODE.match(code):
-        raise AdminError(400, "code must be a product code", "1 to 255 of a-z A-Z 0-9 - / = : _ . @")
-    dimensions = data.get("dimensions")
-    if not isinstance(dimensions, list) or not dimensions:
-        raise AdminError(400, "dimensions must be a list with at least one dimension", _DIMENSION_HINT)
-    parsed = [_dimension(item) for item in dimensions]
-    return Product(
-        code=code,
-        id=str(data.get("id") or f"prod-{code[:13].lower()}"),
-        title=str(data.get("title") or code),
-        integration=cast(Integration, _one_of(data, "integration", get_args(Integration), "license")),
-        pricing=cast(Pricing, _one_of(data, "pricing", get_args(Pricing), "subscription")),
-        dimensions={item.key: item for item in parsed},
-    )
+    """Return a product from its JSON form. Raises BadRequestError, which names the wrong member."""
+    given = _members(data, _PRODUCT)
+    code = given.get("code", "")
+    if not _CODE.match(code):
+        raise BadRequestError("code must be a product code", "1 to 255 of a-z A-Z 0-9 - / = : _ . @")
+    dimensions = [_dimension(item) for item in given.get("dimensions", ())]
+    if not dimensions:
+        raise BadRequestError("dimensions must be a list with at least one dimension", _DIMENSION_HINT)
+    names = {"id": f"prod-{code[:13].lower()}", "title": code}
+    return Product(**{**names, **given, "dimensions": {item.key: item for item in dimensions}})
 
 
 def load_products(path: Path) -> list[Product]:
@@ -92,27 +84,28 @@ def load_products(path: Path) -> list[Product]:
 _DIMENSION_HINT = 'for example [{"key": "api_calls", "type": "usage", "price": "0.001"}]'
 
 
+_PRODUCT: dict[str, Any] = {**get_type_hints(Product), "dimensions": list[Any]}
+_DIMENSION: dict[str, Any] = {**get_type_hints(Dimension), "price": str | float}
+
+
 def _dimension(data: Any) -> Dimension:
-    if not isinstance(data, dict) or not isinstance(data.get("key"), str) or not data["key"]:
-        raise AdminError(400, "a dimension needs a key", _DIMENSION_HINT)
+    given = _members(data, _DIMENSION)
+    if "key" not in given:
+        raise BadRequestError("a dimension needs a key", _DIMENSION_HINT)
     try:
-        price = Decimal(str(data.get("price", "0")))
+        price = Decimal(str(given.get("price", 0)))
     except InvalidOperation:
-        raise AdminError(400, f"price of {data['key']} is not a number", _DIMENSION_HINT) from None
-    return Dimension(
-        key=data["key"],
-        type=cast(DimensionType, _one_of(data, "type", get_args(DimensionType), "usage")),
-        price=price,
-        unit=str(data.get("unit") or "unit"),
-        value_type=cast(ValueType, _one_of(data, "value_type", get_args(ValueType), "integer")),
-    )
+        price = Decimal("NaN")
+    if not price.is_finite():
+        raise BadRequestError(f"price of {given['key']} is not a number", _DIMENSION_HINT)
+    return Dimension(**{**given, "price": price})
 
 
-def _one_of(data: dict[str, Any], name: str, options: Iterable[str], default: str) -> str:
-    value = data.get(name, default)
-    if value not in options:
-        raise AdminError(400, f"{name} {value!r} is not known", f"it is one of {', '.join(options)}")
-    return cast(str, value)
+def _members(data: Any, hints: dict[str, Any]) -> dict[str, Any]:
+    """The members of these names that are given and not empty; others may be there."""
+    if not isinstance(data, dict):
+        raise BadRequestError("this is not a JSON object", "see GET /admin/products for the form of a product")
+    return checked({name: data[name] for name in hints if data.get(name)}, hints)
 
 
 def default_products() -> list[Product]:

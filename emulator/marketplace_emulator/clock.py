@@ -7,10 +7,12 @@ from datetime import UTC, datetime, timedelta
 from threading import Lock
 from typing import overload
 
-from marketplace_emulator.errors import AdminError
+from marketplace_emulator.errors import BadRequestError
 
 HOUR = 3600
 DAY = 24 * HOUR
+_LATEST = 221_845_392_000
+"""The start of the year 9000, in seconds since the epoch."""
 
 type Moment = str | float | datetime
 
@@ -45,16 +47,22 @@ def to_timestamp(moment: Moment | None) -> float | None: ...
 def to_timestamp(moment: Moment | None) -> float | None:
     """Seconds since the epoch for ISO 8601 text, seconds or a datetime (without an offset it is taken as UTC).
 
-    None stays None. Raises AdminError (400) for other text.
+    None stays None. Raises BadRequestError for what is no time.
     """
-    if isinstance(moment, str):
-        try:
-            return parse_time(moment)
-        except ValueError:
-            raise AdminError(400, f"{moment!r} is not a time", "for example 2026-11-22T10:00:00Z") from None
-    if isinstance(moment, datetime):
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    return float(moment) if moment is not None else None
+    if moment is None:
+        return None
+    try:
+        seconds = parse_time(str(moment)) if isinstance(moment, str | datetime) else float(moment)
+    except (ValueError, OverflowError):
+        raise BadRequestError(f"{moment!r} is not a time", "for example 2026-11-22T10:00:00Z") from None
+    return in_range(seconds)
+
+
+def in_range(seconds: float) -> float:
+    """A time that leaves room for terms of years on either side of it. Raises BadRequestError."""
+    if not 0 <= seconds <= _LATEST:
+        raise BadRequestError(f"{seconds} is not a time", "times are of the years 1970 to 9000")
+    return seconds
 
 
 def parse_duration(value: float | str | timedelta) -> float:
@@ -65,7 +73,9 @@ def parse_duration(value: float | str | timedelta) -> float:
         return float(value)
     match = _DURATION.match(value)
     if not match or not any(match.groups()):
-        raise ValueError(f"{value!r} is neither seconds nor an ISO 8601 duration such as PT1H or P1D")
+        raise BadRequestError(
+            f"{value!r} is neither seconds nor an ISO 8601 duration such as PT1H or P1D", "for example 90"
+        )
     days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
     return days * DAY + hours * HOUR + minutes * 60 + seconds
 
@@ -139,10 +149,11 @@ class Clock:
             return to_datetime(self.timestamp())
 
     def _move_to(self, now: float, moment: float, force: bool) -> datetime:
+        in_range(moment)
         if moment < now and not force:
-            raise ValueError(
-                f"{iso_millis(moment)} is before the clock's {iso_millis(now)}; the clock moves forward only,"
-                " unless force is given"
+            raise BadRequestError(
+                f"{iso_millis(moment)} is before the clock's {iso_millis(now)}; the clock moves forward only",
+                "give force to move it back",
             )
         if self._frozen is not None:
             self._frozen = moment

@@ -8,9 +8,10 @@ from threading import Event, Thread
 from typing import Any
 from urllib.parse import urlsplit
 
-from marketplace_emulator.errors import AdminError
+from marketplace_emulator.checks import checked
+from marketplace_emulator.errors import BadRequestError
 from marketplace_emulator.marketplace import Marketplace
-from marketplace_emulator.outbox import KINDS, Delivery
+from marketplace_emulator.outbox import KINDS, Delivery, Kind
 
 IDLE_SECONDS = 0.25
 RETRY_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.0)
@@ -50,18 +51,23 @@ class Target:
 
 
 def parse_target(data: Any) -> Target:
-    """Return a target from its JSON form. Raises AdminError (400)."""
+    """Return a target from its JSON form. Raises BadRequestError."""
     hint = 'for example {"queue_url": "http://127.0.0.1:5000/123456789012/events", "kinds": ["eventbridge"]}'
-    if not isinstance(data, dict) or not isinstance(data.get("queue_url"), str):
-        raise AdminError(400, "a target needs a queue_url", hint)
-    kinds = data.get("kinds", list(KINDS))
-    if not isinstance(kinds, list) or not kinds or not set(kinds) <= set(KINDS):
-        raise AdminError(400, f"kinds of a target are of {', '.join(KINDS)}", hint)
-    endpoint = str(data.get("endpoint") or "")
-    for url in (data["queue_url"], endpoint or data["queue_url"]):
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-            raise AdminError(400, f"{url!r} is not an http address", hint)
-    return Target(data["queue_url"], endpoint, tuple(kinds), after=int(data.get("after", 0)))
+    given = checked(data, {"queue_url": str, "endpoint": str, "kinds": list[Kind], "after": int})
+    if "queue_url" not in given or given.get("kinds") == []:
+        raise BadRequestError("a target needs a queue_url and kinds", hint)
+    endpoint = given.get("endpoint", "")
+    for url in (given["queue_url"], endpoint or given["queue_url"]):
+        if not _is_http(url):
+            raise BadRequestError(f"{url!r} is not an http address", hint)
+    return Target(given["queue_url"], endpoint, tuple(given.get("kinds", KINDS)), after=given.get("after", 0))
+
+
+def _is_http(url: str) -> bool:
+    try:
+        return urlsplit(url).scheme in ("http", "https") and bool(urlsplit(url).hostname)
+    except ValueError:
+        return False
 
 
 class Courier:

@@ -6,6 +6,7 @@ Source: GetEntitlements API reference and its botocore model.
 import base64
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from marketplace_emulator.errors import ServiceError, serialization
@@ -15,6 +16,7 @@ from marketplace_emulator.registry import Registry
 from marketplace_emulator.settings import Settings
 
 MAX_PAGE = 25
+_invalid = partial(ServiceError, "InvalidParameterException")
 FILTERS = ("CUSTOMER_IDENTIFIER", "DIMENSION", "CUSTOMER_AWS_ACCOUNT_ID", "LICENSE_ARN")
 
 _VALUES = {
@@ -131,7 +133,3 @@ def _entitlement(purchase: Purchase, key: str, value: Any) -> dict[str, Any]:
 
 def _token(query: list[Any], offset: int, empty_left: int) -> str:
     return base64.urlsafe_b64encode(json.dumps([query, offset, empty_left]).encode()).decode()
-
-
-def _invalid(message: str) -> ServiceError:
-    return ServiceError("InvalidParameterException", message)

@@ -1,9 +1,10 @@
 """The errors that callers of the AWS APIs and of the admin API receive.
 
 ServiceError  an AWS error: code, HTTP status, message
-AdminError    an admin request that cannot be carried out, with a hint
+AdminError    an admin request that cannot be carried out, with a hint; BadRequestError is the one for a wrong value
 """
 
+from functools import partial
 from typing import Any
 
 
@@ -18,14 +19,10 @@ class ServiceError(Exception):
         self.members = members
 
 
-def validation(message: str, **members: Any) -> ServiceError:
-    """Return the error for input that does not fit the service model."""
-    return ServiceError("ValidationException", message, **members)
-
-
-def serialization(message: str) -> ServiceError:
-    """Return the error for a body that is not JSON, or a member of the wrong JSON type."""
-    return ServiceError("SerializationException", message)
+validation = partial(ServiceError, "ValidationException")
+"""The error for input that does not fit the service model."""
+serialization = partial(ServiceError, "SerializationException")
+"""The error for a body that is not JSON, or a member of the wrong JSON type."""
 
 
 class AdminError(Exception):
@@ -36,3 +33,10 @@ class AdminError(Exception):
         self.status = status
         self.message = message
         self.hint = hint
+
+
+class BadRequestError(AdminError, ValueError):
+    """A value that does not fit, answered 400."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(400, message, hint)

@@ -29,14 +29,7 @@ class Announcer:
 
     def agreement_created(self, purchase: Purchase, agreement: Agreement, now: float) -> None:
         """New, renewed or replaced agreement. It names no licence; PAYG agreements end in the year 9999."""
-        facts: dict[str, Any] = {
-            "id": agreement.id,
-            "intent": agreement.intent,
-            "status": agreement.status,
-            "acceptanceTime": iso_millis(agreement.accepted_at),
-            "startTime": iso_millis(agreement.starts_at),
-            "endTime": iso_seconds(agreement.ends_at) if agreement.ends_at is not None else NO_END,
-        }
+        facts = _terms(agreement, agreement.intent)
         detail = self._detail(facts, agreement)
         detail["offer"] = {"id": agreement.offer_id}
         if agreement.intent == "RENEW":
@@ -51,13 +44,7 @@ class Announcer:
 
     def agreement_amended(self, purchase: Purchase, agreement: Agreement, now: float) -> None:
         """Terms of the running agreement changed."""
-        facts = {
-            "id": agreement.id,
-            "intent": "AMEND",
-            "status": agreement.status,
-            "acceptanceTime": iso_millis(agreement.accepted_at),
-            "startTime": iso_millis(agreement.starts_at),
-            "endTime": iso_seconds(agreement.ends_at) if agreement.ends_at is not None else NO_END,
+        facts = _terms(agreement, "AMEND") | {
             "autoRenewalEnabled": agreement.auto_renew,
             "renewalSummary": {"lockoutStartTime": None, "disabledBy": None if agreement.auto_renew else "ACCEPTOR"},
         }
@@ -72,7 +59,7 @@ class Announcer:
 
         `final` tells the end of the subscription from an agreement that was succeeded by another.
         """
-        detail = self._detail({"id": agreement.id, "status": agreement.status}, agreement)
+        detail = self._status(agreement)
         detail["resaleAuthorization"] = {"id": agreement.resale_authorization}
         self._agreement_event(purchase, agreement, "Ended", detail, now)
         if purchase.is_legacy and final:
@@ -102,7 +89,7 @@ class Announcer:
 
     def cancellation_request(self, purchase: Purchase, outcome: str, now: float) -> None:
         """`Agreement Cancellation Request …`: the seller asked to end the agreement."""
-        detail = self._detail({"id": purchase.agreement_id, "status": purchase.agreement.status}, purchase.agreement)
+        detail = self._status(purchase.agreement)
         detail["agreementCancellationRequest"] = {
             "id": purchase.cancellation_request,
             "status": outcome.upper().replace(" ", "_"),
@@ -111,7 +98,7 @@ class Announcer:
 
     def advisory(self, purchase: Purchase, outcome: str, reason: str, now: float) -> None:
         """`Purchase Agreement Advisory Issued|Resolved`: account closed, compromised, abuse or fraud."""
-        detail = self._detail({"id": purchase.agreement_id, "status": purchase.agreement.status}, purchase.agreement)
+        detail = self._status(purchase.agreement)
         detail["advisory"] = {"reason": reason}
         detail["product"] = {"id": purchase.product.id, "code": purchase.product.code}
         self._event(purchase, f"Purchase Agreement Advisory {outcome} - Manufacturer", detail, now)
@@ -122,7 +109,7 @@ class Announcer:
         """Any detail-type at all, with the agreement's usual members under `detail` if none is given."""
         if detail is None:
             detail = (
-                self._detail({"id": purchase.agreement_id, "status": purchase.agreement.status}, purchase.agreement)
+                self._status(purchase.agreement)
                 if purchase
                 else {"requestId": self._ids.uuid(), "catalog": "AWSMarketplace"}
             )
@@ -143,6 +130,9 @@ class Announcer:
             "acceptor": {"accountId": agreement.account_id},
             "proposer": {"accountId": agreement.proposer_id},
         }
+
+    def _status(self, agreement: Agreement) -> dict[str, Any]:
+        return self._detail({"id": agreement.id, "status": agreement.status}, agreement)
 
     def _agreement_event(
         self, purchase: Purchase, agreement: Agreement, what: str, detail: dict[str, Any], now: float
@@ -197,7 +187,7 @@ class Announcer:
     def _sns_subscribed(self, purchase: Purchase, now: float) -> None:
         self._sns(purchase, "subscribe-success", now, **{"offer-identifier": purchase.agreement.offer_id})
 
-    def _sns(self, purchase: Purchase, action: str, now: float, **members: str) -> Notification:
+    def _sns(self, purchase: Purchase, action: str, now: float, /, **members: str) -> Notification:
         """The documented bodies; `isFreeTrialTermPresent` is text, and no body names account or agreement."""
         message: dict[str, str] = {
             "action": action,
@@ -223,3 +213,14 @@ class Announcer:
             "UnsubscribeURL": f"https://sns.us-east-1.amazonaws.com/?Action=Unsubscribe&SubscriptionArn={topic_arn}:emulator",
         }
         return self._outbox.emit("sns", action, body, purchase.id, now)
+
+
+def _terms(agreement: Agreement, intent: str) -> dict[str, Any]:
+    return {
+        "id": agreement.id,
+        "intent": intent,
+        "status": agreement.status,
+        "acceptanceTime": iso_millis(agreement.accepted_at),
+        "startTime": iso_millis(agreement.starts_at),
+        "endTime": iso_seconds(agreement.ends_at) if agreement.ends_at is not None else NO_END,
+    }

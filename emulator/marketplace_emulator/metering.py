@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any, Literal
 
 from marketplace_emulator.clock import DAY, HOUR, iso_millis
@@ -35,6 +36,11 @@ _DECIMAL = re.compile(r"^(0|[1-9][0-9]{0,9})(\.[0-9]{1,6})?\Z")
 _TAG_TEXT = re.compile(r"^[a-zA-Z0-9+ \-=._:/@]+\Z")
 _ACCOUNT = re.compile(r"^[0-9]+\Z")
 _PRODUCT_CODE = re.compile(r"^[-a-zA-Z0-9/=:_.@]*\Z")
+
+_invalid_license = partial(ServiceError, "InvalidLicenseException")
+_out_of_bounds = partial(ServiceError, "TimestampOutOfBoundsException")
+_invalid_tag = partial(ServiceError, "InvalidTagException")
+_invalid_allocations = partial(ServiceError, "InvalidUsageAllocationsException")
 
 
 @dataclass(slots=True)
@@ -384,19 +390,3 @@ def _check_allocations(record: UsageRecord) -> None:
 
 def _legacy_customer(purchase: Purchase) -> str:
     return f"{purchase.product.code}/{purchase.customer_identifier or purchase.account_id}"
-
-
-def _invalid_license(message: str) -> ServiceError:
-    return ServiceError("InvalidLicenseException", message)
-
-
-def _out_of_bounds(message: str) -> ServiceError:
-    return ServiceError("TimestampOutOfBoundsException", message)
-
-
-def _invalid_tag(message: str) -> ServiceError:
-    return ServiceError("InvalidTagException", message)
-
-
-def _invalid_allocations(message: str) -> ServiceError:
-    return ServiceError("InvalidUsageAllocationsException", message)

@@ -8,13 +8,15 @@ and in no guaranteed order, so a real seller sees what each rule does.
 import random
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Literal, get_args
 
 from marketplace_emulator.agenda import Agenda
+from marketplace_emulator.checks import arguments
 from marketplace_emulator.clock import iso_millis
-from marketplace_emulator.errors import AdminError
+from marketplace_emulator.errors import BadRequestError
 
-KINDS = ("eventbridge", "sns")
+Kind = Literal["eventbridge", "sns"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 ACTIONS = {
     "delay": "deliver `seconds` later, by the settable clock",
     "repeat": "deliver `times` more copies of the same message",
@@ -75,18 +77,14 @@ class Rule:
 
 
 def _parse_rule(data: Any) -> Rule:
-    """Return a rule from its JSON form. Raises AdminError (400)."""
+    """Return a rule from its JSON form. Raises BadRequestError."""
     hint = f"do is one of {', '.join(ACTIONS)}; match is a pattern such as 'License Updated*'"
-    if not isinstance(data, dict) or data.get("do") not in ACTIONS:
-        raise AdminError(400, "a delivery rule needs a known `do`", hint)
-    unknown = set(data) - {"do", "match", "seconds", "times", "window", "seed", "limit"}
-    if unknown:
-        raise AdminError(400, f"a delivery rule has no {', '.join(sorted(unknown))}", hint)
-    for name in ("seconds", "times", "window", "seed", "limit"):
-        value = data.get(name, 0)
-        if value is not None and (not isinstance(value, int | float) or isinstance(value, bool) or value < 0):
-            raise AdminError(400, f"{name} of a delivery rule is a number >= 0", hint)
-    return Rule(**data)
+    given = arguments(Rule, data, without=("waiting",))
+    if given.get("do") not in ACTIONS:
+        raise BadRequestError("a delivery rule needs a known `do`", hint)
+    if any(isinstance(value, int | float) and value < 0 for value in given.values()):
+        raise BadRequestError("the numbers of a delivery rule begin at 0", hint)
+    return Rule(**given)
 
 
 class Outbox:
@@ -183,7 +181,7 @@ class Outbox:
             case "drop":
                 return True
             case "repeat":
-                for _ in range(int(rule.times)):
+                for _ in range(rule.times):
                     self._pass_on(notification, index + 1)
                 return False
             case "delay":

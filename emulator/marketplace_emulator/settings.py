@@ -1,11 +1,11 @@
 """The settings of the emulator. Where documents of AWS disagree, a setting offers each reading."""
 
 from dataclasses import asdict, dataclass, field
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_type_hints
 
+from marketplace_emulator.checks import checked
 from marketplace_emulator.clock import HOUR
-from marketplace_emulator.errors import AdminError
+from marketplace_emulator.errors import BadRequestError
 
 
 @dataclass(slots=True)
@@ -54,46 +54,12 @@ class Settings:
 
     def update(self, changes: dict[str, Any]) -> None:
         """Change several settings at once, or none. Raises AdminError (400) for an unknown name or a wrong value."""
-        hints = get_type_hints(Settings)
-        checked = {}
+        for name, value in checked(changes, get_type_hints(Settings)).items():
+            if isinstance(value, int | float) and value < 0:
+                raise BadRequestError(f"{value!r} does not fit {name!r}", "it takes a number from 0 on")
         for name, value in changes.items():
-            if name not in hints:
-                raise AdminError(400, f"there is no setting {name!r}", f"the settings are: {', '.join(sorted(hints))}")
-            if not _fits(value, hints[name]):
-                raise AdminError(
-                    400, f"{value!r} does not fit the setting {name!r}", f"it takes {_describe(hints[name])}"
-                )
-            checked[name] = value
-        for name, value in checked.items():
             setattr(self, name, value)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as JSON values."""
         return asdict(self)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin = get_origin(hint)
-    if origin is Literal:
-        return value in get_args(hint)
-    if origin in (Union, UnionType):
-        return any(_fits(value, option) for option in get_args(hint))
-    if origin is list:
-        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    return isinstance(value, hint)
-
-
-def _describe(hint: Any) -> str:
-    origin = get_origin(hint)
-    if origin is Literal:
-        return " or ".join(repr(option) for option in get_args(hint))
-    if origin in (Union, UnionType):
-        return " or ".join(_describe(option) for option in get_args(hint))
-    if origin is list:
-        return f"a list, each {_describe(get_args(hint)[0])}"
-    names = {float: "a number >= 0", int: "a whole number >= 0", NoneType: "null", str: "text", bool: "true or false"}
-    return names.get(hint, str(hint))

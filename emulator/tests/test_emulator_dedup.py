@@ -154,7 +154,7 @@ records = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(sent=records, resend=st.sampled_from(["success", "duplicate"]))
 def test_every_key_is_billed_once_with_its_first_quantity(sent, resend):
     clock = Clock.frozen("2026-11-22T00:00:00Z")

@@ -11,45 +11,48 @@ from marketplace_emulator.faults import FAULTS
 TARGET = "AWSMPMeteringService.BatchMeterUsage"
 
 
+@pytest.fixture
+def sent(emulator):
+    """A usage record as boto3 sends it."""
+    return emulator.record(emulator.buy()) | {"Timestamp": emulator.clock.now()}
+
+
 def plan(emulator, **fault):
     emulator.m.faults.plan([{"operation": "BatchMeterUsage", **fault}])
 
 
 @pytest.mark.parametrize(
-    ("fault", "code", "status"),
+    ("fault", "answer"),
     [
-        ("throttle", "ThrottlingException", 400),
-        ("internal_error", "InternalServiceErrorException", 500),
-        ("disabled_api", "DisabledApiException", 400),
-        ("access_denied", "AccessDeniedException", 400),
-        ("expired_token_credentials", "ExpiredTokenException", 403),
-        ("unrecognized_credentials", "UnrecognizedClientException", 403),
+        ("throttle", ("ThrottlingException", 400)),
+        ("internal_error", ("InternalServiceErrorException", 500)),
+        ("disabled_api", ("DisabledApiException", 400)),
+        ("access_denied", ("AccessDeniedException", 400)),
+        ("expired_token_credentials", ("ExpiredTokenException", 403)),
+        ("unrecognized_credentials", ("UnrecognizedClientException", 403)),
     ],
 )
-def test_errors_before_acceptance(emulator, metering, fault, code, status):
-    record = emulator.record(emulator.buy()) | {"Timestamp": emulator.clock.now()}
+def test_errors_before_acceptance(emulator, sent, metering, fault, answer):
     plan(emulator, fault=fault)
     with pytest.raises(ClientError) as caught:
-        metering.batch_meter_usage(UsageRecords=[record])
-    assert caught.value.response["Error"]["Code"] == code
-    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == status
+        metering.batch_meter_usage(UsageRecords=[sent])
+    response = caught.value.response
+    assert (response["Error"]["Code"], response["ResponseMetadata"]["HTTPStatusCode"]) == answer
     assert emulator.m.ledger.records == []
-    assert metering.batch_meter_usage(UsageRecords=[record])["Results"][0]["Status"] == "Success"
+    assert metering.batch_meter_usage(UsageRecords=[sent])["Results"][0]["Status"] == "Success"
 
 
-def test_a_500_after_acceptance(emulator, metering):
-    record = emulator.record(emulator.buy()) | {"Timestamp": emulator.clock.now()}
+def test_a_500_after_acceptance(emulator, sent, metering):
     plan(emulator, fault="internal_error_after")
     with pytest.raises(metering.exceptions.InternalServiceErrorException):
-        metering.batch_meter_usage(UsageRecords=[record])
+        metering.batch_meter_usage(UsageRecords=[sent])
     assert len(emulator.m.ledger.records) == 1
 
 
-def test_a_load_balancer_answers_503_in_html(emulator, metering):
-    record = emulator.record(emulator.buy()) | {"Timestamp": emulator.clock.now()}
+def test_a_load_balancer_answers_503_in_html(emulator, sent, metering):
     plan(emulator, fault="unavailable")
     with pytest.raises(ClientError) as caught:
-        metering.batch_meter_usage(UsageRecords=[record])
+        metering.batch_meter_usage(UsageRecords=[sent])
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
 
 
@@ -70,38 +73,34 @@ def test_lost_answers_in_process(emulator, fault, accepted):
 
 
 @pytest.mark.parametrize(("fault", "accepted"), [("drop_before", 0), ("drop_after", 1)])
-def test_a_closed_connection_over_http(emulator, metering, fault, accepted):
-    record = emulator.record(emulator.buy()) | {"Timestamp": emulator.clock.now()}
+def test_a_closed_connection_over_http(emulator, sent, metering, fault, accepted):
     plan(emulator, fault=fault)
     with pytest.raises(ConnectionClosedError):
-        metering.batch_meter_usage(UsageRecords=[record])
+        metering.batch_meter_usage(UsageRecords=[sent])
     assert len(emulator.m.ledger.records) == accepted
 
 
 @pytest.mark.parametrize(("fault", "accepted"), [("timeout_before", 0), ("timeout_after", 1)])
-def test_a_timeout_over_http(emulator, client, fault, accepted):
+def test_a_timeout_over_http(emulator, sent, client, fault, accepted):
     metering = client("meteringmarketplace", read_timeout=0.5)
-    record = emulator.record(emulator.buy()) | {"Timestamp": emulator.clock.now()}
     plan(emulator, fault=fault)
     with pytest.raises(ReadTimeoutError):
-        metering.batch_meter_usage(UsageRecords=[record])
+        metering.batch_meter_usage(UsageRecords=[sent])
     while not emulator.m.calls:
         pass
     assert len(emulator.m.ledger.records) == accepted
 
 
 @pytest.mark.parametrize("fault", ["truncate", "malformed"])
-def test_an_answer_that_is_cut_or_not_json_reaches_a_boto3_caller_without_results(emulator, metering, fault):
-    record = emulator.record(emulator.buy()) | {"Timestamp": emulator.clock.now()}
+def test_an_answer_that_is_cut_or_not_json_reaches_a_boto3_caller_without_results(emulator, sent, metering, fault):
     plan(emulator, fault=fault)
-    assert set(metering.batch_meter_usage(UsageRecords=[record])) == {"ResponseMetadata"}
+    assert set(metering.batch_meter_usage(UsageRecords=[sent])) == {"ResponseMetadata"}
     assert len(emulator.m.ledger.records) == 1
 
 
-def test_a_slow_answer(emulator, metering):
-    record = emulator.record(emulator.buy()) | {"Timestamp": emulator.clock.now()}
+def test_a_slow_answer(emulator, sent, metering):
     plan(emulator, fault="slow", seconds=0.01)
-    assert metering.batch_meter_usage(UsageRecords=[record])["Results"][0]["Status"] == "Success"
+    assert metering.batch_meter_usage(UsageRecords=[sent])["Results"][0]["Status"] == "Success"
 
 
 # -- per record ---------------------------------------------------------------------------------------------
@@ -241,9 +240,8 @@ def test_every_fault_can_be_planned_for_every_operation(emulator):
     assert {call.fault for call in emulator.m.calls} == set(FAULTS)
 
 
-def test_nothing_listens_after_close(emulator, server, metering):
-    record = emulator.record(emulator.buy()) | {"Timestamp": emulator.clock.now()}
-    metering.batch_meter_usage(UsageRecords=[record])
+def test_nothing_listens_after_close(sent, server, metering):
+    metering.batch_meter_usage(UsageRecords=[sent])
     server.close()
     with pytest.raises((EndpointConnectionError, ConnectionClosedError)):
-        metering.batch_meter_usage(UsageRecords=[record])
+        metering.batch_meter_usage(UsageRecords=[sent])

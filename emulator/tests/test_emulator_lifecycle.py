@@ -146,22 +146,17 @@ def test_resold_agreements_arrive_as_manufacturer_with_a_resale_authorization(em
     assert created["detail"]["proposer"]["accountId"] != created["account"]
 
 
-def test_an_upgrade_amends_the_agreement_then_updates_the_licence(emulator):
-    purchase = emulator.buy(CONTRACT, entitlements={"seats": 5}, auto_renew=True)
-    agreement_id = purchase.agreement_id
-    emulator.m.purchases.amend(purchase.id, entitlements={"seats": 9})
-    emulator.clock.advance(61)
-    assert emulator.names(2) == ["Purchase Agreement Amended - Proposer", "License Updated - Manufacturer"]
-    agreement = bodies(emulator)[2]["detail"]["agreement"]
-    assert (agreement["id"], agreement["intent"], agreement["autoRenewalEnabled"]) == (agreement_id, "AMEND", True)
-
-
-def test_changing_renewal_alone_updates_no_licence(emulator):
-    purchase = emulator.buy(CONTRACT)
+def test_an_upgrade_amends_the_agreement_then_updates_the_licence_and_renewal_alone_does_not(emulator):
+    purchase = emulator.buy(CONTRACT, entitlements={"seats": 5})
     emulator.m.purchases.amend(purchase.id, auto_renew=True)
     emulator.clock.advance(3600)
-    assert emulator.names(2) == ["Purchase Agreement Amended - Proposer"]
-    assert purchase.auto_renew
+    emulator.m.purchases.amend(purchase.id, entitlements={"seats": 9})
+    emulator.clock.advance(61)
+    amended = "Purchase Agreement Amended - Proposer"
+    assert emulator.names(2) == [amended, amended, "License Updated - Manufacturer"]
+    agreement = bodies(emulator)[3]["detail"]["agreement"]
+    assert (agreement["id"], agreement["intent"]) == (purchase.agreement_id, "AMEND")
+    assert agreement["autoRenewalEnabled"] is purchase.auto_renew is True
 
 
 def test_a_renewal_makes_a_new_agreement_for_the_same_licence(emulator):
@@ -271,18 +266,15 @@ def test_one_account_holds_several_licences_of_one_product(emulator):
     assert (emulator.m.purchases.state(one.id), emulator.m.purchases.state(other.id)) == ("closing", "active")
 
 
-def test_a_failed_payment_announces_no_licence(emulator):
+@pytest.mark.parametrize(
+    ("action", "told"),
+    [("fail", []), ("cancel", ["Purchase Agreement Ended - Proposer", "License Deprovisioned - Manufacturer"])],
+)
+def test_what_ends_before_the_licence_is_issued_announces_no_update(emulator, action, told):
     purchase = emulator.m.purchases.subscribe(PAYG)
-    emulator.m.purchases.fail(purchase.id)
+    getattr(emulator.m.purchases, action)(purchase.id)
     emulator.clock.advance(3600)
-    assert emulator.names() == ["Purchase Agreement Created - Proposer"]
-
-
-def test_cancelling_before_the_licence_is_issued_announces_no_update(emulator):
-    purchase = emulator.m.purchases.subscribe(PAYG)
-    emulator.m.purchases.cancel(purchase.id)
-    emulator.clock.advance(3600)
-    assert "License Updated - Manufacturer" not in emulator.names()
+    assert emulator.names() == ["Purchase Agreement Created - Proposer", *told]
 
 
 def test_a_cancellation_request_is_approved_by_itself_after_seven_days(emulator):

@@ -2,7 +2,7 @@
 
 import http.client
 import json
-from itertools import count
+from itertools import count, product
 
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
@@ -96,7 +96,7 @@ record_names = st.sampled_from(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     target=st.sampled_from(sorted(TARGETS)),
     request=st.dictionaries(names, json_values, max_size=4),
@@ -290,10 +290,14 @@ def test_an_error_of_the_server_itself_is_logged_and_answered(emulator, metering
     assert "KeyError" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("path", ["/", "/admin/bill"])
-def test_an_error_of_a_page_or_the_admin_api_is_logged_and_answered(emulator, server, monkeypatch, capsys, path):
+@pytest.mark.parametrize(
+    "case", list(product(["/", "/admin/bill"], [RuntimeError, TypeError, ValueError, OverflowError]))
+)
+def test_an_error_of_a_page_or_the_admin_api_is_logged_and_answered(emulator, server, monkeypatch, capsys, case):
+    path, error = case
+
     def broken(_=None):
-        raise RuntimeError("broken on purpose")
+        raise error("broken on purpose")
 
     emulator.buy()
     monkeypatch.setattr(emulator.m.ledger, "bill", broken)

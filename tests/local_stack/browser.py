@@ -5,6 +5,7 @@ HTTP only. Redirects are answers here, not followed.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,11 @@ def call(
 def submit(url: str, fields: Mapping[str, str]) -> Answer:
     """A form, as a browser sends it."""
     return call("POST", url, urlencode(fields), {"content-type": "application/x-www-form-urlencoded"})
+
+
+def lines(log: io.StringIO, *wanted: str) -> list[str]:
+    """The log's lines that hold all of these words."""
+    return [line for line in log.getvalue().splitlines() if all(word in line for word in wanted)]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,53 +13,24 @@ from botocore.exceptions import ClientError
 
 from local.aws import BusEvent, LocalAws
 from local.deployment import Deployment, Queue, queue_arn
+from tests.local_stack.conftest import Time
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 KEYS = [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}]
 ATTRIBUTES = [{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")]
-
-
-class Time:
-    """A clock to move by hand."""
-
-    moment = NOON
-
-    def now(self) -> datetime:
-        return self.moment
+TABLE: Any = {
+    "TableName": "t",
+    "KeySchema": KEYS,
+    "AttributeDefinitions": ATTRIBUTES,
+    "BillingMode": "PAY_PER_REQUEST",
+}
 
 
 @pytest.fixture
-def time() -> Time:
-    return Time()
-
-
-@pytest.fixture
-def aws(time: Time) -> Iterator[LocalAws]:
-    server = LocalAws("127.0.0.1", 0, time.now)
-    dead, redrive = queue_arn("dead"), '{"deadLetterTargetArn": "%s", "maxReceiveCount": 2}'
-    server.furnish(
-        Deployment(
-            {},
-            [],
-            [],
-            [],
-            [
-                {
-                    "TableName": "t",
-                    "KeySchema": KEYS,
-                    "AttributeDefinitions": ATTRIBUTES,
-                    "BillingMode": "PAY_PER_REQUEST",
-                }
-            ],
-            [Queue("q", {"VisibilityTimeout": "60", "RedrivePolicy": redrive % dead}), Queue("dead", {})],
-            ["bus"],
-            [],
-            [],
-            "",
-        )
-    )
-    yield server
-    server.stop()
+def aws(start_aws: Callable[[Deployment], LocalAws]) -> LocalAws:
+    redrive = json.dumps({"deadLetterTargetArn": queue_arn("dead"), "maxReceiveCount": 2})
+    queues = [Queue("q", {"VisibilityTimeout": "60", "RedrivePolicy": redrive}), Queue("dead", {})]
+    return start_aws(Deployment({}, [], [], [], [TABLE], queues, ["bus"], [], [], ""))
 
 
 def put(sk: str, **more: Any) -> dict[str, Any]:
@@ -162,7 +134,5 @@ def test_a_new_server_knows_nothing_of_the_last_one(time: Time) -> None:
     for _ in range(2):
         server = LocalAws("127.0.0.1", 0, time.now)
         assert server.client("dynamodb").list_tables()["TableNames"] == []
-        server.client("dynamodb").create_table(
-            TableName="t", KeySchema=KEYS, AttributeDefinitions=ATTRIBUTES, BillingMode="PAY_PER_REQUEST"
-        )
+        server.client("dynamodb").create_table(**TABLE)
         server.stop()

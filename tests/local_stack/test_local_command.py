@@ -20,6 +20,8 @@ from tools.template import ROOT
 
 STARTUP_SECONDS = 60
 ANY_PORTS = ("--port", "0", "--console-port", "0", "--emulator-port", "0", "--moto-port", "0")
+COMMAND = (sys.executable, "-m", "local", *ANY_PORTS)
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([".", "layers/common", "emulator"])}
 ADDRESS = re.compile(r"^  (\w[\w ,.]*?)\s{2,}(http://\S+)", re.MULTILINE)
 
 
@@ -27,9 +29,9 @@ ADDRESS = re.compile(r"^  (\w[\w ,.]*?)\s{2,}(http://\S+)", re.MULTILINE)
 def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
     """The command, once it has said that it is there, and the addresses that it printed."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "local", *ANY_PORTS, *arguments],
+        [*COMMAND, *arguments],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([".", "layers/common", "emulator"])},
+        env=ENVIRONMENT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -131,9 +133,9 @@ def test_what_can_t_be_done_is_said(arguments: tuple[str, ...], code: int, compl
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "local", *ANY_PORTS, *arguments],
+        [*COMMAND, *arguments],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([".", "layers/common", "emulator"])},
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=STARTUP_SECONDS,

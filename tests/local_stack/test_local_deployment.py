@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import io
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from local import stack as local_stack
 from local.options import Options, StackError
-from tests.local_stack.browser import call
-from tools.template import TEMPLATE
+from tests.local_stack.browser import call, lines
 
 NOON = "2026-11-22T12:10:00Z"
 METERING_SCHEDULE = "cron(5/15 * * * ? *)"
 HOUR = 3600
 
 
-def lines(log: io.StringIO, *wanted: str) -> list[str]:
-    """The log's lines that hold all of these words."""
-    return [line for line in log.getvalue().splitlines() if all(word in line for word in wanted)]
-
-
-def test_a_function_that_fails_is_an_error_500_and_its_traceback_is_in_the_log(tmp_path: Path) -> None:
+def test_a_function_that_fails_is_an_error_500_and_its_traceback_is_in_the_log(
+    tmp_path: Path, changed: Callable[..., Path]
+) -> None:
     broken = tmp_path / "functions" / "broken"
     broken.mkdir(parents=True)
     (broken / "app.py").write_text("def lambda_handler(event, context):\n    raise ValueError('no')\n")
-    template = template_with(tmp_path, ("CodeUri: functions/seller_api/", f"CodeUri: {broken}"))
+    template = changed(("CodeUri: functions/seller_api/", f"CodeUri: {broken}"))
     log = io.StringIO()
     with local_stack.running(Options(template=template, log=log)) as stack:
         answer = call("GET", f"{stack.api_url}/subscriptions?status=active")
@@ -37,19 +34,8 @@ def test_a_function_that_fails_is_an_error_500_and_its_traceback_is_in_the_log(t
     assert lines(log, "SellerApi", "ERROR ValueError: no")
 
 
-def template_with(tmp_path: Path, *changes: tuple[str, str]) -> Path:
-    text = TEMPLATE.read_text()
-    for old, new in changes:
-        assert old in text, old
-        text = text.replace(old, new)
-    path = tmp_path / "template.yaml"
-    path.write_text(text)
-    return path
-
-
-def test_the_stack_follows_a_changed_template(tmp_path: Path) -> None:
-    template = template_with(
-        tmp_path,
+def test_the_stack_follows_a_changed_template(changed: Callable[..., Path]) -> None:
+    template = changed(
         ("Method: GET, Path: /register }", "Method: GET, Path: /hello }"),
         ("/register\n", "/buyers\n"),
         ("source: [aws.agreement-marketplace]", "source: [nobody]"),
@@ -88,8 +74,8 @@ def test_what_can_t_be_started_says_so(options: Options, complaint: str) -> None
         pass
 
 
-def test_a_schedule_that_can_t_be_played_is_named(tmp_path: Path) -> None:
-    template = template_with(tmp_path, (METERING_SCHEDULE, "cron(0 0 L * ? *)"))
+def test_a_schedule_that_can_t_be_played_is_named(changed: Callable[..., Path]) -> None:
+    template = changed((METERING_SCHEDULE, "cron(0 0 L * ? *)"))
     with pytest.raises(StackError, match="MeterUsageSchedule"), local_stack.running(Options(template=template)):
         pass
 

@@ -12,17 +12,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from local.deployment import Route
-from local.gateway import (
-    Gateway,
-    IntegrationError,
-    Routes,
-    UnavailableError,
-    http_event,
-    http_response,
-)
+from local.gateway import Gateway, IntegrationError, Routes, UnavailableError, http_event, http_response
 from tests.local_stack.browser import call
 
 NOW = datetime(2026, 11, 22, 12, 10, tzinfo=UTC)
+JSON, TEXT = ("content-type", "application/json"), ("content-type", "text/plain; charset=utf-8")
 
 
 def route(key: str, *, iam: bool = False) -> Route:
@@ -30,25 +24,16 @@ def route(key: str, *, iam: bool = False) -> Route:
     return Route(method, path, "F", needs_iam=iam)
 
 
-def event(
-    key: str = "POST /things/{id}",
-    target: str = "/things/a%20b?x=1&x=2&y=",
-    *,
-    headers: list[tuple[str, str]] | None = None,
-    body: bytes = b"",
-    iam: bool = False,
-    parameters: dict[str, str] | None = None,
-) -> dict[str, Any]:
+def event(target: str = "/things/a%20b?x=1&x=2&y=", *, iam: bool = False, **changes: Any) -> dict[str, Any]:
+    given: dict[str, Any] = {"parameters": {}, "headers": [], "body": b""} | changes
     return http_event(
-        route(key, iam=iam),
+        route("POST /things/{id}", iam=iam),
         method="POST",
         target=target,
-        parameters=parameters or {},
-        headers=headers or [],
-        body=body,
         source_ip="203.0.113.9",
         now=NOW,
         host="api.example:8080",
+        **given,
     )
 
 
@@ -138,30 +123,18 @@ def test_a_greedy_parameter_takes_slashes() -> None:
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        ({"hello": 1}, (200, [("content-type", "application/json")], b'{"hello": 1}')),
-        ("text", (200, [("content-type", "application/json")], b"text")),
-        (None, (200, [("content-type", "application/json")], b"null")),
+        ({"hello": 1}, (200, [JSON], b'{"hello": 1}')),
+        ("text", (200, [JSON], b"text")),
+        (None, (200, [JSON], b"null")),
         (
             {"statusCode": 201, "headers": {"Content-Type": "text/html", "X-N": 1}, "body": "<p>"},
             (201, [("content-type", "text/html"), ("x-n", "1")], b"<p>"),
         ),
         (
             {"statusCode": "204", "cookies": ["a=1", "b=2"], "multiValueHeaders": {"X": ["1", True]}},
-            (
-                204,
-                [
-                    ("x", "1,true"),
-                    ("set-cookie", "a=1"),
-                    ("set-cookie", "b=2"),
-                    ("content-type", "text/plain; charset=utf-8"),
-                ],
-                b"",
-            ),
+            (204, [("x", "1,true"), ("set-cookie", "a=1"), ("set-cookie", "b=2"), TEXT], b""),
         ),
-        (
-            {"statusCode": 200, "isBase64Encoded": True, "body": "AP8="},
-            (200, [("content-type", "text/plain; charset=utf-8")], b"\x00\xff"),
-        ),
+        ({"statusCode": 200, "isBase64Encoded": True, "body": "AP8="}, (200, [TEXT], b"\x00\xff")),
     ],
 )
 def test_answers(answer: Any, expected: tuple[int, list[tuple[str, str]], bytes]) -> None:
@@ -228,26 +201,26 @@ def test_a_header_can_t_add_another(api: str) -> None:
     assert "x-b" not in call("GET", f"{api}/splits").headers
 
 
-def test_a_body_beyond_ten_megabytes_is_refused(api: str) -> None:
-    parts = urlsplit(api)
-    connection = HTTPConnection(parts.hostname or "", parts.port, timeout=10)
+@pytest.fixture
+def connection(api: str) -> Iterator[HTTPConnection]:
+    opened = HTTPConnection(urlsplit(api).netloc, timeout=10)
+    yield opened
+    opened.close()
+
+
+def test_a_body_beyond_ten_megabytes_is_refused(connection: HTTPConnection) -> None:
     connection.putrequest("POST", "/echo")
     connection.putheader("content-length", str(10 * 1024 * 1024 + 1))
     connection.endheaders()
     response = connection.getresponse()
 
     assert (response.status, response.read()) == (413, b'{"message":"Request Entity Too Large"}')
-    connection.close()
 
 
-def test_chunks_are_put_together(api: str) -> None:
-    parts = urlsplit(api)
-    connection = HTTPConnection(parts.hostname or "", parts.port, timeout=10)
+def test_chunks_are_put_together(connection: HTTPConnection) -> None:
     connection.request("POST", "/echo", iter([b"hel", b"lo"]), {"content-type": "text/plain"}, encode_chunked=True)
-    response = connection.getresponse()
 
-    assert response.read() == b"F /echo hello"
-    connection.close()
+    assert connection.getresponse().read() == b"F /echo hello"
 
 
 def test_a_head_request_gets_no_body(api: str) -> None:

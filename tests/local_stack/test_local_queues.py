@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,28 +12,12 @@ from local.aws import LocalAws
 from local.deployment import Deployment, Queue, QueueMapping
 from local.queues import Poller
 from local.runtime import FunctionError
-
-NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
-
-
-class Time:
-    moment = NOON
-
-    def now(self) -> datetime:
-        return self.moment
+from tests.local_stack.conftest import Time
 
 
 @pytest.fixture
-def time() -> Time:
-    return Time()
-
-
-@pytest.fixture
-def aws(time: Time) -> Iterator[LocalAws]:
-    server = LocalAws("127.0.0.1", 0, time.now)
-    server.furnish(Deployment({}, [], [], [], [], [Queue("q", {"VisibilityTimeout": "60"})], [], [], [], ""))
-    yield server
-    server.stop()
+def aws(start_aws: Callable[[Deployment], LocalAws]) -> LocalAws:
+    return start_aws(Deployment({}, [], [], [], [], [Queue("q", {"VisibilityTimeout": "60"})], [], [], [], ""))
 
 
 def polled(

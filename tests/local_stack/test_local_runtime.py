@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,27 @@ def handler(event, context):
 '''
 
 type Deploy = Callable[..., Runtime]
+
+
+@contextmanager
+def waiting(runtime: Runtime, folder: Path) -> Iterator[list[Any]]:
+    """An event that is being handled until the block ends; what came of it is in the list then."""
+    outcome: list[Any] = []
+    order = {"do": "wait", "here": str(folder / "here"), "until": str(folder / "go")}
+
+    def invoke() -> None:
+        try:
+            outcome.append(runtime.invoke("F", order))
+        except StoppedError as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=invoke)
+    thread.start()
+    while not (folder / "here").exists():
+        pass
+    yield outcome
+    (folder / "go").touch()
+    thread.join(timeout=10)
 
 
 @pytest.fixture(scope="module")
@@ -148,52 +170,27 @@ def test_an_answer_that_takes_too_long_ends_the_environment(deploy: Deploy, tmp_
 def test_one_event_at_a_time_in_an_environment_and_more_environments_for_more_events(
     deploy: Deploy, tmp_path: Path
 ) -> None:
-    runtime, answers = deploy(), []
-    waiting = {"do": "wait", "here": str(tmp_path / "here"), "until": str(tmp_path / "go")}
-    thread = threading.Thread(target=lambda: answers.append(runtime.invoke("F", waiting)))
-    thread.start()
-    while not (tmp_path / "here").exists():
-        pass
+    runtime = deploy()
+    with waiting(runtime, tmp_path) as outcome:
+        assert runtime.invoke("F", {"do": "count"})[1] == 1
 
-    assert runtime.invoke("F", {"do": "count"})[1] == 1
-    (tmp_path / "go").touch()
-    thread.join()
-    assert answers == ["waited"]
+    assert outcome == ["waited"]
 
 
 def test_reserved_concurrency_is_kept(deploy: Deploy, tmp_path: Path) -> None:
     runtime = deploy(concurrency=1)
-    waiting = {"do": "wait", "here": str(tmp_path / "here"), "until": str(tmp_path / "go")}
-    thread = threading.Thread(target=runtime.invoke, args=("F", waiting))
-    thread.start()
-    while not (tmp_path / "here").exists():
-        pass
-    with pytest.raises(BusyError):
+    with waiting(runtime, tmp_path), pytest.raises(BusyError):
         runtime.invoke("F", {"do": "count"}, wait=0.01)
-    (tmp_path / "go").touch()
-    thread.join()
 
 
 def test_stopping_ends_what_is_running(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(CODE)
-    runtime, raised = Runtime(IMPORT_PATH), []
+    runtime = Runtime(IMPORT_PATH)
     runtime.deploy({"F": Function("F", tmp_path, "app.handler", 60, 128, None, {})}, {}, lambda _name, _line: None)
     runtime.wait_until_ready()
-    waiting = {"do": "wait", "here": str(tmp_path / "here"), "until": str(tmp_path / "never")}
+    with waiting(runtime, tmp_path) as outcome:
+        runtime.stop()
 
-    def invoke() -> None:
-        try:
-            runtime.invoke("F", waiting)
-        except StoppedError as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=invoke)
-    thread.start()
-    while not (tmp_path / "here").exists():
-        pass
-    runtime.stop()
-    thread.join(timeout=10)
-
-    assert len(raised) == 1
+    assert [type(one) for one in outcome] == [StoppedError]
     with pytest.raises(StoppedError):
-        runtime.invoke("F", waiting)
+        runtime.invoke("F", {"do": "count"})

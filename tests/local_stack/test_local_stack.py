@@ -9,15 +9,10 @@ from typing import Any
 import pytest
 
 from local.stack import Stack
-from tests.local_stack.browser import Neighbourhood, call, submit
+from tests.local_stack.browser import Neighbourhood, call, lines, submit
 
 MINUTE, HOUR = 60, 3600
 MAIN_QUEUE, DEAD_LETTERS = "marketplace-saas-NotificationQueue", "marketplace-saas-NotificationDeadLetterQueue"
-
-
-def lines(log: io.StringIO, *wanted: str) -> list[str]:
-    """The log's times and lines that hold all of these words."""
-    return [line for line in log.getvalue().splitlines() if all(word in line for word in wanted)]
 
 
 @pytest.fixture(autouse=True)

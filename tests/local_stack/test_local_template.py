@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,6 @@ def deployed(path: Path = TEMPLATE, **parameters: str) -> Deployment:
     return read(path, {**GIVEN, **parameters}, sqs_endpoint=SQS, root=TEMPLATE.parent)
 
 
-def changed(tmp_path: Path, *changes: tuple[str, str]) -> Path:
-    text = TEMPLATE.read_text()
-    for old, new in changes:
-        assert old in text, old
-        text = text.replace(old, new)
-    path = tmp_path / "template.yaml"
-    path.write_text(text)
-    return path
-
-
 def small(tmp_path: Path, resources: dict[str, Any], **rest: Any) -> Path:
     path = tmp_path / "template.yaml"
     path.write_text(json.dumps({"Resources": resources, **rest}))
@@ -40,10 +31,10 @@ def of(path: Path) -> Deployment:
     return read(path, {}, sqs_endpoint=SQS)
 
 
-FUNCTION: dict[str, Any] = {
-    "Type": "AWS::Serverless::Function",
-    "Properties": {"CodeUri": "f", "Handler": "app.handler"},
-}
+def function(**properties: Any) -> dict[str, Any]:
+    """The resources of a template with one function."""
+    known = {"CodeUri": "f", "Handler": "app.handler"}
+    return {"F": {"Type": "AWS::Serverless::Function", "Properties": {**known, **properties}}}
 
 
 def test_functions_carry_their_environment_with_globals_merged_in() -> None:
@@ -85,9 +76,8 @@ def test_a_queue_keeps_its_timeout_and_its_dead_letter_queue() -> None:
     assert redrive["deadLetterTargetArn"].endswith(":marketplace-saas-NotificationDeadLetterQueue")
 
 
-def test_a_changed_template_is_followed(tmp_path: Path) -> None:
+def test_a_changed_template_is_followed(changed: Callable[..., Path]) -> None:
     path = changed(
-        tmp_path,
         ("Method: POST, Path: /register }", "Method: PUT, Path: /sign-up }"),
         ("BatchSize: 1  #", "BatchSize: 3  #"),
         ("VisibilityTimeout: 90\n      MessageRetentionPeriod: 345600", "VisibilityTimeout: 77"),
@@ -152,14 +142,10 @@ def test_parameters_are_listed_missing_ones_named_and_unknown_ones_refused() -> 
     ],
 )
 def test_intrinsic_functions(tmp_path: Path, value: Any, expected: str) -> None:
-    function = {**FUNCTION, "Properties": {**FUNCTION["Properties"], "Environment": {"Variables": {"V": value}}}}
+    table = {"Type": "AWS::DynamoDB::Table", "Properties": {"TableName": "named"}}
     path = small(
         tmp_path,
-        {
-            "F": function,
-            "Q": {"Type": "AWS::SQS::Queue"},
-            "T": {"Type": "AWS::DynamoDB::Table", "Properties": {"TableName": "named"}},
-        },
+        {**function(Environment={"Variables": {"V": value}}), "Q": {"Type": "AWS::SQS::Queue"}, "T": table},
         Conditions={
             "Yes": {"Fn::And": [{"Fn::Not": [{"Fn::Equals": [1, 2]}]}, {"Condition": "Or"}]},
             "Or": {"Fn::Or": [{"Fn::Equals": [1, "1"]}, {"Fn::Equals": [1, 2]}]},
@@ -170,15 +156,13 @@ def test_intrinsic_functions(tmp_path: Path, value: Any, expected: str) -> None:
 
 
 def test_no_value_leaves_a_variable_out(tmp_path: Path) -> None:
-    variables = {"Variables": {"V": {"Ref": "AWS::NoValue"}}}
-    function = {**FUNCTION, "Properties": {**FUNCTION["Properties"], "Environment": variables}}
+    resources = function(Environment={"Variables": {"V": {"Ref": "AWS::NoValue"}}})
 
-    assert of(small(tmp_path, {"F": function})).functions["F"].environment == {}
+    assert of(small(tmp_path, resources)).functions["F"].environment == {}
 
 
 def with_event(kind: str, **properties: Any) -> dict[str, Any]:
-    events = {"E": {"Type": kind, "Properties": properties}}
-    return {"F": {**FUNCTION, "Properties": {**FUNCTION["Properties"], "Events": events}}}
+    return function(Events={"E": {"Type": kind, "Properties": properties}})
 
 
 def test_a_sam_schedule_is_a_schedule_too(tmp_path: Path) -> None:
@@ -187,11 +171,18 @@ def test_a_sam_schedule_is_a_schedule_too(tmp_path: Path) -> None:
     assert (one.expression, one.function, one.event) == ("rate(5 minutes)", "F", '{"a": 1}')
 
 
-RULE: dict[str, Any] = {
-    "EventPattern": {"source": ["x"]},
-    "Targets": [{"Id": "q", "Arn": {"Fn::GetAtt": ["Q", "Arn"]}}],
-}
 QUEUE: dict[str, Any] = {"Type": "AWS::SQS::Queue"}
+TARGET = {"Id": "q", "Arn": {"Fn::GetAtt": ["Q", "Arn"]}}
+TOPIC = "arn:aws:sns:us-east-1:222233334444:topic"
+
+
+def rule(target: dict[str, Any] = TARGET, **properties: Any) -> dict[str, Any]:
+    given = properties or {"EventPattern": {"source": ["x"]}}
+    return {"Q": QUEUE, "R": {"Type": "AWS::Events::Rule", "Properties": {**given, "Targets": [target]}}}
+
+
+def delay(value: Any) -> dict[str, Any]:
+    return {"Q": {**QUEUE, "Properties": {"DelaySeconds": value}}}
 
 
 @pytest.mark.parametrize(
@@ -199,43 +190,22 @@ QUEUE: dict[str, Any] = {"Type": "AWS::SQS::Queue"}
     [
         (with_event("S3", Bucket="b"), "S3"),
         (with_event("HttpApi", Auth={"Authorizer": "Mine"}), "Mine"),
-        ({"R": {"Type": "AWS::Events::Rule", "Properties": {**RULE, "EventBusName": "b"}}, "Q": QUEUE}, "other buses"),
-        (
-            {
-                "Q": QUEUE,
-                "R": {
-                    "Type": "AWS::Events::Rule",
-                    "Properties": {**RULE, "Targets": [{**RULE["Targets"][0], "InputPath": "$.detail"}]},
-                },
-            },
-            "InputPath",
-        ),
-        (
-            {
-                "Q": QUEUE,
-                "R": {
-                    "Type": "AWS::Events::Rule",
-                    "Properties": {
-                        "ScheduleExpression": "rate(1 hour)",
-                        "Targets": [{"Id": "Topic", "Arn": "arn:aws:sns:us-east-1:222233334444:topic"}],
-                    },
-                },
-            },
-            "is no queue",
-        ),
-        ({"R": {"Type": "AWS::Events::Rule", "Properties": {**RULE, "Targets": [{"Arn": "arn:x"}]}}}, "arn:x"),
+        (rule(EventPattern={"source": ["x"]}, EventBusName="b"), "other buses"),
+        (rule({**TARGET, "InputPath": "$.detail"}), "InputPath"),
+        (rule({"Id": "Topic", "Arn": TOPIC}, ScheduleExpression="rate(1 hour)"), "is no queue"),
+        (rule({"Arn": "arn:x"}), "arn:x"),
         (
             {"S": {"Type": "AWS::SNS::Subscription", "Properties": {"Protocol": "email", "Endpoint": "x"}}},
             "only SNS subscriptions of queues",
         ),
-        ({"Q": {**QUEUE, "Properties": {"DelaySeconds": {"Fn::ImportValue": "x"}}}}, "Fn::ImportValue"),
-        ({"Q": {**QUEUE, "Properties": {"DelaySeconds": {"Ref": "Nobody"}}}}, "Nobody"),
-        ({"Q": {**QUEUE, "Properties": {"DelaySeconds": {"Fn::GetAtt": ["Nobody", "Arn"]}}}}, "Nobody"),
-        ({"Q": {**QUEUE, "Properties": {"DelaySeconds": {"Fn::GetAtt": ["Q", "Colour"]}}}}, "Q.Colour"),
+        (delay({"Fn::ImportValue": "x"}), "Fn::ImportValue"),
+        (delay({"Ref": "Nobody"}), "Nobody"),
+        (delay({"Fn::GetAtt": ["Nobody", "Arn"]}), "Nobody"),
+        (delay({"Fn::GetAtt": ["Q", "Colour"]}), "Q.Colour"),
     ],
 )
 def test_what_can_t_be_played_is_named(tmp_path: Path, resources: dict[str, Any], named: str) -> None:
-    with pytest.raises(TemplateError, match=named.replace("(", r"\(")):
+    with pytest.raises(TemplateError, match=named):
         of(small(tmp_path, resources))
 
 

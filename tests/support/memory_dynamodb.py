@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import botocore.session
 from botocore.errorfactory import ClientExceptionsFactory
 from botocore.exceptions import ClientError, ParamValidationError
-from botocore.paginate import Paginator
 
 from tests.support import dynamodb_expressions as expressions
 from tests.support.dynamodb_expressions import (
@@ -60,13 +59,10 @@ _first = itemgetter(0)
 
 
 @cache
-def _model() -> tuple[Any, Any, Any]:
-    """botocore's model of the service: the exception classes, the pagination rules, the service itself."""
-    session = botocore.session.get_session()
-    service = session.get_service_model("dynamodb")
-    classes = ClientExceptionsFactory().create_client_exceptions(service)
-    pages = session.get_component("data_loader").load_service_model("dynamodb", "paginators-1")
-    return classes, pages["pagination"], service
+def _exceptions() -> Any:
+    """boto3's own exception classes."""
+    service = botocore.session.get_session().get_service_model("dynamodb")
+    return ClientExceptionsFactory().create_client_exceptions(service)
 
 
 def aws_error(
@@ -79,7 +75,7 @@ def aws_error(
         "ResponseMetadata": _metadata(status),
         **(members or {}),
     }
-    error: ClientError = _model()[0].from_code(code)(response, operation)
+    error: ClientError = _exceptions().from_code(code)(response, operation)
     return error
 
 
@@ -328,7 +324,7 @@ class MemoryDynamoDB:
     @property
     def exceptions(self) -> Any:
         """boto3's own exception classes."""
-        return _model()[0]
+        return _exceptions()
 
     # Beyond the client
 
@@ -403,9 +399,6 @@ class MemoryDynamoDB:
         return self._write("DeleteItem", "Delete", request)
 
     def _write(self, operation: str, action: str, request: dict[str, Any]) -> dict[str, Any]:
-        wanted = request.pop("ReturnValues", "NONE")
-        if wanted != "NONE" and (action, wanted) != ("Update", "ALL_NEW"):
-            raise NotImplementedError(f"{operation}: ReturnValues={wanted}")
         with self._lock:
             try:
                 write = self._prepared(operation, action, request)
@@ -416,8 +409,7 @@ class MemoryDynamoDB:
             except _RefusedError as error:
                 _raise(error, operation)
             self._store(write.table, write.partition, write.sort, new)
-        answer: dict[str, Any] = {"ResponseMetadata": _metadata()}
-        return answer if wanted == "NONE" or new is None else {"Attributes": _handed_out(new), **answer}
+        return {"ResponseMetadata": _metadata()}
 
     def _prepared(self, operation: str, action: str, request: Mapping[str, Any]) -> _Write:
         """Checks a write as far as that goes without the item. Raises _RefusedError or ResourceNotFoundException."""
@@ -678,13 +670,6 @@ class MemoryDynamoDB:
         places = range(low, high) if forward else range(high - 1, low - 1, -1)
         limit = _smaller(limit, self.page_limit)
         return _page(source, run, places, limit=limit, filtered=filtered, values=values)
-
-    def get_paginator(self, operation_name: str) -> Any:
-        """botocore's own paginator, over this object's method."""
-        _, rules, service = _model()
-        if operation_name != "query":
-            raise NotImplementedError(f"get_paginator({operation_name!r})")
-        return Paginator(cast("Any", self.query), rules["Query"], service.operation_model("Query"))
 
 
 def _smaller(first: int | None, second: int | None) -> int | None:

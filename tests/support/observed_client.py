@@ -22,8 +22,8 @@ def _never(name: str, arguments: dict[str, Any]) -> bool:
 
 
 class ObservedClient:
-    """Forwards everything to `client`. `before` runs before each API call, pages of paginators included, and may
-    prevent it; `after` runs once it has succeeded, so what it raises is an answer lost on the way.
+    """Forwards everything to `client`. `before` runs before each API call and may prevent it; `after` runs once it has
+    succeeded, so what it raises is an answer lost on the way.
 
     Where `repeated` says so, the call is carried out, its answer is lost, and the SDK makes it again, as botocore's
     standard retry mode does: the caller gets the second answer, so a conditional write meets its own first attempt. A
@@ -55,9 +55,3 @@ class ObservedClient:
     @property
     def exceptions(self) -> Any:
         return self._client.exceptions
-
-    def get_paginator(self, operation_name: str) -> Any:
-        """The client's paginator, its pages fetched through this object."""
-        paginator = self._client.get_paginator(operation_name)
-        vars(paginator)["_method"] = getattr(self, operation_name)
-        return paginator

@@ -19,6 +19,7 @@ from marketplace.registration.routes import BuyerRoutes
 from marketplace.seller_api.subscription_queries import SubscriptionQueries
 from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.recheck_queue import Requests
+from marketplace.subscriptions.seller_events import SellerEvent, from_outbox
 from marketplace_emulator import Clock as EmulatorClock
 from marketplace_emulator import Marketplace, Purchase
 from tests.support.in_process import client as in_process_client
@@ -96,12 +97,7 @@ class Storefront:
         return self.registration().register(self.token(purchase or self.subscribe()))
 
     def claims(self) -> Claims:
-        return Claims(
-            table=self.subscriptions,
-            codes=self.codes,
-            queue=self.queue,
-            clock=self.now,
-        )
+        return Claims(table=self.subscriptions, codes=self.codes, queue=self.queue, clock=self.now)
 
     def claim(self, code: str, tenant_id: str, *, share_account: bool = False) -> str:
         claim = Claim(tenant_id=tenant_id, share_account=share_account)
@@ -129,6 +125,10 @@ class Storefront:
         """What the lifecycle would write."""
         stored = self.stored(keys.subscription(subscription_id)) or {}
         self.put(keys.subscription(subscription_id), {**stored, **values})
+
+    def announced(self) -> list[SellerEvent]:
+        """The events in the outbox."""
+        return [from_outbox(item) for item in self.everything() if item["sk"]["S"].startswith("OUTBOX#")]
 
     def everything(self) -> list[dict[str, Any]]:
         """The whole table, raw."""

@@ -37,16 +37,6 @@ def write(client: Scripted, waited: list[float] | None = None) -> Refusal | None
     return write_together(client, [{}, {}], sleep, lambda: 1.0)  # type: ignore[arg-type]
 
 
-def test_writes_that_were_made_are_no_refusal() -> None:
-    assert write(Scripted(None)) is None
-
-
-def test_a_condition_that_does_not_hold_is_a_refusal_with_what_was_found() -> None:
-    refusal = write(Scripted(cancelled("None", "ConditionalCheckFailed", item={"tenants": {"SS": ["acme"]}})))
-
-    assert refusal == Refusal(1, {"tenants": ["acme"]})
-
-
 def test_another_writer_is_waited_out_longer_each_time() -> None:
     waited: list[float] = []
 
