@@ -249,7 +249,8 @@ class MeteringRun:
         try:
             wire = wire_record(record, self.store.allocations(record) if allocated else [])
         except IncompleteAllocationsError:
-            return Sendable(record, {}, 0, in_doubt(entry.seal), lacks_allocations=True)
+            was_unsealed = entry.seal == UNSEALED
+            return Sendable(record, {}, 0, in_doubt(entry.seal), was_unsealed, lacks_allocations=True)
         except (KeyError, UnsendableError):  # KeyError: an allocation without its tags
             return None
         return Sendable(record, wire, wire_size(wire), in_doubt(entry.seal), was_unsealed=entry.seal == UNSEALED)
