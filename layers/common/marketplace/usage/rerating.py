@@ -37,8 +37,8 @@ from marketplace.usage.overage import Term
 from marketplace.usage.report import RecordName, TagSet, tag_bytes, tag_set, tags_digest
 
 _AT_ONCE = 22
-"""Usage records of one transaction, which has 100 actions: each takes at most four (itself under both names of a migrated
-customer, its allocation, its counter); the metering record and what is granted take the rest."""
+"""Usage records of one transaction, which has 100 actions: each takes at most four (itself under both names of a
+migrated customer, its allocation, its counter); the metering record and what is granted take the rest."""
 _ATTEMPTS = 10
 
 
