@@ -181,7 +181,7 @@ def histories(draw: st.DrawFn) -> list[Step]:
 
 
 @pytest.mark.slow
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 @given(st.data(), histories())
 def test_any_order_and_any_repetition_ends_in_the_same_state(data: st.DataObject, history: list[Step]) -> None:
     repeated = data.draw(st.lists(st.sampled_from(history), max_size=6))
@@ -199,7 +199,7 @@ def test_any_order_and_any_repetition_ends_in_the_same_state(data: st.DataObject
 
 
 @pytest.mark.slow
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 @given(histories(), st.sampled_from(LICENSES))
 def test_what_happens_to_one_licence_is_nothing_to_another(history: list[Step], license_arn: str) -> None:
     own = set(AGREEMENTS[license_arn])
@@ -213,7 +213,7 @@ def test_what_happens_to_one_licence_is_nothing_to_another(history: list[Step], 
 
 
 @pytest.mark.slow
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 @given(histories())
 def test_a_seller_who_hears_everything_knows_the_status(history: list[Step]) -> None:
     """Once nothing waits for its start any more: a seller isn't told of "pending"."""

@@ -419,7 +419,7 @@ def facts_of_any_kind(draw: st.DrawFn, max_size: int = 12) -> list[Fact]:
 
 
 @pytest.mark.slow
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.data(), histories(), st.integers(0, 400))
 def test_no_order_and_no_repetition_makes_a_difference(data: st.DataObject, history: list[Fact], minutes: int) -> None:
     now = NOON + minutes * 60
@@ -432,7 +432,7 @@ def test_no_order_and_no_repetition_makes_a_difference(data: st.DataObject, hist
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(histories(), st.integers(0, 400))
 def test_every_state_makes_sense(history: list[Fact], minutes: int) -> None:
     now = NOON + minutes * 60
@@ -448,7 +448,7 @@ def test_every_state_makes_sense(history: list[Fact], minutes: int) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(histories(), st.integers(0, 400))
 def test_the_end_of_an_agreement_that_is_not_the_licences_own_does_nothing(history: list[Fact], minutes: int) -> None:
     strange = ended(120, agreement_id="agmt-strange", id="strange")
@@ -469,7 +469,7 @@ def test_old_facts_are_compacted_without_changing_anything() -> None:
     assert kept[0] == many[0]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(signed_ahead(), st.integers(0, 400))
 def test_a_scheduled_start_is_waited_for_until_it_comes_or_is_called_off(history: list[Fact], minutes: int) -> None:
     now = NOON + minutes * 60
@@ -502,7 +502,7 @@ def test_a_scheduled_start_outlives_compaction_until_nothing_can_arrive_before_i
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data(), signed_ahead())
 def test_what_was_compacted_never_matters_to_starts_that_come_later(data: st.DataObject, past: list[Fact]) -> None:
     later_start = st.integers(20, 70).map(lambda days: (NOON + days * DAY) * 1000)
@@ -530,7 +530,7 @@ def test_what_was_compacted_never_matters_to_starts_that_come_later(data: st.Dat
 
 
 @pytest.mark.slow
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(facts_of_any_kind(6), min_size=1, max_size=3), histories(6))
 def test_what_was_compacted_never_matters_again(pasts: list[list[Fact]], news: list[Fact]) -> None:
     month = 30 * DAY * 1000

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from marketplace.dynamodb import keys
@@ -568,7 +568,6 @@ def test_parts_are_exact(reported: list[int], left: int) -> None:
 
 
 @pytest.mark.slow
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, 40), st.integers(0, 3), st.sampled_from([None, {"a": "1"}, {"b": "2"}])), max_size=25

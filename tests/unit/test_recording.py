@@ -10,7 +10,7 @@ from functools import cache, partial
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from marketplace.dynamodb import keys
@@ -854,7 +854,6 @@ reports = st.lists(
 
 
 @pytest.mark.slow
-@settings(deadline=None)
 @given(reports, st.integers(1, 7))
 def test_what_is_acknowledged_is_what_is_counted(reported: list[tuple[Any, ...]], size: int) -> None:
     world = World.on(MemoryDynamoDB())

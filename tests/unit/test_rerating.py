@@ -365,7 +365,7 @@ def test_a_product_without_overage_dimensions_reads_nothing(world: World, calls:
     assert calls.count()["query"] == 2
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(0, 30), st.sampled_from([None, "x", "y"])), min_size=1, max_size=20),
     st.lists(st.integers(0, 200), min_size=1, max_size=4),

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from marketplace.dynamodb import keys
@@ -187,7 +187,6 @@ tags = st.none() | st.dictionaries(st.sampled_from("abcdefg"), st.sampled_from("
 usage = st.tuples(st.integers(0, 5), tags, st.sampled_from(["api_calls", "emails"]), st.booleans())
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(usage, max_size=6), max_size=4))
 def test_a_record_says_what_its_allocations_sum_to(requests: list[list[Any]]) -> None:
     """Also when tags find no room, and when a contract includes a part of the usage."""

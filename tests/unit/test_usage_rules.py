@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from marketplace.ledger.deadlines import (
@@ -161,7 +161,6 @@ contents = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(license_ids, printed, printed, contents, contents)
 def test_the_digest_is_over_the_subscription_and_not_the_way_it_was_named(
     license_id: str, one: str, other: str, content: dict[str, Any], another: dict[str, Any]
