@@ -615,6 +615,12 @@ MUTANTS = (
         "            key = next(one.term.counter for one in job.bookings if one.term is not None)\n",
     ),
     Mutant(
+        "a contract that closes before anything was read includes nothing",
+        "usage/contract_terms",
+        "(self.closing or self.awaits(side, moment, now))",
+        "(not self.closing and self.awaits(side, moment, now))",
+    ),
+    Mutant(
         "a subscription is read back several times for a request",
         "usage/contract_terms",
         "        if to_read:\n",
