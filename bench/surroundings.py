@@ -40,7 +40,7 @@ from marketplace_emulator import Clock, Marketplace, Settings, serve
 licences, rate, now = int(sys.argv[1]), float(sys.argv[2]) or None, float(sys.argv[3])
 clock = Clock.frozen(now - 86400)
 market = Marketplace(clock=clock, settings=Settings(metering_rate=rate))
-market_purchases = [market.subscribe(None, f"{100000000000 + n}", provision=True) for n in range(licences)]
+market_purchases = [market.purchases.subscribe(None, f"{100000000000 + n}", provision=True) for n in range(licences)]
 clock.advance(86400)
 server = serve(market)
 print(json.dumps({"url": server.url, "code": market_purchases[0].product_code,

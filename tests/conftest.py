@@ -16,12 +16,17 @@ from typing import TYPE_CHECKING
 
 import boto3
 import pytest
+from hypothesis import settings
 
 from tests.support.tables import Tables, create_tables, delete_tables
 from tools import dynamodb_local as local_engine
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+# What an example takes depends on the machine, and on what else it does: no test fails for that.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 _serial = itertools.count(1)
 

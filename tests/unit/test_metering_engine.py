@@ -883,6 +883,20 @@ def test_a_refused_age_is_no_evidence_for_younger_usage_nor_for_another_product(
     assert found == {old.id: "TimestampOutOfBoundsException", same_age.id: "TimestampOutOfBoundsException"}
 
 
+def test_younger_usage_is_sent_whatever_age_was_refused_before(world: World) -> None:
+    """The younger ones had no answer at first, so they are sent again after the older ones were refused."""
+    due(world, 5)
+    world.time.to(NOON + 3 * HOUR)
+    young = buyers(world, 25, first=50)
+    world.report_all([world.usage(buyer, 1) for buyer in young])
+    now = world.time.seconds()
+    for buyer in young:
+        world.deadlines().close(buyer.id, deadline=now + HOUR, now=now)
+    world.time.to(NOON + 25 * HOUR)
+    aws(world, "timeout_before")
+    assert world.meter().records == {"unbillable": 5, "metered": 25}
+
+
 def test_a_time_out_of_bounds_that_is_not_old_is_evidence_of_nothing(world: World) -> None:
     due(world, 8)
     _future(world, world.stored()[5])
