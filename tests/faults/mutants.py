@@ -25,7 +25,10 @@ from tests.support.progress import tracked
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "layers" / "common" / "marketplace"
-COPIED = ("layers", "functions", "emulator", "tests", "tools", "conftest.py", "pyproject.toml", "template.yaml")
+COPIED = (
+    *("layers", "functions", "emulator", "tests", "tools", "conftest.py", "pyproject.toml", "template.yaml"),
+    *("events", "docs/events"),
+)
 UNIT_TESTS = (
     "tests/unit/test_metering_engine.py",
     "tests/unit/test_metering_signals.py",

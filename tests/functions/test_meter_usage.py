@@ -130,6 +130,12 @@ def test_usage_that_is_due_is_metered_and_counted(deployment: Deployment) -> Non
     assert {name for name, value in metrics.items() if value} == {"UsageMetered", "MeteringCalls"}
 
 
+def test_a_message_before_a_closing_deadline_is_a_run_like_any_other(deployment: Deployment) -> None:
+    due(deployment.world)
+    answer = app.lambda_handler(sample("metering_run"), deployment.context)
+    assert answer["records"] == {"metered": 3}
+
+
 def test_an_idle_run_still_reports(deployment: Deployment) -> None:
     """An alarm on missing data needs a value from every run."""
     assert deployment.run()["due"] == 0
