@@ -26,8 +26,8 @@ from tests.support.progress import tracked
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "layers" / "common" / "marketplace"
 COPIED = (
-    *("layers", "functions", "emulator", "tests", "tools", "conftest.py", "pyproject.toml", "template.yaml"),
-    *("events", "docs/events"),
+    *("layers", "functions", "docs", "emulator", "events", "tests", "tools"),
+    *("conftest.py", "pyproject.toml", "template.yaml"),
 )
 UNIT_TESTS = (
     "tests/unit/test_metering_engine.py",
@@ -37,6 +37,8 @@ UNIT_TESTS = (
     "tests/unit/test_recording.py",
     "tests/unit/test_overage.py",
     "tests/unit/test_contract_terms.py",
+    "tests/unit/test_rerating.py",
+    "tests/unit/test_entitlements.py",
     "tests/unit/test_entitlement_terms.py",
     "tests/unit/test_entitlement_rules.py",
     "tests/unit/test_usage_rules.py",
@@ -696,6 +698,60 @@ MUTANTS = (
         "lifecycle/sqs_batch",
         'record["receiptHandle"], 0)',
         'record["receiptHandle"], 360)',
+    ),
+    Mutant(
+        "usage is charged by what was granted before",
+        "usage/booking",
+        "        if self._grants is None:\n",
+        "        if self._grants is None or parts:\n",
+    ),
+    Mutant(
+        "units are given back out of an hour that was sealed meanwhile",
+        "ledger/record",
+        '"#seal = :unsealed AND (#quantity > :taken OR #records > :leaving)"',
+        '"(#seal = :unsealed OR attribute_exists(#seal)) AND (#quantity > :taken OR #records > :leaving)"',
+        (
+            '"#seal = :unsealed AND #quantity = :taken AND #records = :leaving"',
+            '"(#seal = :unsealed OR attribute_exists(#seal)) AND #quantity = :taken AND #records = :leaving"',
+        ),
+    ),
+    Mutant(
+        "an hour of which all is given back is sent as a zero",
+        "usage/rerating",
+        "if stored.quantity == units and",
+        "if stored.quantity < units and",
+    ),
+    Mutant(
+        "a correction is listed at every reading",
+        "usage/rerating",
+        'values["quantity"] - values["included"] - values.get("correction_due", 0)',
+        'values["quantity"] - values["included"]',
+        ("and not self.record.values.get", "or not self.record.values.get"),
+    ),
+    Mutant(
+        "usage that was charged by AWS's own word is given back",
+        "usage/rerating",
+        "            if record.at > since:\n",
+        "            if record.at > 0:\n",
+        ('where="#latest > :since"', 'where="#latest > :since OR attribute_exists(#latest)"'),
+    ),
+    Mutant(
+        "what was given back stays allocated to its tags",
+        "usage/rerating",
+        "            if one.record.tags:\n",
+        "            if one.record.tags and not one.units:\n",
+    ),
+    Mutant(
+        "units that are given back can be used again",
+        "usage/rerating",
+        '        add={"used": units},\n',
+        '        add={"used": 0},\n',
+    ),
+    Mutant(
+        "a re-rating that was interrupted is forgotten",
+        "entitlements/store",
+        "        return before.rerating\n",
+        "        return None\n",
     ),
 )
 

@@ -147,6 +147,13 @@ class EntitlementStore:
         return self._table.put_action(to_item({**key, **values, **history.as_values(), **stamp}))
 
 
+def unchanged(revision: int | None) -> tuple[str, dict[str, Any]]:
+    """The condition, with its values, that the item of an entitlement has this revision still (History.revision)."""
+    if revision is None:
+        return "attribute_not_exists(#revision)", {}
+    return "#revision = :revision", {"revision": revision}
+
+
 def rerating_after(before: StoredEntitlements, after: Mapping[str, Entitlement]) -> Rerating | None:
     """The comparison that is due once `after` is granted; None if nothing has changed since the last one. A dimension's
     first grant concerns all usage."""

@@ -25,6 +25,7 @@ from marketplace.dynamodb.keys import Key
 from marketplace.dynamodb.table import Table
 from marketplace.dynamodb.transactions import Write, condition_failed
 from marketplace.dynamodb.update import Update
+from marketplace.entitlements.store import unchanged
 from marketplace.ledger.record import MAX_QUANTITY, Addition, MeteringRecord, why_not_added
 from marketplace.platform.clock import DAY, EpochSeconds, epoch
 from marketplace.platform.errors import RefusedError
@@ -168,9 +169,7 @@ class UsageStore:
             return {}
         found: dict[Key, Write] = {}
         for key, revision in {grant for part in parts for one in part.charged if one.term for grant in one.term.grants}:
-            condition = "attribute_not_exists(#revision)" if revision is None else "#revision = :revision"
-            given = {} if revision is None else {"revision": revision}
-            found[key] = self._grants.check_action(key, condition, given)
+            found[key] = self._grants.check_action(key, *unchanged(revision))
         return found
 
     def _charged(self, part: "_Part", now: EpochSeconds) -> Write:
@@ -179,7 +178,8 @@ class UsageStore:
         owner = record.subscription_id if first.term is None else first.term.owner
         key = keys.charged(owner, record.dimension, record.hour, "\0".join(first.name))
         charged = [list(one.name) for one in part.charged]
-        values = {**key._asdict(), "charged": charged, "expires_at": now + _CHARGED_FOR}
+        latest = max(_moment(one, now) for one in part.charged)
+        values = {**key._asdict(), "charged": charged, "latest": latest, "expires_at": now + _CHARGED_FOR}
         return self._table.put_action(to_item(values))
 
     def _look(self, jobs: Sequence[Job]) -> dict[Key, Item]:
@@ -354,13 +354,17 @@ def _used(counter: Item) -> int:
     return int(counter["used"]["N"]) if counter else 0
 
 
+def _moment(booking: Booking, now: EpochSeconds) -> EpochSeconds:
+    return now if booking.report.timestamp is None else epoch(booking.report.timestamp)
+
+
 def _split(part: _Part, booking: Booking, now: EpochSeconds) -> dict[str, Any]:
     """What a usage record keeps of the term that it was counted against."""
     term = booking.term
     if term is None:
         return {}
     return {
-        "at": now if booking.report.timestamp is None else epoch(booking.report.timestamp),
+        "at": _moment(booking, now),
         "included": part.included[booking.name],
         "included_dimension": term.included_dimension,
         "term_limit": term.limit,

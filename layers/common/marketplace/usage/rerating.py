@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from marketplace.dynamodb import keys
-from marketplace.dynamodb.attributes import Item, from_item
+from marketplace.dynamodb.attributes import from_item
 from marketplace.dynamodb.keys import Key
 from marketplace.dynamodb.table import Table
 from marketplace.dynamodb.transactions import Write
 from marketplace.dynamodb.update import Update
-from marketplace.entitlements.store import EntitlementStore
+from marketplace.entitlements.store import EntitlementStore, unchanged
 from marketplace.ledger.record import UNSEALED, MeteringRecord
 from marketplace.platform.clock import Clock, EpochSeconds, epoch, iso
 from marketplace.platform.errors import ThrottledError
@@ -131,12 +131,13 @@ class Rerating:
 
     def _by_hour(self, owner: str, dimension: str, since: int) -> list[list[Key]]:
         """The usage records that were charged, of one metering record each, in the order of the hours."""
+        span = {"pk": keys.subscription_pk(owner), "prefix": keys.charged_prefix(dimension), "since": since}
+        lists = self._usage.items("pk = :pk AND begins_with(sk, :prefix)", span, where="#latest > :since")
+        names = [keys.usage_record(*name) for item in lists for name in from_item(item)["charged"]]
         hours: dict[Key, list[_Charged]] = {}
-        for item in self._usage.items_under(keys.subscription_pk(owner), keys.charged_prefix(dimension)):
-            names = [keys.usage_record(*name) for name in from_item(item)["charged"]]
-            for record in self._read(names):
-                if record.at > since:
-                    hours.setdefault(record.hour, []).append(record)
+        for record in self._read(names):
+            if record.at > since:
+                hours.setdefault(record.hour, []).append(record)
         return [[record.key for record in sorted(found, key=_Charged.order)] for found in hours.values()]
 
     def _read(self, records: Sequence[Key]) -> list[_Charged]:
@@ -150,11 +151,13 @@ class Rerating:
             if not due:
                 return
             hour = due[0].record.hour
-            stored = self._usage.get(hour)
-            unsealed = stored is not None and stored["seal"]["S"] == UNSEALED
-            writes = self._given_back(due, hour, stored) if unsealed and stored else self._listed(due, subscription)
-            counters = self._counted(due)
-            if self._usage.write_together([*writes, *counters]) is None:
+            item = self._usage.get(hour)
+            stored = None if item is None else MeteringRecord.from_item(item)
+            if stored is not None and stored.seal == UNSEALED:
+                writes = self._given_back(due, stored)
+            else:
+                writes = self._listed(due, subscription)
+            if self._usage.write_together([*writes, *self._counted(due), *self._checked(due)]) is None:
                 return
         raise ThrottledError("UsageInUse", "others kept changing the same usage")
 
@@ -192,17 +195,23 @@ class Rerating:
             taken[term.counter] = (term, units + one.units)
         return [self._usage.update_action(key, _use(term, units)) for key, (term, units) in taken.items()]
 
-    def _given_back(self, due: Sequence[_Due], hour: Key, stored: Item) -> list[Write]:
+    def _checked(self, due: Sequence[_Due]) -> list[Write]:
+        """What is granted is what the units were computed from."""
+        grants = {grant for one in due for grant in one.term.grants}
+        return [self._subscriptions.check_action(key, *unchanged(revision)) for key, revision in grants]
+
+    def _given_back(self, due: Sequence[_Due], stored: MeteringRecord) -> list[Write]:
         units = sum(one.units for one in due)
         leaving = [one for one in due if one.whole]
         untagged = sum(1 for one in leaving if one.record.values.get("untagged"))
         records = [self._usage.update_action(one.record.key, _included(one)) for one in due]
+        hour = stored.key
         allocations, gone = self._allocations(due, hour)
-        if int(stored["quantity"]["N"]) == units and int(stored["records"]["N"]) == len(leaving):
+        if stored.quantity == units and stored.records == len(leaving):
             # An empty record would be sent as a zero, and AWS keeps the first quantity of an hour.
             condition, given = MeteringRecord.removal(units, len(leaving))
             return [*records, self._usage.delete_action(hour, condition, given), *allocations]
-        reduction = MeteringRecord.from_item(stored).reduction(
+        reduction = stored.reduction(
             units,
             records=len(leaving),
             untagged_records=untagged,
