@@ -467,6 +467,27 @@ def test_refused_tags_cost_the_tags_and_not_the_units(
     assert all(attempts[n] == attempts[-1] for n in without)
 
 
+def test_what_was_sent_without_its_refused_tags_is_sent_so_again(world: World, calls: Calls) -> None:
+    due(world, 1)
+    _bad_tag(world, world.stored()[0])
+    calls.fail("batch_meter_usage", crash, when="after")
+    with pytest.raises(CrashError):
+        world.meter()
+    assert world.meter().records == {"metered": 1}
+    assert ["UsageAllocations" in sent[0] for sent in calls.sent()] == [True, False, False]
+    assert calls.sent()[1] == calls.sent()[2]
+
+
+def test_a_refusal_of_any_kind_after_the_window_has_closed_is_the_last_one(world: World) -> None:
+    (buyer,) = buyers(world, 1)
+    world.report(buyer, 1, dimension="no_such_dimension")
+    world.time.to(NOON + 24 * HOUR + CLOCK_MARGIN)
+    assert world.meter().records == {"unbillable": 1}
+    assert [(event.kind, event.detail["reason"]) for event in world.bus.events] == [
+        ("Usage Not Billable", "InvalidUsageDimensionException")
+    ]
+
+
 def test_a_refusal_of_tags_that_are_not_there_is_a_refusal_of_the_record(world: World, calls: Calls) -> None:
     due(world, 1)
     poison(calls, {0}, "InvalidTagException")
