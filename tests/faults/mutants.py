@@ -830,6 +830,12 @@ MUTANTS = (
         "            if self._monotonic() >= until:\n",
         "            if self._monotonic() < 0:\n",
     ),
+    Mutant(
+        "a contract that closes before anything was read includes nothing",
+        "usage/contract_terms",
+        "(self.closing or self.awaits(side, moment, now))",
+        "(not self.closing and self.awaits(side, moment, now))",
+    ),
 )
 
 

@@ -24,15 +24,15 @@ WORLDS = {"success": 13, "duplicate": 77}
 WHOLE_STORY = [
     Step(kind, seed)
     for kind, seed in (
-        ("report", 864), ("late_usage", 394), ("grow", 776), ("refusal", 911), ("question_fault", 430),
-        ("hours", 41), ("meter", 265), ("lapse", 988), ("hours", 523), ("late_usage", 497),
-        ("suspend", 414), ("report", 940), ("meter", 802), ("unsuspend", 849), ("mend", 310),
-        ("shrink", 991), ("cancel", 488), ("report", 366), ("minutes", 597), ("hours", 913),
+        ("report", 168), ("late_usage", 428), ("grow", 706), ("refusal", 428), ("question_fault", 650),
+        ("hours", 288), ("meter", 490), ("lapse", 863), ("hours", 221), ("late_usage", 811),
+        ("suspend", 486), ("report", 827), ("meter", 986), ("unsuspend", 524), ("mend", 187),
+        ("shrink", 517), ("cancel", 540), ("report", 241), ("minutes", 807), ("hours", 3),
     )
 ]  # fmt: skip
 """The same for a whole deployment: a contract that grows, renews with the news of it late, shrinks and is cancelled."""
 
-WHOLE_WORLDS = {"success": 419, "duplicate": 155}
+WHOLE_WORLDS = {"success": 167, "duplicate": 815}
 
 _WRITES = ("put", "update", "delete", "transact", "batch_write", "batch_execute", "batch_meter", "send", "change")
 

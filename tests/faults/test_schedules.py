@@ -100,7 +100,7 @@ def test_the_suite_finds_a_unit_that_is_lost() -> None:
     """The check can fail: a metering record that vanishes is noticed."""
     schedule = Schedule(1, MemoryDynamoDB)
     schedule.crash = 0.0
-    schedule.play([Step("report", 1), Step("hours", 1)])
+    schedule.play([*(Step("report", n) for n in range(8)), Step("hours", 1)])
     hour = schedule.world.stored()[0]
     key: dict[str, Any] = {"pk": {"S": hour["pk"]}, "sk": {"S": hour["sk"]}}
     schedule.world.dynamodb.delete_item(TableName=schedule.world.tables.usage, Key=key)

@@ -24,13 +24,13 @@ LOADED: dict[str, dict[str, str]] = {
         "ledger": "deadlines recent record rescheduling",
         "lifecycle": "agreement_api changes facts joins lifecycle messages notifications "
         "outcomes reconciliation sqs_batch store timers",
-        "platform": "aws_errors backoff clients clock errors logs settings",
+        "platform": "aws_errors backoff clients clock errors logs moments settings",
         "subscriptions": "identity model outbox reader recheck recheck_queue seller_events",
         "usage": "contract_terms overage report rerating results",
     },
     "meter_usage": {
         "dynamodb": "attributes keys table transactions update",
-        "ledger": "deadlines record",
+        "ledger": "deadlines due_index record",
         "metering": "api backlog breaker heartbeat likely_refusals metrics outcomes "
         "rate report run settlement store wire",
         "platform": "aws_errors backoff clients clock errors settings",

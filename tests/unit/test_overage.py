@@ -367,6 +367,14 @@ def test_a_closing_contract_that_was_never_read_is_not_charged(world: World) -> 
     assert world.report(buyer, 9)["reason"] == "entitlements_pending"
 
 
+def test_a_contract_that_closes_before_aws_has_shown_what_it_grants_is_not_charged(world: World) -> None:
+    buyer = world.subscribe()
+    world.grant(buyer, None)
+    closing(world, buyer)
+    result = world.report(buyer, 9)
+    assert (result["reason"], result["retryable"]) == ("entitlements_pending", True)
+
+
 # A migration
 
 
