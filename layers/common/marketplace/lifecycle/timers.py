@@ -69,5 +69,5 @@ def closing_delay(state: State, now: int) -> int:
     """Seconds until the next recheck of a closing subscription: soon after it began to close, then as late as SQS
     allows, and never later than its deadline."""
     until_deadline = (state.closing_deadline or now) - now + 1
-    just_begun = now - (state.changed_at or now) < FIRST_RECHECK
+    just_begun = abs(now - (state.changed_at or now)) < FIRST_RECHECK
     return min(FIRST_RECHECK if just_begun else recheck.MAX_DELAY_SECONDS, until_deadline)
