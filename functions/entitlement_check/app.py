@@ -96,6 +96,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 
 
 def handle(message: QueueMessage) -> None:
+    """One message, with its metric and log line. Raises what stands in its way: the message comes again then."""
     handled = messages().handle(message)
     metrics.add_metric(METRIC_OF_OUTCOME[handled.outcome], MetricUnit.Count, 1)
     log = logger.warning if handled.outcome in WARNED_OF else logger.info
@@ -103,6 +104,8 @@ def handle(message: QueueMessage) -> None:
 
 
 def report(failure: Failure, metric: str) -> None:
+    """A message that goes back to its queue as a log line and a metric: `metric`, or NotificationPostponed for one
+    that was not begun. The log line names the cause without its text, which may quote personal data."""
     error = failure.error
     metrics.add_metric(metric if error else "NotificationPostponed", MetricUnit.Count, 1)
     cause = {} if error is None else {"error": type(error).__name__, "at": traceback_frames(error)}

@@ -101,6 +101,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 
 
 def publish(report: MeteringReport) -> None:
+    """The report of a run as metrics (docs/operations.md names their alarms) and as log lines."""
     for name, value in counts_of(report).items():
         metrics.add_metric(name, MetricUnit.Count, value)
     for name, value in seconds_of(report).items():

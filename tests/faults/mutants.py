@@ -281,8 +281,8 @@ MUTANTS = (
     Mutant(
         "late usage has no later hour",
         "ledger/deadlines",
-        "(*later, *earlier) if month_of(hour) == month]",
-        "(own,) if month_of(hour) == month]",
+        "for hour in chain(later, earlier) if month_of(hour) == month):",
+        "for hour in (own,) if month_of(hour) == month):",
     ),
     Mutant(
         "a month ends 24 hours after its last hour",

@@ -34,6 +34,7 @@ def to_attribute(value: Any) -> dict[str, Any]:
 
 
 def from_attribute(attribute: Mapping[str, Any]) -> Any:
+    """The plain value of an attribute. Raises TypeError for a type that `to_attribute` does not make."""
     ((kind, value),) = attribute.items()
     match kind:
         case "S" | "BOOL" | "SS":

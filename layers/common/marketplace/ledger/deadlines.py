@@ -8,6 +8,7 @@ makes usage unbillable.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 
 from marketplace.platform.clock import DAY, HOUR, MINUTE, EpochSeconds, epoch, hour_of
 
@@ -31,9 +32,6 @@ FINAL_MARGIN = FINAL_RUN
 
 CLOCK_MARGIN = 15 * MINUTE
 """By how much the clocks of AWS Marketplace and of this application may differ when usage is written off unasked."""
-
-FINAL_RUN = 150
-"""How long before a closing deadline a metering run of its own is started, in seconds."""
 
 HELD_TRIES_WITHIN = 6 * HOUR
 """How long before AWS's refusal held usage is tried again, and counts as at risk."""
@@ -144,11 +142,15 @@ def booking_hours(moment: int, period: Period, now: EpochSeconds) -> Iterator[Ep
     activation; then, if none of that month is left, the current and the coming hour. Hours that no metering run would
     reach before AWS refuses them come last, as a chance rather than none.
     """
-    own = period.own_hour(moment)
-    in_order = [hour for hour in _nearest_hours(own, period, now) if period.until is None or hour < period.until]
-    possible = [hour for hour in in_order if period.time_to_send(hour, now) > 0]
-    yield from (hour for hour in possible if period.is_reached(hour, now))
-    yield from (hour for hour in possible if not period.is_reached(hour, now))
+    unreached: list[EpochSeconds] = []
+    for hour in _nearest_hours(period.own_hour(moment), period, now):
+        if (period.until is not None and hour >= period.until) or period.time_to_send(hour, now) <= 0:
+            continue
+        if period.is_reached(hour, now):
+            yield hour
+        else:
+            unreached.append(hour)
+    yield from unreached
 
 
 def _nearest_hours(own: EpochSeconds, period: Period, now: EpochSeconds) -> Iterator[EpochSeconds]:
@@ -157,6 +159,8 @@ def _nearest_hours(own: EpochSeconds, period: Period, now: EpochSeconds) -> Iter
     month = month_of(own)
     later = range(own, max(own, coming) + HOUR, HOUR)
     earlier = range(own - HOUR, max(period.first_hour, own - MAX_AGE) - HOUR, -HOUR)
-    seen = [EpochSeconds(hour) for hour in (*later, *earlier) if month_of(hour) == month]
-    yield from seen
+    seen: set[EpochSeconds] = set()
+    for hour in (EpochSeconds(hour) for hour in chain(later, earlier) if month_of(hour) == month):
+        seen.add(hour)
+        yield hour
     yield from (hour for hour in (current, coming) if hour >= period.first_hour and hour not in seen)

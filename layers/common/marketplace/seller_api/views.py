@@ -67,6 +67,7 @@ def entitlement_view(entitlement: Entitlement) -> dict[str, Any]:
 
 
 def decision_view(decision: Decision) -> dict[str, Any]:
+    """Whether access is allowed and why, as the API answers it; times in ISO 8601."""
     return {
         "allowed": decision.allowed,
         "reason": decision.reason,
