@@ -59,7 +59,8 @@ CLAIMED_ELSEWHERE = Problem(
     409,
     "claimed_by_another_tenant",
     "Claimed by another tenant",
-    "Another tenant has claimed this subscription. Sign the buyer in to that tenant; a subscription is never moved.",
+    "Another tenant has claimed this subscription, and a subscription is never moved. Let the buyer log in with that "
+    "tenant's own credentials; never sign anybody in because of this answer.",
 )
 
 ACCOUNT_LINKED_ELSEWHERE = Problem(
