@@ -97,7 +97,7 @@ def test_timers_follow_a_closing_subscription_to_its_end(world: LifecycleWorld) 
     assert len(world.usage.closed) == 6
 
 
-@pytest.mark.parametrize("heard_after", [0, 700, 2549, 2550, 2551, 3449, 3451, 3599])
+@pytest.mark.parametrize("heard_after", [0, 700, 2579, 2580, 2581, 3479, 3481, 3599])
 def test_a_metering_run_is_started_shortly_before_the_closing_deadline(world: LifecycleWorld, heard_after: int) -> None:
     cancelled = at("2026-08-20T14:24:57Z")
     world.receive(UPDATED)

@@ -9,7 +9,7 @@ import pytest
 
 from marketplace.dynamodb.attributes import to_item
 from marketplace.dynamodb.keys import Key
-from marketplace.ledger.deadlines import CLOCK_MARGIN, SHOWN_FOR
+from marketplace.ledger.deadlines import CLOCK_MARGIN, FINAL_RUN, SHOWN_FOR
 from marketplace.ledger.record import MeteringRecord
 from marketplace.metering.metrics import counts_of
 from marketplace.platform.clock import DAY, HOUR, EpochSeconds
@@ -422,14 +422,14 @@ def test_an_hour_that_was_opened_again_is_sealed_by_one_run_only(world: World, c
 
 @pytest.mark.parametrize("closed_at", [2, 17, 32, 47, 58])
 def test_all_that_is_taken_is_billed_up_to_the_last_minutes_before_a_closing_deadline(closed_at: int) -> None:
-    """Runs come at 5, 20, 35 and 50 minutes past, and 150 seconds before the deadline."""
+    """Runs come at 5, 20, 35 and 50 minutes past, and two minutes before the deadline."""
     world = World.on(MemoryDynamoDB())
     buyer = world.subscribe()
     now = NOON + HOUR + closed_at * 60
     deadline = now + HOUR
     world.time.to(NOON + HOUR)
-    runs = sorted({*range(NOON + HOUR + 300, deadline, 900), deadline - 150})
-    reports = range(NOON + HOUR + 60, deadline - 150, 120)
+    runs = sorted({*range(NOON + HOUR + 300, deadline, 900), deadline - FINAL_RUN})
+    reports = range(NOON + HOUR + 60, deadline - FINAL_RUN, 120)
     closing = _closing(buyer, deadline)
     for moment in sorted({*runs, *reports, now}):
         world.time.to(moment)

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketplace.dynamodb import keys
+from marketplace.ledger.deadlines import FINAL_RUN
 from marketplace.ledger.record import MAX_ALLOCATION_BYTES, MAX_QUANTITY, MAX_TAG_SETS
 from marketplace.platform.clock import DAY, HOUR, hour_of, iso
 from marketplace.platform.errors import AwsError, NoAnswerError, ThrottledError
@@ -390,7 +391,7 @@ def test_a_subscription_about_to_end_has_no_hour_left(world: World) -> None:
     world.report(buyer, 1)
     world.put_subscription(replace(buyer, status="closing", closing_deadline=NOON + HOUR))
     world.deadlines().close(buyer.id, deadline=NOON + HOUR, now=NOON)
-    world.time.to(NOON + HOUR - 150)
+    world.time.to(NOON + HOUR - FINAL_RUN)
     world.meter()
     assert world.report(buyer, 2)["reason"] == "no_open_hour"
 

@@ -222,7 +222,7 @@ def test_a_closing_subscriptions_running_hour_waits_for_the_run_before_the_deadl
     closed = at(2026, 11, 10, 5, 2)
     deadline = closed + HOUR
     period = Period(at(2026, 11, 1), closing_deadline=deadline)
-    assert period.due_at(at(2026, 11, 10, 5), 600, closed) == deadline - FINAL_RUN == at(2026, 11, 10, 5, 59) + 30
+    assert period.due_at(at(2026, 11, 10, 5), 600, closed) == deadline - FINAL_RUN == at(2026, 11, 10, 6)
     assert period.due_at(at(2026, 11, 10, 5), 600, EpochSeconds(closed + 59 * 60)) == closed + 59 * 60
     assert period.due_at(at(2026, 11, 10, 6), 600, closed) == at(2026, 11, 10, 6)
     half_past = at(2026, 11, 10, 5, 30)
@@ -303,7 +303,7 @@ def test_an_hour_that_no_run_would_reach_in_time_comes_last() -> None:
 def test_a_closing_subscription_takes_usage_until_its_deadline() -> None:
     now = at(2026, 11, 10, 5, 30)
     assert hours(now, now, closing_deadline=at(2026, 11, 10, 6, 25))[:2] == [at(2026, 11, 10, 5), at(2026, 11, 10, 6)]
-    soon = hours(now, now, closing_deadline=at(2026, 11, 10, 6, 2))
+    soon = hours(now, now, closing_deadline=at(2026, 11, 10, 6, 1))
     assert soon[:2] == [at(2026, 11, 10, 5), at(2026, 11, 10, 4)]
     assert soon[-1] == at(2026, 11, 10, 6)
     assert hours(now, now, closing_deadline=now) == []

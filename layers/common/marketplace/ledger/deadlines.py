@@ -24,7 +24,7 @@ SCHEDULE_INTERVAL = 15 * MINUTE
 SENDING_MARGIN = SCHEDULE_INTERVAL + 5 * MINUTE
 """How long before AWS's refusal an hour must be booked for a scheduled metering run to reach it."""
 
-FINAL_RUN = 150
+FINAL_RUN = 120
 """How long before a subscription's closing deadline a metering run is started for it."""
 
 FINAL_MARGIN = FINAL_RUN
