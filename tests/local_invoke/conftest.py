@@ -1,4 +1,7 @@
-"""One `sam build` and one set of servers for all tests that run functions under `sam local`."""
+"""One `sam build` and one set of servers for all tests that run functions under `sam local`.
+
+The servers end with the module: moto keeps its state in modules, and another test of the same process may start it.
+"""
 
 import json
 import os
@@ -63,7 +66,7 @@ def built() -> Path:
     return ROOT / ".aws-sam" / "build"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:
     """Answer DynamoDB Local, SQS, EventBridge and AWS Marketplace, furnished, on ports of their own."""
     ports = sam_local.Ports(*(dynamodb_local.free_port() for _ in range(3)))
@@ -71,7 +74,7 @@ def servers() -> Iterator[Servers]:
         yield Servers(ports, deployment)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def env_json(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Answer the file that tells the functions where the servers are."""
     path = tmp_path_factory.mktemp("sam-local") / "env.json"
@@ -79,7 +82,7 @@ def env_json(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Path
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def invoke_once(built: Path, env_json: Path) -> Invoke:
     """Answer how to run `sam local invoke` as a person does: a function's name and an event, to its answer."""
 
@@ -93,7 +96,7 @@ def invoke_once(built: Path, env_json: Path) -> Invoke:
     return invoke
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def invoke(built: Path, env_json: Path) -> Iterator[Invoke]:
     """Answer how to run a function: its name and an event, in the Lambda image, to its answer. Its container stays warm
     for the next event."""
@@ -145,7 +148,7 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def marketplace(servers: Servers) -> Callable[..., Any]:
     """Answer how to ask the emulator: a path under /admin and, to POST, a body."""
 

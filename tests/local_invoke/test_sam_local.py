@@ -26,7 +26,7 @@ def function_of(name: str) -> str:
     """Answer the function that a sample event is for, by what the event is."""
     event = json.loads((EVENTS / name).read_text())
     if "Records" in event:
-        return "EntitlementCheckFunction"
+        return "MeterUsageFunction" if "metering_run" in name else "EntitlementCheckFunction"
     if "detail-type" in event:
         return "MeterUsageFunction"
     return "ResolveCustomerFunction" if "/register" in event["routeKey"] else "SellerApiFunction"
@@ -113,7 +113,7 @@ def test_a_sample_event_is_answered(invoke: Invoke, sample: str) -> None:
 
 def _received(servers: Servers) -> list[dict[str, Any]]:
     """Answer what waits in the queue, as Lambda hands it to a function."""
-    (mapping,) = servers.deployment.queue_mappings
+    mapping = next(one for one in servers.deployment.queue_mappings if "NotificationQueue" in one.queue)
     with closing(boto3.client("sqs", endpoint_url=servers.ports.urls()[1])) as sqs:
         found: Any = sqs.receive_message(
             QueueUrl=sqs.get_queue_url(QueueName=mapping.queue)["QueueUrl"],
