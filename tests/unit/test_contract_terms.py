@@ -13,7 +13,7 @@ from marketplace.dynamodb.table import Table
 from marketplace.entitlements.entitlements import Entitlements
 from marketplace.entitlements.rules import Entitlement
 from marketplace.entitlements.store import EntitlementStore
-from marketplace.entitlements.terms import RENEWAL_AWAITED_FOR
+from marketplace.entitlements.terms import AWAITED_FOR
 from marketplace.platform.clock import DAY, HOUR, MINUTE, hour_of
 from marketplace.platform.errors import NoAnswerError, RefusedError
 from marketplace.subscriptions.model import Subscription
@@ -78,7 +78,7 @@ def test_until_aws_shows_the_renewal_usage_of_the_new_term_waits(world: World) -
 
 def test_a_contract_that_aws_goes_on_listing_after_its_date_goes_on_after_half_a_day(world: World) -> None:
     buyer = contract(world, 40)
-    world.time.to(END + RENEWAL_AWAITED_FOR - 1)
+    world.time.to(END + AWAITED_FOR - 1)
     assert reason(world.report(buyer, 1)) == PENDING
     world.time.advance(1)
     assert split(world.report(buyer, 41)) == ("recorded", 40, 1)
@@ -192,7 +192,7 @@ def test_once_the_paid_period_is_over_an_empty_answer_means_nothing_is_included(
     world.time.to(END + 60)
     world.grant(buyer, None)
     assert reason(world.report(buyer, 7)) == PENDING
-    world.time.to(END + RENEWAL_AWAITED_FOR)
+    world.time.to(END + AWAITED_FOR)
     assert split(world.report(buyer, 7)) == ("recorded", 0, 7)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from marketplace.dynamodb.attributes import from_item, to_item
 from marketplace.entitlements.rules import PENDING_FOR, Entitlement
-from marketplace.entitlements.terms import MAX_TERMS, RENEWAL_AWAITED_FOR, RENEWAL_LEAD, GrantedTerm, History
+from marketplace.entitlements.terms import AWAITED_FOR, MAX_TERMS, RENEWAL_LEAD, GrantedTerm, History
 from marketplace.platform.clock import DAY, HOUR
 
 NOW = 1_787_236_200
@@ -125,8 +125,8 @@ def test_only_the_newest_terms_are_kept() -> None:
         (END - 1, END - 1, "held"),
         (END - 1, END + DAY, "held"),
         (END, END, "awaited"),
-        (END + HOUR, END + RENEWAL_AWAITED_FOR - 1, "awaited"),
-        (END, END + RENEWAL_AWAITED_FOR, "held"),
+        (END + HOUR, END + AWAITED_FOR - 1, "awaited"),
+        (END, END + AWAITED_FOR, "held"),
     ],
 )
 def test_after_its_end_a_term_that_aws_still_lists_is_awaited_and_then_goes_on(
@@ -141,8 +141,8 @@ def test_after_its_end_a_term_that_aws_still_lists_is_awaited_and_then_goes_on(
         (NOW, NOW + DAY, "awaited"),
         (END - 1, END - 1, "awaited"),
         (END - 1, END + DAY, "awaited"),
-        (END, END + RENEWAL_AWAITED_FOR - 1, "awaited"),
-        (END, END + RENEWAL_AWAITED_FOR, "over"),
+        (END, END + AWAITED_FOR - 1, "awaited"),
+        (END, END + AWAITED_FOR, "over"),
     ],
 )
 def test_an_empty_answer_leaves_what_was_paid_for_awaited(moment: int, now: int, expected: str) -> None:

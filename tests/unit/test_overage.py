@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item
 from marketplace.entitlements.rules import ValueType
+from marketplace.entitlements.terms import AWAITED_FOR
 from marketplace.ledger.record import MAX_QUANTITY
 from marketplace.platform.clock import DAY, HOUR, hour_of, iso
 from marketplace.platform.errors import NoAnswerError, ThrottledError
@@ -220,7 +221,7 @@ def test_a_lowered_entitlement_leaves_what_was_booked_and_includes_no_more(world
 
 def test_a_buyer_without_any_contract_is_charged_for_everything(world: World) -> None:
     buyer = world.subscribe()
-    world.time.advance(2 * HOUR)
+    world.time.advance(AWAITED_FOR)
     assert split(world.report(buyer, 2)) == ("recorded", 0, 2)
     assert world.asked == [buyer.id]
 
@@ -284,7 +285,9 @@ def test_right_after_a_purchase_an_empty_answer_is_not_believed(world: World) ->
     buyer = world.subscribe()
     world.grant(buyer, None)
     assert world.report(buyer, 9)["reason"] == "entitlements_pending"
-    world.time.advance(HOUR)
+    world.time.advance(AWAITED_FOR - 1)
+    assert world.report(buyer, 9)["reason"] == "entitlements_pending"
+    world.time.advance(1)
     assert split(world.report(buyer, 9)) == ("recorded", 0, 9)
 
 

@@ -26,9 +26,10 @@ from marketplace.platform.clock import HOUR
 RENEWAL_LEAD = HOUR
 """How long before a term's end a later ExpirationDate is taken for its renewal."""
 
-RENEWAL_AWAITED_FOR = 12 * HOUR
-"""How long after a term's end a reading without its renewal means "not yet". ExpirationDate is the minimum date through
-which an entitlement is valid (botocore model), and usage can wait 24 hours."""
+AWAITED_FOR = 12 * HOUR
+"""How long after a term's end a reading without its renewal means "not yet", and after an activation a reading without
+any entitlement. ExpirationDate is the minimum date through which an entitlement is valid (botocore model), and usage
+can wait 24 hours."""
 
 MAX_TERMS = 10
 """How many terms of a dimension are kept, the newest. Usage is at most a day old; the others keep the names of counters
@@ -132,7 +133,7 @@ class History:
         if term is not self.terms[-1]:
             return "held"
         ended = term.ends_at is not None and moment >= term.ends_at
-        awaited_until = None if term.ends_at is None else term.ends_at + RENEWAL_AWAITED_FOR
+        awaited_until = None if term.ends_at is None else term.ends_at + AWAITED_FOR
         awaited = awaited_until is None or now < awaited_until
         if self.withdrawn_at is None:
             return "awaited" if ended and awaited else "held"

@@ -13,9 +13,8 @@ from typing import Protocol
 
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.keys import Key
-from marketplace.entitlements.rules import PENDING_FOR
 from marketplace.entitlements.store import EntitlementStore
-from marketplace.entitlements.terms import GrantedTerm, History
+from marketplace.entitlements.terms import AWAITED_FOR, GrantedTerm, History
 from marketplace.platform.clock import MINUTE, EpochSeconds
 from marketplace.platform.settings import OverageDimensions
 from marketplace.subscriptions.model import Subscription
@@ -96,7 +95,7 @@ class _Contract:
         if side.history.terms:
             return side.history.standing(moment, now) == "awaited"
         activated_at = side.subscription.activated_at
-        return activated_at is not None and now - activated_at < PENDING_FOR
+        return activated_at is not None and now - activated_at < AWAITED_FOR
 
     def term(self, moment: EpochSeconds, now: int, max_age: int) -> Term | Rejection | None:
         """The term of this moment, or why it can't be told; None when nothing was ever granted and that may change."""
