@@ -885,7 +885,7 @@ def noticed_by(mutant: Mutant, seeds: int) -> tuple[str, str]:
 EVERY = 3
 """Of the story's calls, so many stand for one: a mutant that only one of them would show is left to the unit tests."""
 _HANGS = "never ends"
-_CPU_SECONDS = 240
+_CPU_SECONDS = 1200
 """Of processor time, which doesn't pass faster on a busy machine."""
 _PATIENCE = 3600.0
 """Seconds, for what waits for itself and takes no processor time."""
