@@ -142,7 +142,7 @@ def test_a_subscription_from_purchase_to_the_last_unit(
     expected += reported(last, seller.report(last))
     buyer.cancel(bought["id"])
     cancelled = moment(stack)
-    buyer.advance(50 * MINUTE)
+    buyer.advance(59 * MINUTE)
     assert seller.get(f"/subscriptions/{subscription_id}")["status"] == "closing"
     assert billed(buyer.ledger(bought["id"])) == expected
     received = max(datetime.fromisoformat(record["received_at"]) for record in buyer.ledger(bought["id"]))
@@ -195,7 +195,7 @@ def test_a_legacy_customer_who_is_announced_by_sns(stack: Stack, neighbourhood: 
     last = [{**records[0], "id": "mail-last", "quantity": 7}]
     expected += reported(last, seller.report(last))
     buyer.cancel(bought["id"])
-    buyer.advance(50 * MINUTE)
+    buyer.advance(59 * MINUTE)
     assert billed(buyer.ledger(bought["id"])) == expected
     buyer.advance(20 * MINUTE)
     assert seller.get(f"/subscriptions/{subscription_id}")["status"] == "ended"
