@@ -6,15 +6,21 @@ from typing import Any
 import pytest
 
 from local.gateway import Gateway
+from local.template import read
 from marketplace.platform.clock import utc_now
 from tests.support.chromium import Page, page
-from tests.support.deployed import Deployed, deployed, route
+from tests.support.deployed import Deployed, deployed
 from tests.support.machine import chromium
 from tests.support.tables import Tables
+from tools.template import TEMPLATE
 
 pytestmark = pytest.mark.browser
 
-ROUTES = ["POST /register", "GET /register", "GET /register/{code}", "POST /register/{code}"]
+ROUTES = [
+    one
+    for one in read(TEMPLATE, {"ProductCodes": "x", "SupportContact": "x"}, sqs_endpoint="").routes
+    if one.function == "ResolveCustomerFunction"
+]
 PHONE = (390, 844)
 DESKTOP = (1280, 900)
 
@@ -27,8 +33,7 @@ def deployment(monkeypatch: pytest.MonkeyPatch, moto_dynamodb: Any, moto_tables:
 
 @pytest.fixture
 def site(deployment: Deployed) -> Iterator[str]:
-    routes = [route(key) for key in ROUTES]
-    gateway = Gateway("127.0.0.1", 0, routes, lambda _function, event: deployment.buyer(event), utc_now)
+    gateway = Gateway("127.0.0.1", 0, ROUTES, lambda _function, event: deployment.buyer(event), utc_now)
     yield gateway.url
     gateway.stop()
 

@@ -54,7 +54,20 @@ FORM_UNREADABLE = Problem(
 
 
 PAGE_NOT_FOUND = Problem(
-    404, "not_found", "Page not found", "To set up your account, choose “Set up your account” in AWS Marketplace."
+    404,
+    "not_found",
+    "Page not found",
+    "To set up your account, choose “Set up your account” in AWS Marketplace. If that brought you here, "
+    "please contact us.",
+)
+
+
+METHOD_NOT_ALLOWED = Problem(
+    405,
+    "method_not_allowed",
+    "This page cannot be used that way",
+    "To set up your account, choose “Set up your account” in AWS Marketplace.",
+    allow="GET, HEAD, POST",
 )
 
 

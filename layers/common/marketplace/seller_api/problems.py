@@ -4,13 +4,6 @@ from typing import Any
 
 from marketplace.platform.problem import Problem
 
-ROUTE_UNKNOWN = Problem(
-    404,
-    "route_not_found",
-    "Route not found",
-    "There is no such method and path; the API is described in docs/openapi.json.",
-)
-
 BODY_TOO_LARGE = Problem(
     413,
     "request_too_large",
