@@ -177,6 +177,28 @@ def test_an_unknown_address_is_a_page_and_json_for_those_who_ask(deployment: Dep
     assert (answer["statusCode"], json.loads(answer["body"])["error"]["code"]) == (404, "not_found")
 
 
+@pytest.mark.parametrize("path", ["/", "/Register", "/registr", "/register/a/b", "/signup"])
+def test_a_buyer_whom_the_listing_sends_to_a_wrong_address_is_told_so_and_counted(
+    deployment: Deployed, path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    token = deployment.token()
+    answer = deployment.buyer(unrouted("POST", path, FORM, urlencode({"x-amzn-marketplace-token": token}).encode()))
+
+    assert answer["statusCode"] == 404
+    assert "AWS Marketplace sent you to a wrong address" in answer["body"]
+    assert token not in json.dumps(answer) + deployment.logged
+    assert '"FulfilmentUrlWrong":[1.0]' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"x=1", b"\xff\xfe", b"x-amzn-marketplace-token" * 1000, b"&".join([b"a=1"] * 30)]
+)
+def test_what_holds_no_token_is_an_unknown_address(deployment: Deployed, body: bytes) -> None:
+    answer = deployment.buyer(unrouted("POST", "/registr", {**FORM, **JSON}, body))
+
+    assert (answer["statusCode"], json.loads(answer["body"])["error"]["code"]) == (404, "not_found")
+
+
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS"])
 @pytest.mark.parametrize("path", ["/register", f"/register/{CODE}"])
 def test_a_page_names_the_methods_that_it_takes(deployment: Deployed, method: str, path: str) -> None:

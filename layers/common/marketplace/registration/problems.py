@@ -62,6 +62,15 @@ PAGE_NOT_FOUND = Problem(
 )
 
 
+FULFILMENT_URL_WRONG = Problem(
+    404,
+    "fulfilment_url_wrong",
+    "AWS Marketplace sent you to a wrong address",
+    "Please contact us: only we can correct it. Your subscription is not affected.",
+)
+"""A buyer's token at an address that is no page: the listing names another fulfilment URL than the stack's."""
+
+
 METHOD_NOT_ALLOWED = Problem(
     405,
     "method_not_allowed",

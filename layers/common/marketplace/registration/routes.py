@@ -80,7 +80,9 @@ class BuyerRoutes:
             return self._problem(request, problems.METHOD_NOT_ALLOWED)
         if _is_of_the_seller_api(request):
             return _json_answer(ROUTE_UNKNOWN)
-        return self._problem(request, problems.PAGE_NOT_FOUND)
+        return self._problem(
+            request, problems.FULFILMENT_URL_WRONG if _brings_a_token(request) else problems.PAGE_NOT_FOUND
+        )
 
     def _without_slash(self, request: Request, path: re.Match[str]) -> Answer:
         """Sends the browser to the page itself, with the same method and body (status 308: RFC 9110, 15.4.9).
@@ -157,6 +159,13 @@ def _json_answer(problem: Problem, error: str | None = None) -> Answer:
 def _is_of_the_seller_api(request: Request) -> bool:
     """Whether an application sent it: to a path of the seller API, or signed, which no browser does."""
     return not SELLER_PATHS.isdisjoint(request.raw_path.split("/")) or "authorization" in request.headers
+
+
+def _brings_a_token(request: Request) -> bool:
+    try:
+        return request.method == "POST" and TOKEN_FIELD in request.form(BODY_LIMIT)
+    except RequestError:
+        return False
 
 
 def _asks_for_saved(request: Request) -> bool:
