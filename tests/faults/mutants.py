@@ -590,14 +590,15 @@ MUTANTS = (
     Mutant(
         "no metering run is started before a closing deadline",
         "lifecycle/timers",
-        "if delay <= recheck.MAX_DELAY_SECONDS:",
-        "if delay < 0:",
+        "for lead in (FINAL_RUN, FINAL_RUN // 2))",
+        "for lead in (-DAY, -DAY))",
+        ("platform.clock import Clock,", "platform.clock import DAY, Clock,"),
     ),
     Mutant(
         "the metering run before a closing deadline starts at the deadline",
         "lifecycle/timers",
-        "delay = deadline - FINAL_RUN + 1 - now",
-        "delay = deadline - now",
+        "deadline - lead + 1 - now for lead in (FINAL_RUN, FINAL_RUN // 2)",
+        "deadline - lead + 1 - now for lead in (0, 0)",
     ),
     Mutant(
         "a message that fails reaches the dead-letter queue after an hour",
@@ -835,6 +836,36 @@ MUTANTS = (
         "usage/contract_terms",
         "(self.closing or self.awaits(side, moment, now))",
         "(not self.closing and self.awaits(side, moment, now))",
+    ),
+    Mutant(
+        "what an ended term granted unseen is taken for what was seen of it",
+        "usage/contract_terms",
+        "known = self.closing or side.history.is_known_to_its_end(term, max_age)",
+        "known = True",
+    ),
+    Mutant(
+        "what is known to be included waits for what is not",
+        "usage/recorder",
+        'outcome.obstacle in {"full", "not_known"} and len(chunk) > 1',
+        'outcome.obstacle == "full" and len(chunk) > 1',
+    ),
+    Mutant(
+        "a term is not read before its end",
+        "lifecycle/lifecycle",
+        "        last = last_reading_at(granted, now)\n",
+        "        last = None\n",
+    ),
+    Mutant(
+        "a reading that waits for its moment is made at once",
+        "lifecycle/lifecycle",
+        "        if request.at is not None and now < request.at:\n",
+        "        if request.at is not None and request.at < 0:\n",
+    ),
+    Mutant(
+        "a run before a closing deadline that dies has no other after it",
+        "lifecycle/timers",
+        "        if 0 < second <= recheck.MAX_DELAY_SECONDS:\n",
+        "        if second < 0:\n",
     ),
 )
 

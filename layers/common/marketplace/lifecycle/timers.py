@@ -1,4 +1,4 @@
-"""What the passing of time makes necessary: rechecks until a closing subscription's deadline, a metering run shortly
+"""What the passing of time makes necessary: rechecks until a closing subscription's deadline, metering runs shortly
 before it, and rechecks until a scheduled start.
 
 SQS holds a message back for 15 minutes at most (SQS Developer Guide: message timers). So each recheck requests the next
@@ -42,11 +42,14 @@ class Timers:
             self._set_start_timer(standing, state.scheduled_start, now)
 
     def _set_metering_run(self, subscription_id: str, deadline: int, now: int) -> None:
-        """Requests the run, unless it is further ahead than SQS holds a message back: then one of the rechecks until
-        the deadline requests it. A run more than needed is harmless."""
-        delay = deadline - FINAL_RUN + 1 - now
-        if delay <= recheck.MAX_DELAY_SECONDS:
-            self._queue.metering_run(subscription_id, deadline, delay_seconds=delay)
+        """Requests the run, and a second one in case that the first dies, unless they are further ahead than SQS holds
+        a message back: then one of the rechecks until the deadline requests them. A run more than needed is
+        harmless."""
+        first, second = (deadline - lead + 1 - now for lead in (FINAL_RUN, FINAL_RUN // 2))
+        if first <= recheck.MAX_DELAY_SECONDS:
+            self._queue.metering_run(subscription_id, deadline, delay_seconds=first)
+        if 0 < second <= recheck.MAX_DELAY_SECONDS:
+            self._queue.metering_run(subscription_id, deadline, delay_seconds=second)
 
     def _set_start_timer(self, standing: Standing, starts_at: int, now: int) -> None:
         """Requests the next recheck unless the subscription says that one is on its way. Nothing else would recheck an
