@@ -291,6 +291,31 @@ def test_a_term_is_read_once_more_shortly_before_its_end(world: LifecycleWorld, 
     assert world.subscription().entitlements_synced_at == ends_at - LAST_READING_LEAD
 
 
+def test_readings_near_the_end_of_a_term_request_its_last_one_once(world: LifecycleWorld) -> None:
+    ends_at = world.time.seconds + 2 * HOUR
+    world.source.granted = {LICENSED: [replace(SEATS, expires_at=ends_at)]}
+    world.receive(UPDATED)
+    world.answer()
+    for _ in range(5):
+        world.read_back(LICENSED)
+        world.wait(world.time.seconds + 7 * MINUTE)
+    assert len(world.waiting(recheck.READ_BACK)) == 1
+    before = world.source.calls
+    world.wait(ends_at)
+    assert world.source.calls == before + 1
+
+
+def test_a_clock_that_steps_back_does_not_keep_the_last_reading_away(world: LifecycleWorld) -> None:
+    ends_at = world.time.seconds + 5 * HOUR
+    world.source.granted = {LICENSED: [replace(SEATS, expires_at=ends_at)]}
+    world.receive(UPDATED)
+    world.answer()
+    world.sqs.asked.clear()
+    world.time.seconds -= 2 * HOUR
+    world.read_back(LICENSED, at=ends_at - LAST_READING_LEAD)
+    assert len(world.waiting(recheck.READ_BACK)) == 1
+
+
 def test_a_term_whose_end_is_far_away_is_left_to_the_daily_reading(world: LifecycleWorld) -> None:
     world.source.granted = {LICENSED: [replace(SEATS, expires_at=world.time.seconds + 2 * DAY)]}
     world.receive(UPDATED)

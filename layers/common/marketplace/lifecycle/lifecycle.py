@@ -128,7 +128,7 @@ class Lifecycle:
         subscription_id, attempt = request.subscription_id, request.attempt
         now = epoch(self._clock())
         if request.at is not None and now < request.at:
-            self._queue.read_back(subscription_id, at=request.at, delay_seconds=request.at - now)
+            self._timers.set_reading(subscription_id, request.at)
             return "read_back_later"
         try:
             granted = self._entitlements.sync(subscription_id).entitlements
@@ -141,7 +141,7 @@ class Lifecycle:
             self._queue.read_back(subscription_id, attempt=attempt + 1, delay_seconds=delay)
         last = last_reading_at(granted, now)
         if last is not None:
-            self._queue.read_back(subscription_id, at=last, delay_seconds=last - now)
+            self._timers.set_reading(subscription_id, last)
         return "read_back"
 
     def find_licenses(self, request: FindLicenses) -> Outcome:
