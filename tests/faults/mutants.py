@@ -227,7 +227,7 @@ MUTANTS = (
     Mutant(
         "what is left is told by an id of its own each time",
         "metering/settlement",
-        "id=stable_id(decision.state, decision.key.pk, decision.key.sk),",
+        "id=stable_id(decision.state, decision.key.pk, decision.key.sk, cleared(decision.seal)),",
         "id=stable_id(decision.state, decision.key.pk, decision.key.sk, str(id(decision))),",
     ),
     Mutant(
@@ -867,6 +867,18 @@ MUTANTS = (
         "lifecycle/timers",
         "        if 0 < second <= recheck.MAX_DELAY_SECONDS:\n",
         "        if second < 0:\n",
+    ),
+    Mutant(
+        "a refusal after a retry has the id of the one before",
+        "metering/settlement",
+        "stable_id(decision.state, decision.key.pk, decision.key.sk, cleared(decision.seal))",
+        "stable_id(decision.state, decision.key.pk, decision.key.sk)",
+    ),
+    Mutant(
+        "the window of a record closes by its hour, not by its Timestamp",
+        "metering/settlement",
+        "            if seen is not None and seen.closes_at <= now:\n",
+        "            if seen is not None:\n",
     ),
 )
 
