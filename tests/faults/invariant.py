@@ -251,8 +251,9 @@ class CheckedWorld:
                 told_of = told.get((hour["pk"].removeprefix("SUB#"), hour["dimension"], when, kind))
                 must(told_of is not None, f"nobody was told of {hour}")
                 must(told_of is not None and told_of.detail["quantity"] == hour["quantity"], "told another quantity")
-        for about, found in ids.items():
-            must(len(found) <= 1 + self.retries[about[0]], f"an event changed its id when it was repeated: {about}")
+        for (subscription_id, *hour), found in ids.items():
+            repeated = len(found) <= 1 + self.retries[subscription_id]
+            must(repeated, f"an event of {hour} changed its id when it was repeated")
         must(len({event.id for event in usage}) == sum(map(len, ids.values())), "two events have one id")
 
 

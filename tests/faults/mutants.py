@@ -853,8 +853,14 @@ MUTANTS = (
     Mutant(
         "a term is not read before its end",
         "lifecycle/lifecycle",
-        "        last = last_reading_at(granted, now)\n",
-        "        last = None\n",
+        "        following = next_reading_at(granted, now)\n",
+        "        following = None\n",
+    ),
+    Mutant(
+        "a renewal is not read after the end of the term before it",
+        "entitlements/terms",
+        "for at in (end - LAST_READING_LEAD, end + RENEWAL_READING_AFTER)",
+        "for at in (end - LAST_READING_LEAD,)",
     ),
     Mutant(
         "a reading that waits for its moment is made at once",
