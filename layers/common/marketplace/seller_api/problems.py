@@ -2,7 +2,10 @@
 
 from typing import Any
 
+from marketplace.platform import problem
 from marketplace.platform.problem import Problem
+
+ROUTE_UNKNOWN = problem.ROUTE_UNKNOWN
 
 BODY_TOO_LARGE = Problem(
     413,

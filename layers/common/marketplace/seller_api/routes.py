@@ -20,7 +20,7 @@ from marketplace.platform.http import (
     UnreadableBodyError,
     json_response,
 )
-from marketplace.platform.problem import ROUTE_UNKNOWN, Problem
+from marketplace.platform.problem import Problem
 from marketplace.registration.claim import (
     AccountLinkedToAnotherTenantError,
     Claim,
@@ -81,7 +81,7 @@ class SellerRoutes:
         route = _BY_KEY.get(request.route)
         try:
             if route is None:
-                raise ProblemError(ROUTE_UNKNOWN)
+                raise ProblemError(problems.ROUTE_UNKNOWN)
             return route.answer(self, request)
         except ProblemError as error:
             return _problem(error.problem, **error.details)
