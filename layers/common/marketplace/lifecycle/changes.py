@@ -88,14 +88,14 @@ def change(
     read: the subscription as stored, None when there is none yet. now: seconds since the epoch. agreement_id: an
     agreement that a registration named, of which no fact may be known yet.
     """
-    told = list(notifications)
+    told = [(notification, fact) for notification in notifications if (fact := Fact.of(notification)) is not None]
     known = () if read is None else read.facts
-    whole = merged(known, filter(None, map(Fact.of, told)))
+    whole = merged(known, [fact for _, fact in told])
     state, history = folded(whole, now), compacted(whole, now)
     attributes = state_changes(state, history, read, agreement_id)
     if _holds_new_activation(history, known):
         attributes[ACTIVATION_SEEN_AT] = now
-    defaults = identity_attributes(subscription_id, told)
+    defaults = identity_attributes(subscription_id, [notification for notification, _ in told])
     status: Status = "pending" if read is None else read.subscription.status
     values = defaults if read is None else {**defaults, **read.values}
     return Change(state, attributes, defaults, state_events(subscription_id, status, state, values))
