@@ -229,8 +229,8 @@ class Lifecycle:
         if notification.kind in CHANGES_ENTITLEMENTS:
             activated = notification.kind in ACTIVATING and standing.state.status == "active"
             self._queue.read_back(subscription_id, attempt=0 if activated else None)
-            if activated and standing.stored.subscription.lacks_account:
-                self._queue.reconcile(subscription_id, delay_seconds=_ACCOUNT_DELAY)
+        if notification.kind in ACTIVATING and standing.stored.subscription.lacks_account:
+            self._queue.reconcile(subscription_id, delay_seconds=_ACCOUNT_DELAY)
         return "applied"
 
     def _apply(
