@@ -285,7 +285,7 @@ def test_the_end_of_another_product_is_nobodys_alarm(
     app.settings.cache_clear()
     market = deployment.marketplace
     market.settings.access_denied = denied
-    buyer = {"account_id": "111122223333", "provision": True}
+    buyer: dict[str, Any] = {"account_id": "111122223333", "provision": True}
     market.purchases.subscribe("ca2payasyougoproduct00000", **buyer)
     other = market.purchases.subscribe("ca1contractandconsumption", **buyer)
     market.clock.advance(100)

@@ -57,7 +57,7 @@ def notification(name: str) -> Notification:
     return found
 
 
-def told(title: str, seconds: int, *, role: str | None = "Proposer", **detail: Any) -> Notification:
+def told(title: str, seconds: int, role: str | None = "Proposer", /, **detail: Any) -> Notification:
     """An event of AWS Marketplace with a time and details of choice; its id is made of both."""
     (record,) = sample("eventbridge_license_updated")
     about = {"id": stable_id(title, seconds, json.dumps(detail)), "time": iso(seconds)}

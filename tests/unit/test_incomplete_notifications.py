@@ -102,6 +102,23 @@ def test_an_incomplete_event_that_comes_while_the_licence_becomes_known_is_not_l
     assert world.subscription().status == "closing"
 
 
+def test_a_licence_that_becomes_known_while_its_event_is_kept_takes_it(
+    world: LifecycleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The registration and its recheck come between the first look for the licence and the keeping."""
+    keep = world.store.keep
+    others = [lambda: registered(world)]
+
+    def keeping(*given: Any) -> None:
+        while others:
+            others.pop()()
+        keep(*given)
+
+    monkeypatch.setattr(world.store, "keep", keeping)
+    assert receive(world, "License Updated") == "applied"
+    assert world.subscription().status == "active"
+
+
 def test_the_end_of_an_agreement_that_comes_while_its_licence_becomes_known_is_not_lost(
     world: LifecycleWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +231,15 @@ def test_an_event_of_its_agreement_names_the_account_before_or_after(
 def test_the_account_that_was_named_first_stays(world: LifecycleWorld) -> None:
     receive(world, "License Updated", **CODE, **IN_AGREEMENT, **BUYER)
     receive(world, "License Updated", 60, **CODE, **IN_AGREEMENT, acceptor={"accountId": "999988887777"})
+    assert world.subscription().account_id == ACCOUNT
+
+
+def test_the_licences_own_event_names_its_buyer_rather_than_its_agreements(world: LifecycleWorld) -> None:
+    about: dict[str, Any] = {"agreement": {"id": AGREEMENT, "status": "ACTIVE"}, "acceptor": {"accountId": "9" * 12}}
+    world.lifecycle.receive(told("Purchase Agreement Created", world.time.seconds - 60, **about))
+    receive(world, "License Updated", **IN_AGREEMENT, **BUYER)
+    world.register(agreement_id=AGREEMENT)
+    world.look_again(LICENSED, recheck.REGISTERED)
     assert world.subscription().account_id == ACCOUNT
 
 

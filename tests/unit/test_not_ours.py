@@ -185,7 +185,7 @@ def test_what_the_sellers_account_buys_is_dropped(world: LifecycleWorld, title: 
         "acceptor": SELLER,
     }
     before = world.attributes(), len(world.items(f"AGREEMENT#{agreement_id}"))
-    outcome = world.lifecycle.receive(told(title, world.time.seconds, role="Acceptor", **about))
+    outcome = world.lifecycle.receive(told(title, world.time.seconds, "Acceptor", **about))
     assert outcome == "own_purchase"
     assert (world.attributes(), len(world.items(f"AGREEMENT#{agreement_id}"))) == before
     assert world.bus.kinds() == ["Subscription Activated"]
@@ -197,7 +197,7 @@ def test_the_end_of_a_purchase_without_a_role_closes_no_licence_of_the_sellers_o
         told(
             "Purchase Agreement Ended",
             world.time.seconds,
-            role=None,
+            None,
             agreement={"id": "agmt-bought", "status": "CANCELLED"},
             acceptor=SELLER,
             proposer={"accountId": "999988887777"},
@@ -211,8 +211,7 @@ def test_a_test_licence_of_the_sellers_own_follows_its_events_as_a_seller(world:
     about: dict[str, Any] = {"agreement": agreement, "acceptor": SELLER, "proposer": SELLER}
     roles = ("Acceptor", "Proposer", "Acceptor")
     outcomes = [
-        world.lifecycle.receive(told("Purchase Agreement Ended", world.time.seconds, role=role, **about))
-        for role in roles
+        world.lifecycle.receive(told("Purchase Agreement Ended", world.time.seconds, role, **about)) for role in roles
     ]
     assert outcomes == ["own_purchase", "applied", "own_purchase"]
     assert world.subscription().status == "closing"
@@ -221,7 +220,14 @@ def test_a_test_licence_of_the_sellers_own_follows_its_events_as_a_seller(world:
 def test_a_sale_of_ours_to_the_sellers_own_account_without_a_role_is_a_sale(world: LifecycleWorld) -> None:
     agreement = {"id": AGREEMENT, "status": "CANCELLED"}
     about: dict[str, Any] = {"agreement": agreement, "acceptor": SELLER, "proposer": SELLER}
-    assert (
-        world.lifecycle.receive(told("Purchase Agreement Ended", world.time.seconds, role=None, **about)) == "applied"
-    )
+    assert world.lifecycle.receive(told("Purchase Agreement Ended", world.time.seconds, None, **about)) == "applied"
+    assert world.subscription(LICENSED).status == "closing"
+
+
+def test_a_licence_of_ours_that_the_sellers_own_account_holds_is_ours_whoever_sold_it(world: LifecycleWorld) -> None:
+    """Through a channel partner somebody else proposes, and the licence event is for its manufacturer."""
+    named: dict[str, Any] = {"license": {"arn": LICENSE_ARN}, "product": {"code": PRODUCT}, "acceptor": SELLER}
+    seller: dict[str, Any] = {"proposer": {"accountId": "999988887777"}}
+    gone = told("License Deprovisioned", world.time.seconds, None, **named, **seller)
+    assert world.lifecycle.receive(gone) == "applied"
     assert world.subscription(LICENSED).status == "closing"
