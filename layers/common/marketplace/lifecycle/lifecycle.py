@@ -234,11 +234,11 @@ class Lifecycle:
             return "waiting"  # whoever makes the join reads this notification, which is kept by now
         may_activate = notification.kind in ACTIVATING or notification.kind == "agreement_created"
         standing = self._follow_up(standing, release=may_activate)
+        if notification.kind in ACTIVATING and standing.stored.subscription.lacks_account:
+            self._queue.reconcile(subscription_id, delay_seconds=_ACCOUNT_DELAY)
         if notification.kind in CHANGES_ENTITLEMENTS:
             activated = notification.kind in ACTIVATING and standing.state.status == "active"
             self._queue.read_back(subscription_id, attempt=0 if activated else None)
-        if notification.kind in ACTIVATING and standing.stored.subscription.lacks_account:
-            self._queue.reconcile(subscription_id, delay_seconds=_ACCOUNT_DELAY)
         return "applied"
 
     def _apply(
