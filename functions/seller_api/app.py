@@ -71,11 +71,13 @@ def routes() -> SellerRoutes:
             sleep=time.sleep,
             monotonic=time.monotonic,
             terms=ContractTerms(entitlement_store, entitlements, settings.overage_dimensions),
+            metering_enabled=settings.metering_enabled,
         ),
         usage=UsageQueries(usage_table),
         usage_retry=UsageRetry(usage_table, reader, utc_now),
         clock=utc_now,
         entitlement_max_age=settings.entitlement_max_age_minutes * MINUTE,
+        metering_enabled=settings.metering_enabled,
     )
 
 

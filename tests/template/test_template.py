@@ -106,16 +106,22 @@ def test_the_defaults_of_the_template_are_those_of_the_settings() -> None:
             assert field.default == parameter["Default"], name
 
 
+def _extreme(declared: dict[str, Any], end: int, otherwise: str) -> str:
+    """The first (0) or last (-1) value that a parameter allows, if it says so."""
+    bounds = [declared[name] for name in ("MinValue", "MaxValue") if name in declared]
+    return str((declared.get("AllowedValues") or bounds or [otherwise])[end])
+
+
 def test_settings_take_every_value_that_a_parameter_allows() -> None:
     parameters = template.load()["Parameters"]
     globals_ = template.load()["Globals"]["Function"]["Environment"]["Variables"]
-    for bound in ("MinValue", "MaxValue"):
+    for end in (0, -1):
         environ = {
-            name: str(parameters.get(value["Ref"], {}).get(bound, "" if name == "OVERAGE_DIMENSIONS" else "something"))
+            name: _extreme(parameters.get(value["Ref"], {}), end, "" if name == "OVERAGE_DIMENSIONS" else "something")
             for name, value in globals_.items()
             if isinstance(value, dict) and "Ref" in value
         }
-        Settings.from_env(environ)
+        assert Settings.from_env(environ).metering_enabled is (environ["METERING_ENABLED"] == "true")
 
 
 def test_timeouts_and_memory() -> None:
@@ -245,7 +251,11 @@ def test_every_parameter_is_described_and_constrained() -> None:
 @pytest.mark.parametrize(
     ("parameter", "good", "bad"),
     [
-        ("ProductCodes", ["examplecode00000000000000", "a1,b-2"], ["", "a, b", "a,,b", ","]),
+        (
+            "ProductCodes",
+            ["examplecode00000000000000", "a1,b-2", "1,2,3,4,5,6,7,8,9,10"],
+            ["", "a, b", "a,,b", ",", "a_b", "1,2,3,4,5,6,7,8,9,10,11"],
+        ),
         (
             "SignUpUrl",
             ["", "https://app.example/sign-up?plan=1"],

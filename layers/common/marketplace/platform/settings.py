@@ -60,6 +60,7 @@ class Settings(BaseModel, frozen=True):
     sign_up_url: str = ""
     login_url: str = ""
     support_contact: str = ""
+    metering_enabled: bool = False
     seal_delay_minutes: Annotated[int, Field(ge=0, le=720)] = 10
     metering_calls_per_second: Annotated[float, Field(gt=0, le=100)] = 10
     metering_region: str = "us-east-1"

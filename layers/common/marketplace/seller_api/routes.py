@@ -65,7 +65,8 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class SellerRoutes:
-    """The use cases behind the routes. `entitlement_max_age`: seconds after which an answer of AWS counts as stale."""
+    """The use cases behind the routes. `entitlement_max_age`: seconds after which an answer of AWS counts as stale.
+    Unless `metering_enabled`, no usage is sent again."""
 
     claims: Claims
     subscriptions: SubscriptionQueries
@@ -75,6 +76,7 @@ class SellerRoutes:
     usage_retry: UsageRetry
     clock: Clock
     entitlement_max_age: int
+    metering_enabled: bool = True
 
     def answer(self, request: Request) -> Answer:
         """Answers a request. A request that is wrong and an error of AWS have answers too."""
@@ -174,6 +176,8 @@ class SellerRoutes:
     def retry_usage(self, request: Request) -> Answer:
         query_of(request, NoQuery)
         body = body_of(request, RetryBody)
+        if not self.metering_enabled:
+            raise ProblemError(problems.NOT_METERED)
         subscription_id = subscription_id_of(request)
         retried = self.usage_retry.retry(subscription_id, body.dimension)
         if retried is None:

@@ -14,6 +14,12 @@ NOT_ACTIVE = Rejection(
     "AWS Marketplace has not activated this subscription yet; report the usage again once it is active",
     retryable=True,
 )
+NOT_METERED = Rejection(
+    "not_metered",
+    "this deployment meters nothing (MeteringEnabled), so the record was not recorded and is not billed; send it to "
+    "the deployment that meters the product, or again with the same id once this one meters",
+    retryable=True,
+)
 ENDED = Rejection("ended", "the subscription has ended and AWS Marketplace takes no more usage for it")
 ENDED_RECENTLY = Rejection(
     "ended",
