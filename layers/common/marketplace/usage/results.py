@@ -65,6 +65,12 @@ def not_a_quantity(included_dimension: str) -> Rejection:
     )
 
 
+_ONLY_TO_WAIT = frozenset(
+    (one.reason, one.retryable) for one in (NOT_ACTIVE, ENDED_RECENTLY, ENTITLEMENTS_PENDING, BUSY, UNAVAILABLE)
+)
+"""Rejections that ask for the same record again and of which nobody has made a mistake."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """Counted in `hour`. `own_hour` is the hour of the usage itself; `untagged`: its tags found no room. `included` of
@@ -154,6 +160,16 @@ def as_json(result: Result) -> dict[str, object]:
                 "message": result.rejection.message,
                 "retryable": result.rejection.retryable,
             }
+
+
+def metric_of(result: Mapping[str, object]) -> str:
+    """The metric that counts a result in the form of `as_json`. A rejection that time cures, and usage that is reported
+    to a deployment which meters nothing, have metrics of their own: `ReportRejected` raises an alarm."""
+    if result["status"] != "rejected":
+        return f"Report{str(result['status']).capitalize()}"
+    if result["reason"] == NOT_METERED.reason:
+        return "ReportNotMetered"
+    return "ReportPostponed" if (result["reason"], result["retryable"]) in _ONLY_TO_WAIT else "ReportRejected"
 
 
 def _recorded(result: Recorded, status: str) -> dict[str, object]:
