@@ -65,6 +65,5 @@ def is_raised(name: str, periods: Sequence[Iterable[Emitted]]) -> bool:
     ][-alarm["EvaluationPeriods"] :]
     totals = [sum(values) if alarm["Statistic"] == "Sum" else max(values) for values in points if values]
     assert alarm["Statistic"] in {"Sum", "Maximum"}
-    breaching = sum(total > alarm["Threshold"] for total in totals)
-    needed: int = alarm.get("DatapointsToAlarm", alarm["EvaluationPeriods"])
-    return breaching >= needed
+    threshold, needed = float(alarm["Threshold"]), int(alarm.get("DatapointsToAlarm", alarm["EvaluationPeriods"]))
+    return sum(total > threshold for total in totals) >= needed

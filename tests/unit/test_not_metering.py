@@ -14,9 +14,9 @@ from marketplace.platform.clock import DAY, HOUR, epoch, hour_of
 from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.reader import SubscriptionReader
 from tests.support.calls import Calls
+from tests.support.memory_dynamodb import MemoryDynamoDB
+from tests.support.parameters import Parameters
 from tests.support.world import NOON, World
-
-SEAL_DELAY = 600
 
 
 @pytest.fixture
@@ -35,6 +35,47 @@ def recorded_before(world: World, quantity: int = 7, **given: Any) -> Subscripti
 
 def sent_calls(world: World) -> int:
     return len(world.marketplace.ledger.records)
+
+
+# -- beside the one that meters ---------------------------------------------------------------------------
+
+
+def beside(prod: World, **given: Any) -> World:
+    """Another deployment in the same account: the same AWS Marketplace and the same clock, tables of its own."""
+    stage = World.on(MemoryDynamoDB(), time=prod.time, **given)
+    stage.marketplace = prod.marketplace
+    return stage
+
+
+def runs(world: World) -> None:
+    """One run and the zeros of idle hours, as functions/meter_usage does it."""
+    world.meter()
+    now, beat = epoch(world.time.now()), heartbeat(world, "api_calls")
+    if world.metering_enabled:
+        beat.fill(now, lambda: 900.0)
+    else:
+        beat.skip(now)
+
+
+@pytest.mark.parametrize("quantity", [1, 5000])
+@pytest.mark.parametrize("hours", [1, 3])
+@pytest.mark.parametrize("stage_meters", [False, True])
+def test_a_stage_that_does_not_meter_leaves_every_hour_to_the_one_that_does(
+    store: MemoryDynamoDB, quantity: int, hours: int, stage_meters: bool
+) -> None:
+    """If it meters, its zero is first wherever it waits less long for late usage, and AWS keeps that."""
+    prod = World.on(store, parameters=Parameters(SealDelayMinutes=60))
+    stage = beside(prod, metering_enabled=stage_meters)
+    buyer = prod.subscribe()
+    stage.put_subscription(buyer)
+    for quarter in range(4 * (hours + 4)):
+        prod.time.to(NOON + quarter * 15 * 60)
+        if quarter % 4 == 0 and quarter < 4 * hours:
+            prod.report(buyer, quantity)
+        runs(stage)
+        runs(prod)
+    assert prod.billed()[buyer.id, "api_calls"] == (0 if stage_meters else quantity * hours)
+    assert bool(prod.stored("conflict")) is bool(stage.stored()) is stage_meters
 
 
 # -- reporting --------------------------------------------------------------------------------------------
@@ -180,6 +221,20 @@ def test_it_is_billed_once_if_the_deployment_meters_again_in_time(
     assert world.bus.events == []
 
 
+@pytest.mark.parametrize("minutes", [1, 30, 59])
+def test_the_hour_of_an_activation_waits_as_quietly_as_any_other(world: World, minutes: int) -> None:
+    """AWS decides by the Timestamp, which is the activation there; the index knows the hour alone."""
+    world.time.advance(minutes * 60)
+    recorded_before(world)
+    closes = NOON + DAY + minutes * 60 + CLOCK_MARGIN
+    for moment in range(NOON + 20 * HOUR, closes, 10 * 60):
+        world.time.to(moment)
+        metrics = counts_of(report := world.meter())
+        assert (metrics["UnitsNotMetered"], report.left, report.oldest_unsettled_seconds) == (7, 0, 0)
+    world.time.to(closes)
+    assert counts_of(world.meter())["UsageUnbillable"] == 1
+
+
 def test_what_aws_refused_before_is_still_written_off_for_its_own_reason(world: World) -> None:
     buyer = recorded_before(world, dimension="no_such_dimension")
     world.to_due()
@@ -203,11 +258,10 @@ def test_nothing_is_counted_where_nothing_was_recorded(world: World) -> None:
 # -- idle hours -------------------------------------------------------------------------------------------
 
 
-def heartbeat(world: World) -> Heartbeat:
+def heartbeat(world: World, dimension: str = "users") -> Heartbeat:
     table = world.table(world.tables.subscriptions)
-    return Heartbeat(
-        world.usage_table(), ActiveByStatus(table, SubscriptionReader(table)), "users", SEAL_DELAY, workers=1
-    )
+    active = ActiveByStatus(table, SubscriptionReader(table))
+    return Heartbeat(world.usage_table(), active, dimension, world.parameters.seal_delay, workers=1)
 
 
 def fill(world: World) -> int:

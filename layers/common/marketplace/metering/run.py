@@ -162,17 +162,21 @@ class MeteringRun:
         for phase, entries in work.items():
             for entry in entries:
                 done = entry.key in self._settlement.settled
-                if not done:
+                if not done and not self._is_unmetered(entry):
                     self.report.leave(entry, now)
                 if not done or phase == Phase.TELL:
                     self._stands(entry, now)
 
     def _stands(self, entry: DueEntry, now: EpochSeconds) -> None:
         """Counts in the gauges what stands in the index as it was found there."""
-        if entry.state in SENDABLE and not self.metering_enabled:
+        if self._is_unmetered(entry):
             self.report.stands_unmetered(entry)
         else:
             self.report.stands_as_seen(entry, now)
+
+    def _is_unmetered(self, entry: DueEntry) -> bool:
+        """Whether the record would be sent if this deployment metered."""
+        return entry.state in SENDABLE and not self.metering_enabled
 
     def _each[Part](self, work: Callable[[Part], None], parts: Sequence[Part], breaker: Breaker) -> None:
         def guarded(part: Part) -> None:
