@@ -296,6 +296,7 @@ def test_sam_local_is_given_this_machine_and_every_stage_its_own_name() -> None:
     config = tomllib.loads((template.ROOT / "samconfig.toml").read_text())
     local = config["default"]["local_invoke"]["parameters"]
     assert local["env_vars"] == "events/env.json"
+    assert {"Stage=local", "MeteringEnabled=true"} <= set(local["parameter_overrides"])
     assert local["add_host"] == ["host.docker.internal:host-gateway"]
     assert config["default"]["validate"]["parameters"]["lint"] is True
     names = [config[stage]["deploy"]["parameters"]["stack_name"] for stage in ("default", "dev", "prod")]
