@@ -14,6 +14,7 @@ from functions.seller_api import app as seller_api
 from marketplace.dynamodb import keys
 from marketplace.platform.clock import DAY, HOUR, epoch, iso, utc_now
 from marketplace_emulator import Marketplace
+from tests.functions.test_buyer_addresses import unrouted
 from tests.functions.test_seller_api import ENTITLEMENTS, activated, with_seats
 from tests.support.alarms import Emitted, emitted, is_raised, of_stage, under_its_own_name
 from tests.support.deployed import FORM, Deployed, deployed, http_event
@@ -22,6 +23,7 @@ from tests.support.translated import of_type
 
 NEW = {
     *("ProductNotOfferedAlarm", "TokenInvalidAlarm", "RegistrationThrottledAlarm", "AccessFailedClosedAlarm"),
+    "FulfilmentUrlWrongAlarm",
     *("EntitlementsNotReadAlarm", "ReportRejectedAlarm", "ReportConflictAlarm", "ReportNotMeteredAlarm"),
 }
 NONE: set[str] = set()
@@ -64,6 +66,15 @@ def test_a_buyer_of_a_product_that_is_not_in_the_parameters_raises_an_alarm(
         token = deployment.token(deployment.marketplace.purchases.subscribe("ca1contractandconsumption"))
         assert deployment.register(token)["statusCode"] == 403
         assert raised() == {"ProductNotOfferedAlarm"}
+
+
+@pytest.mark.parametrize("path", ["/registration", "/", "/register/a/b"])
+def test_a_token_at_an_address_that_is_no_page_raises_an_alarm(deployment: Deployed, raised: Raised, path: str) -> None:
+    deployment.buyer(unrouted("POST", path, FORM, b""))
+    assert raised() == NONE
+    body = urlencode({"x-amzn-marketplace-token": deployment.token()}).encode()
+    assert deployment.buyer(unrouted("POST", path, FORM, body))["statusCode"] == 404
+    assert raised() == {"FulfilmentUrlWrongAlarm"}
 
 
 @pytest.mark.parametrize("tokens", [3, 5])
@@ -137,7 +148,10 @@ def counted(line: dict[str, str]) -> list[Emitted]:
     return [value] if status and any(routes) else []
 
 
-PUBLIC = ["POST /register", "GET /register", "GET /register/{code}", "POST /register/{code}", "-"]
+PUBLIC = [
+    *("POST /register", "GET /register", "HEAD /register"),
+    *("GET /register/{code}", "HEAD /register/{code}", "POST /register/{code}", "-"),
+]
 
 
 @pytest.mark.parametrize("route", PUBLIC)
@@ -152,6 +166,7 @@ def test_a_buyer_who_is_answered_429_raises_an_alarm(route: str) -> None:
         ("POST /register", 400),
         ("GET /register/{code}", 404),
         ("-", 404),
+        ("$default", 429),
         ("POST /usage", 429),
         ("POST /registrations/{code}/claim", 429),
         ("GET /subscriptions/{subscription_id}/usage/{record_id+}", 429),
