@@ -260,7 +260,7 @@ WORDS: dict[str, _Words] = {
     "retryUsage": _Words(
         "Have refused usage sent again",
         UsageRetried,
-        (problems.PARAMETER_INVALID,),
+        (problems.PARAMETER_INVALID, problems.NOT_METERED),
         description="Makes metering records due again that are `rejected` (once you have mended what AWS refused them "
         "for, by publishing the dimension, say) or `held`. They are sent as they are; nothing is counted twice.",
     ),

@@ -13,7 +13,12 @@ from local.deployment import Deployment, Route
 from local.template import TemplateError, parameters_of, read
 from tools.template import TEMPLATE
 
-GIVEN = {"ProductCodes": "one,two", "SupportContact": "help@seller.example", "Stage": "local"}
+GIVEN = {
+    "ProductCodes": "one,two",
+    "SupportContact": "help@seller.example",
+    "Stage": "local",
+    "MeteringEnabled": "true",
+}
 SQS = "http://127.0.0.1:1"
 
 

@@ -132,6 +132,7 @@ def deployed(monkeypatch: pytest.MonkeyPatch, dynamodb: Any, tables: Tables, **s
         "NOTIFICATION_QUEUE_URL": queue_url,
         "READ_BACK_QUEUE_URL": "https://sqs.invalid/read-back",
         "METERING_QUEUE_URL": "https://sqs.invalid/metering",
+        "METERING_ENABLED": "true",
         "PRODUCT_CODES": ",".join(sorted(CODES)),
         "SUPPORT_CONTACT": "help@seller.example",
         "POWERTOOLS_SERVICE_NAME": "test",
