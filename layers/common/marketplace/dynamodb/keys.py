@@ -14,6 +14,7 @@ DUE_INDEX = "due"
 DUE_SHARDS = 16
 ACCOUNT_INDEX = "by_account"
 STATUS_INDEX = "by_status"
+WAITING_INDEX = "waiting"
 
 
 class Key(NamedTuple):
@@ -88,6 +89,11 @@ def agreement_event(agreement_id: str, time: str, event_id: str) -> Key:
     return Key(agreement_pk(agreement_id), f"{EVENT_PREFIX}{time}#{encoded(event_id)}")
 
 
+def agreement_waiting(agreement_id: str) -> Key:
+    """That events of the agreement wait for the join."""
+    return Key(agreement_pk(agreement_id), "WAITING")
+
+
 def unassigned_event(time: str, event_id: str) -> Key:
     """A notification that names no agreement, licence or customer; kept by day, so it can be counted and read."""
     return Key(f"UNASSIGNED#{time[:10]}", f"{EVENT_PREFIX}{time}#{encoded(event_id)}")
@@ -109,6 +115,11 @@ def tenant_subscription(tenant_id: str, subscription_id: str) -> Key:
 def account_tenants(account: str) -> Key:
     """The tenants that a buyer's AWS account (or legacy customer identifier) is linked to."""
     return Key(f"ACCOUNT#{encoded(account)}", "TENANTS")
+
+
+def product(product_code: str) -> Key:
+    """What is known of a product as a whole."""
+    return Key(f"PRODUCT#{encoded(product_code)}", "ENTITLEMENTS")
 
 
 # Usage table

@@ -12,6 +12,7 @@ from marketplace.subscriptions.identity import LegacyIdentity, LicenseIdentity
 from marketplace.subscriptions.model import Status
 from marketplace.subscriptions.seller_events import Kind as SellerEventKind
 from marketplace.subscriptions.seller_events import SellerEvent, stable_id
+from marketplace.subscriptions.waiting import AWAITED_UNTIL, NOT_WAITING, waits
 
 RELEASE_DUE = "release_due"
 """An attribute that the write which makes a subscription active sets. It is removed once the held usage is released and
@@ -27,6 +28,8 @@ ACTIVATION_SEEN_AT = "activation_seen_at"
 
 ANNOUNCED_ATTRIBUTES = ("tenant_id", "product_code", "integration", "license_arn", "customer_identifier")
 """The attributes of a subscription that every event about its status carries."""
+
+_BEGINNINGS = ("registered_at", "imported_at")
 
 _EVENT_OF_STATUS: dict[Status, SellerEventKind] = {
     "active": "Subscription Activated",
@@ -130,6 +133,7 @@ def state_changes(
         "last_event_at": state.last_event_at,
         "last_activating_at": state.last_activating_at,
         "history": [fact.as_stored() for fact in history],
+        **_waiting(state, history, {} if read is None else read.values),
     }
     if state.free_trial is not None:
         changes["free_trial"] = state.free_trial
@@ -138,6 +142,16 @@ def state_changes(
     if state.status == "active" and (read is None or read.subscription.status != "active"):
         changes[RELEASE_DUE] = True
     return changes
+
+
+def _waiting(state: State, history: Sequence[Fact], values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Since when a pending subscription has waited for its activation, or from when on: not before its agreement
+    starts."""
+    if state.status != "pending":
+        return {**NOT_WAITING, AWAITED_UNTIL: None}
+    begun = [fact.at_ms // 1000 for fact in history[:1]] + [values[name] for name in _BEGINNINGS if name in values]
+    since = max(min(begun, default=0), state.expected_start or 0)
+    return waits("registration", since, values.get(AWAITED_UNTIL))
 
 
 def state_events(subscription_id: str, before: Status, state: State, values: Mapping[str, Any]) -> list[SellerEvent]:

@@ -31,6 +31,7 @@ from marketplace.subscriptions.identity import Identity
 from marketplace.subscriptions.outbox import Outbox
 from marketplace.subscriptions.recheck_queue import LifecycleRequests
 from marketplace.subscriptions.seller_events import SellerBus, SellerEvent, stable_id
+from marketplace.subscriptions.waiting import waits
 
 _PENDING_DELAYS = (120, 900)
 """Seconds after which entitlements that AWS doesn't list yet are read back again. A product without a contract never
@@ -98,8 +99,10 @@ class Lifecycle:
             return self._of_subscription(notification, identity)
         if identity is None and notification.agreement_id is not None:
             return self._of_agreement(notification, notification.agreement_id)
-        self._store.keep(keys.unassigned_event(notification.time, notification.id), notification)
-        if notification.kind == "advisory_issued":
+        advisory = notification.kind == "advisory_issued"
+        waiting = None if advisory or identity is not None else waits("unassigned", self._past(notification))
+        self._store.keep(keys.unassigned_event(notification.time, notification.id), notification, waiting)
+        if advisory:
             self._announce_advisory(notification, [])
             return "noted"
         return "unknown" if identity is None else "other_product"
@@ -171,6 +174,7 @@ class Lifecycle:
             return "unknown"
         if subscription_ids:
             return "applied"
+        self._joins.await_join(agreement_id, epoch(self._clock()))
         if self._joins.may_concern_a_licence(notification):
             self._queue.find_licenses(agreement_id)
         return "waiting"
@@ -267,6 +271,10 @@ class Lifecycle:
             self._queue.read_back(standing.id, attempt=0 if started else None)
         if request.reason == recheck.REGISTERED and standing.state.status not in {"active", "closing"}:
             self._queue.reconcile(standing.id, delay_seconds=_RECONCILE_DELAY)
+
+    def _past(self, notification: Notification) -> int:
+        """When the notification's event happened; now, if it claims a later time."""
+        return min(notification.at_ms // 1000, epoch(self._clock()))
 
     def _is_active(self, subscription_id: str) -> bool:
         stored = self._store.read(subscription_id)

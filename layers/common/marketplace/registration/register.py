@@ -21,6 +21,7 @@ from marketplace.subscriptions import recheck
 from marketplace.subscriptions.identity import Identity, LegacyIdentity, LicenseIdentity
 from marketplace.subscriptions.recheck_queue import Requests
 from marketplace.subscriptions.seller_events import SellerEvent, outbox_item, stable_id
+from marketplace.subscriptions.waiting import AWAITED_UNTIL, waits
 
 if TYPE_CHECKING:
     from mypy_boto3_meteringmarketplace import MarketplaceMeteringClient
@@ -162,12 +163,15 @@ class Registration:
 def _subscription(customer: ResolvedCustomer, now: int) -> Update:
     """Who the buyer is, as AWS says now. The tenant and what the lifecycle has written stay as they are.
 
+    It is marked as waiting whatever its status, which is not read first: the recheck that the registration asks for
+    removes the mark of one that is not pending. Whoever registers again waits anew, whatever an operator expected.
+
     An agreement must not be listed twice, and the list is not read first. So only the first agreement is written here;
     a later one reaches the list through its join item, at the recheck that the registration asks for.
     """
     agreements = [customer.agreement_id] if customer.agreement_id else None
     return Update(
-        set={"id": customer.identity.subscription_id, **customer.values},
-        keep={"status": "pending", "registered_at": now, "agreement_ids": agreements},
+        set={"id": customer.identity.subscription_id, AWAITED_UNTIL: None, **customer.values},
+        keep={"status": "pending", "registered_at": now, "agreement_ids": agreements, **waits("registration", now)},
         add={"version": 1},
     )
