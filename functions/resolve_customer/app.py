@@ -15,6 +15,7 @@ from marketplace.platform.logs import traceback_frames
 from marketplace.platform.settings import Settings
 from marketplace.registration.codes import RegistrationCodes, new_code
 from marketplace.registration.contacts import Contacts
+from marketplace.registration.free_trials import MarketplaceFreeTrials
 from marketplace.registration.pages import SellerLinks
 from marketplace.registration.register import MarketplaceResolver, Registration
 from marketplace.registration.routes import BuyerRoutes, failure
@@ -31,6 +32,7 @@ def routes() -> BuyerRoutes:
     table = Table(clients.dynamodb(), settings.subscriptions_table)
     registration = Registration(
         resolver=MarketplaceResolver(clients.metering_for_registration()),
+        free_trials=MarketplaceFreeTrials(clients.agreement_while_waiting()),
         table=table,
         queue=Requests(clients.sqs(), settings.notification_queue_url),
         product_codes=settings.product_codes,

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from marketplace.dynamodb.table import Table
 from marketplace.lifecycle.lifecycle import Lifecycle
 from marketplace.lifecycle.notifications import LookAgain, Notification, QueueMessage, parsed
+from marketplace.lifecycle.products import Products
 from marketplace.lifecycle.store import Stored, SubscriptionStore
 from marketplace.platform.clock import DAY, iso
 from marketplace.subscriptions.identity import LegacyIdentity, LicenseIdentity
@@ -78,6 +79,7 @@ class World:
                 metering_queue_url="metering",
             ),
             clock=self.time.now,
+            products=Products(table, lambda _: frozenset()),
         )
 
     def take(self, step: Step) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from marketplace.commands import rebuild
 from marketplace.commands.rebuild import Rebuild
+from marketplace.commands.shell import CommandRefusedError
 from marketplace.dynamodb import keys
 from marketplace.platform import clients
 from marketplace.platform.clock import DAY
@@ -77,7 +78,7 @@ def test_every_subscription_is_found(world: LifecycleWorld) -> None:
 
 
 def test_nobody_is_an_error(world: LifecycleWorld) -> None:
-    with pytest.raises(KeyError):
+    with pytest.raises(CommandRefusedError):
         Rebuild(world.store, world.time.now).diff("sub-aaaaaaaaaaaaaaaaaaaaaaaaaa")
 
 

@@ -34,6 +34,7 @@ def test_a_buyer_of_a_licensed_product_becomes_a_pending_subscription(shop: Stor
         product_code=purchase.product.code,
         agreement_ids=(purchase.agreement_id,),
         status="pending",
+        free_trial=False,
         registered_at=shop.seconds(),
         version=1,
     )

@@ -79,6 +79,11 @@ def agreement_pk(agreement_id: str) -> str:
     return f"AGREEMENT#{encoded(agreement_id)}"
 
 
+def agreement_id_of(pk: str) -> str | None:
+    """The agreement of a partition, None of one that is no agreement's."""
+    return decoded(pk.removeprefix("AGREEMENT#")) if pk.startswith("AGREEMENT#") else None
+
+
 def agreement_subscription(agreement_id: str, subscription_id: str) -> Key:
     """The join: this agreement belongs to this subscription."""
     return Key(agreement_pk(agreement_id), f"SUB#{subscription_id}")

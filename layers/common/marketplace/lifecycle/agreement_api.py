@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from marketplace.platform.aws_errors import classified_errors
 from marketplace.platform.clock import epoch
-from marketplace.platform.errors import RefusedError, SystemicError
+from marketplace.platform.errors import AwsError, RefusedError, SystemicError
 
 if TYPE_CHECKING:
     from mypy_boto3_marketplace_agreement import AgreementServiceClient
@@ -74,6 +74,18 @@ def license_finder(agreements: Agreements) -> LicenseFinder:
     return find
 
 
+def terms_finder(agreements: "MarketplaceAgreements") -> Callable[[str], frozenset[str]]:
+    """Finds the kinds of an agreement's accepted terms, none when AWS gave no answer or refused one."""
+
+    def find(agreement_id: str) -> frozenset[str]:
+        try:
+            return agreements.terms(agreement_id)
+        except AwsError:
+            return frozenset()
+
+    return find
+
+
 class MarketplaceAgreements:
     """The agreement API, as the proposer of the agreements."""
 
@@ -102,8 +114,12 @@ class MarketplaceAgreements:
 
     def has_free_trial(self, agreement_id: str) -> bool:
         """Whether a free trial is among the accepted terms."""
+        return "freeTrialPricingTerm" in self.terms(agreement_id)
+
+    def terms(self, agreement_id: str) -> frozenset[str]:
+        """The kinds of the accepted terms, as the model names them: each is a union with one member."""
         pages = _pages(self._client.get_agreement_terms, agreementId=agreement_id)
-        return any("freeTrialPricingTerm" in term for page in pages for term in page.get("acceptedTerms", ()))
+        return frozenset(kind for page in pages for term in page.get("acceptedTerms", ()) for kind in term)
 
 
 def _pages(operation: Callable[..., Any], **arguments: Any) -> Iterator[Mapping[str, Any]]:

@@ -143,7 +143,6 @@ class State:
         start = _next_start(self)
         return None if start is None else _second_after(start[0])
 
-
     @property
     def expected_start(self) -> int | None:
         """When a pending subscription's agreement starts, as far as the facts say."""

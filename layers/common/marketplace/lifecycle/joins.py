@@ -13,7 +13,6 @@ from marketplace.lifecycle.notifications import Notification
 from marketplace.lifecycle.store import SubscriptionStore
 from marketplace.subscriptions.identity import LicenseIdentity
 
-
 _ROUNDS = 10
 
 
