@@ -49,14 +49,13 @@ class Customer:
     def subscription(self) -> Subscription:
         """The customer's subscription as it is before anything is known of it."""
         licence = self.identity if isinstance(self.identity, LicenseIdentity) else None
+        legacy = self.identity if isinstance(self.identity, LegacyIdentity) else None
         return Subscription(
             id=self.identity.subscription_id,
             integration="legacy" if licence is None else "license",
             product_code=self.product_code,
             license_arn=None if licence is None else licence.license_arn,
-            customer_identifier=self.identity.customer_identifier
-            if isinstance(self.identity, LegacyIdentity)
-            else None,
+            customer_identifier=None if legacy is None else legacy.customer_identifier,
             account_id=self.account_id,
         )
 
@@ -78,7 +77,7 @@ def customers_of(content: bytes, product_codes: Collection[str]) -> list[Custome
                 continue
             if names is None:
                 names = values
-                _check_names(names)
+                _check_names(names, reader.line_num)
                 continue
             try:
                 customer = _customer(reader.line_num, names, values, product_codes)
@@ -97,16 +96,16 @@ def customers_of(content: bytes, product_codes: Collection[str]) -> list[Custome
     return list(found.values())
 
 
-def _check_names(names: list[str]) -> None:
+def _check_names(names: list[str], line: int) -> None:
     problems = [
-        f"line 1: there is no column {name!r}; the columns are {', '.join(COLUMNS)}"
+        f"line {line}: there is no column {name!r}; the columns are {', '.join(COLUMNS)}"
         for name in names
         if name not in COLUMNS
     ]
     if len(set(names)) < len(names):
-        problems.append("line 1: a column is there twice")
+        problems.append(f"line {line}: a column is there twice")
     if REQUIRED not in names or not set(NAMING) & set(names):
-        problems.append(f"line 1: the columns {REQUIRED} and {' or '.join(NAMING)} are required")
+        problems.append(f"line {line}: the columns {REQUIRED} and {' or '.join(NAMING)} are required")
     if problems:
         raise CustomerFileError(problems)
 
