@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from marketplace.dynamodb import keys
 from marketplace.dynamodb.table import Table
 from marketplace.lifecycle.lifecycle import Lifecycle
 from marketplace.lifecycle.notifications import LookAgain, Notification, QueueMessage, parsed
@@ -24,6 +25,7 @@ from marketplace.subscriptions.outbox import Outbox
 from marketplace.subscriptions.recheck import RECONCILED, REGISTERED
 from marketplace.subscriptions.recheck_queue import LifecycleRequests
 from marketplace.subscriptions.seller_events import SellerBus, stable_id
+from marketplace.subscriptions.waiting import WaitingItems
 from tests.support.lifecycle_world import EventsClient, QueueClient, Timeline, Usage, at, sample
 from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.tables import create_tables
@@ -63,7 +65,7 @@ class World:
         self.bus, self.usage, self.time = EventsClient(), Usage(), Timeline(START + DAY)
         dynamodb = MemoryDynamoDB().client
         table = Table(dynamodb, create_tables(dynamodb).subscriptions)
-        self.store = SubscriptionStore(table)
+        self.store, self.waiting = SubscriptionStore(table), WaitingItems(table)
         bus = SellerBus(self.bus, "seller")  # type: ignore[arg-type]
         self.outbox = Outbox(table, bus)
         self.lifecycle = Lifecycle(
@@ -198,6 +200,32 @@ def test_any_order_and_any_repetition_ends_in_the_same_state(data: st.DataObject
     assert _unordered(first.states()) == _unordered(second.states())
     for subscription_id in IDS:
         assert second.outbox.unpublished(subscription_id) == []
+
+
+@pytest.mark.slow
+@settings(max_examples=EXAMPLES)
+@given(st.data(), histories())
+def test_whoever_waits_is_in_the_index_and_nobody_else(data: st.DataObject, history: list[Step]) -> None:
+    repeated = data.draw(st.lists(st.sampled_from(history), max_size=6))
+    world = World()
+    for step in data.draw(st.permutations([*history, *repeated])):
+        world.take(step)
+        _check_waiting(world)
+    world.pass_time()
+    _check_waiting(world)
+
+
+def _check_waiting(world: World) -> None:
+    pending = {one for one, values in world.states().items() if values["status"] == "pending"}
+    shown = {keys.subscription_id_of(one.key.pk) for one in world.waiting.all("registration")}
+    assert shown == pending
+    every = [agreement_id for agreements in AGREEMENTS.values() for agreement_id in agreements]
+    unjoined = {agreement_id: world.store.waiting(agreement_id) for agreement_id in every}
+    unjoined = {one: events for one, events in unjoined.items() if events and not world.store.joined(one)}
+    running = {one for one, events in unjoined.items() if {event.kind for event in events} == {"agreement_created"}}
+    marked = {keys.agreement_id_of(one.key.pk) for one in world.waiting.all("agreement")}
+    assert running <= marked <= set(unjoined)
+    assert list(world.waiting.all("unassigned")) == []
 
 
 @pytest.mark.slow

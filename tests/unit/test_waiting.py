@@ -187,7 +187,9 @@ def test_a_buyer_who_comes_again_waits_anew_whatever_was_expected(shop: Storefro
 
 def test_a_registration_after_the_activation_waits_until_its_recheck_only(world: LifecycleWorld) -> None:
     world.receive(UPDATED)
-    world.store._table.update_if(keys.subscription(LICENSED), Update(set={"waiting": "registration", "waiting_since": 1}))
+    world.store._table.update_if(
+        keys.subscription(LICENSED), Update(set={"waiting": "registration", "waiting_since": 1})
+    )
     assert waited(world, "registration") is not None
     world.look_again(LICENSED, recheck.REGISTERED)
     assert waited(world, "registration") is None

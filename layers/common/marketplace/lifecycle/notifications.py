@@ -287,7 +287,7 @@ def _finding(content: Mapping[str, Any], message: QueueMessage) -> Notification:
         kind=kinds.get(str(content[FINDING]), "unknown"),
         id=str(content.get("id")),
         at_ms=int(content.get("at", 0)) * 1000,
-        title="Reconciliation",
+        title="Operator" if "reason" in content else "Reconciliation",
         message=message,
         license_arn=_text(content.get("license_arn")),
         product_code=_text(content.get("product_code")),
