@@ -263,7 +263,12 @@ class LifecycleSchedule(Schedule):
         purchase = self._contract(dice)
         if purchase is not None:
             bought = int(purchase.agreement.entitlements["seats"])
-            self.world.marketplace.purchases.amend(purchase.id, entitlements={"seats": seats(bought)})
+            self._amended(purchase, entitlements={"seats": seats(bought)})
+
+    def _amended(self, purchase: Purchase, **changes: Any) -> None:
+        # The contract may end at this very moment.
+        with contextlib.suppress(AdminError):
+            self.world.marketplace.purchases.amend(purchase.id, **changes)
 
     def _grow(self, dice: random.Random) -> None:
         self._amend(dice, lambda seats: seats + dice.choice((1, 5, 1000)))
@@ -276,7 +281,7 @@ class LifecycleSchedule(Schedule):
         purchase = self._contract(dice)
         if purchase is not None and purchase.agreement.ends_at is not None:
             self.extended.add(purchase.id)
-            self.world.marketplace.purchases.amend(purchase.id, end=purchase.agreement.ends_at + dice.choice((1, DAY)))
+            self._amended(purchase, end=purchase.agreement.ends_at + dice.choice((1, DAY)))
 
     def _lapse(self, dice: random.Random) -> None:
         """A contract is renewed, but the news is first that it has expired; that it goes on comes later."""

@@ -17,6 +17,7 @@ from marketplace.dynamodb import keys
 from marketplace.entitlements.entitlements import Entitlements
 from marketplace.entitlements.rules import Entitlement, decide
 from marketplace.entitlements.store import UnknownSubscriptionError
+from marketplace.entitlements.terms import next_reading_at
 from marketplace.lifecycle.agreement_api import LicenseFinder
 from marketplace.lifecycle.changes import ACTIVATION_SEEN_AT, RELEASE_DUE, Standing, change
 from marketplace.lifecycle.facts import ACTIVATING, CHANGES_ENTITLEMENTS, KNOWN_STATUSES, Fact
@@ -131,23 +132,27 @@ class Lifecycle:
 
     def read_back(self, request: ReadBack) -> ReadBackOutcome:
         """Reads the entitlements from AWS. When AWS lists none although some may have to be there, requests another
-        reading. Raises AwsError: it has to be requested again."""
-        subscription_id, attempt = request.subscription_id, request.attempt
+        reading; likewise around the end of a term. Raises AwsError: it has to be requested again."""
+        subscription_id, now = request.subscription_id, epoch(self._clock())
+        if request.at is not None and now < request.at:
+            self._timers.set_reading(subscription_id, request.at)
+            return "read_back_later"
         try:
             granted = self._entitlements.sync(subscription_id).entitlements
         except UnknownSubscriptionError:
             return "unknown_subscription"
         except RefusedError:
             return "entitlements_refused"
+        following = next_reading_at(granted, now)
+        if following is not None:
+            self._timers.set_reading(subscription_id, following)
         stored = self._store.read(subscription_id)
         if stored is None:
             return "unknown_subscription"
         if granted:
             self._products.note_listed(stored.subscription.product_code)
             return "activated" if self._activated_by(granted, stored.subscription) else "read_back"
-        if attempt is not None and stored.subscription.status == "active" and self._may_come(stored, attempt):
-            delay = _PENDING_DELAYS[attempt]
-            self._queue.read_back(subscription_id, attempt=attempt + 1, delay_seconds=delay)
+        self._read_again(stored, request.attempt)
         return "read_back"
 
     def find_licenses(self, request: FindLicenses) -> Outcome:
@@ -293,12 +298,17 @@ class Lifecycle:
         found = finding("subscribe_success", f"entitled-{subscription.id}", now, subscription)
         return self.receive(found) == "applied"
 
-    def _may_come(self, stored: Stored, attempt: int) -> bool:
-        """Whether to read entitlements again that AWS did not list in the reading of this number."""
-        subscription, last = stored.subscription, attempt >= len(_PENDING_DELAYS)
-        agreement_id = stored.values.get("current_agreement_id")
+    def _read_again(self, stored: Stored, attempt: int | None) -> None:
+        """Requests another reading of entitlements that AWS did not list in the reading of this number, if it may list
+        them later."""
+        subscription = stored.subscription
+        if attempt is None or subscription.status != "active":
+            return
+        agreement_id, last = stored.values.get("current_agreement_id"), attempt >= len(_PENDING_DELAYS)
         may_list = self._products.may_list_later(subscription.product_code, agreement_id, first=attempt == 0, last=last)
-        return may_list and not last
+        if may_list and not last:
+            delay = _PENDING_DELAYS[attempt]
+            self._queue.read_back(subscription.id, attempt=attempt + 1, delay_seconds=delay)
 
     def _past(self, notification: Notification) -> int:
         """When the notification's event happened; now, if it claims a later time."""

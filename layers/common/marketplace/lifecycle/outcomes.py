@@ -17,6 +17,7 @@ type Outcome = Literal[
 type ReadBackOutcome = Literal[
     "read_back",
     "activated",  # AWS grants something to a legacy customer whose subscribe-success has not come
+    "read_back_later",  # its moment has not come yet
     "entitlements_refused",  # AWS refuses GetEntitlements for this product
     "unknown_subscription",
 ]
@@ -44,6 +45,7 @@ METRIC_OF_OUTCOME: dict[AnyOutcome, str] = {
     "unknown_subscription": "RequestWithoutSubscription",
     "read_back": "EntitlementsReadBack",
     "activated": "EntitlementsActivated",
+    "read_back_later": "ReadBackScheduled",
     "entitlements_refused": "EntitlementsRefused",
     "postponed": "ReadBackPostponed",
     "agrees": "SubscriptionReconciled",
