@@ -106,7 +106,8 @@ def handle(message: QueueMessage) -> None:
     for gauge, seconds in handled.gauges.items():
         metrics.add_metric(gauge, MetricUnit.Seconds, seconds)
     log = logger.warning if handled.outcome in WARNED_OF else logger.info
-    log("message handled", extra={"outcome": handled.outcome, "message_id": message.message_id, **handled.about})
+    about = {"outcome": handled.outcome, "message_id": message.message_id, **handled.about, **handled.gauges}
+    log("message handled", extra=about)
 
 
 def report(failure: Failure, metric: str) -> None:

@@ -112,6 +112,7 @@ def test_a_changed_template_is_followed(changed: Callable[..., Path]) -> None:
     assert [(one.function, one.queue is None) for one in deployment.schedules] == [
         ("MeterUsageFunction", True),
         (None, False),
+        (None, False),
     ]
     assert any(
         index["IndexName"] == "due_soon"
