@@ -199,7 +199,7 @@ def test_the_alarms_cover_what_can_be_lost() -> None:
         *("UsageConflict", "UsageUnreadable", "UsageUnknownRefusal", "UsageInOtherRegion"),
         *("OldestUnsettledAgeSeconds", "BreakerOpened", "HeartbeatFailed", "HeartbeatUnfinished"),
         *("UnknownNotification", "AmbiguousAgreement", "ReconciliationDenied", "EntitlementsRefused"),
-        *("NotificationFailed", "ReadBackPostponed"),
+        *("NotificationFailed", "ReadBackPostponed", "BuyerAccountUnknown"),
         *GAUGE_OF_WAITING.values(),
     }
     for function in of_type("AWS::Lambda::Function"):
@@ -219,7 +219,8 @@ def test_a_gauges_alarm_lasts_as_long_as_the_trouble(state: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "threshold"), [("registration", 2 * HOUR), ("agreement", 2 * HOUR), ("unassigned", DAY)]
+    ("kind", "threshold"),
+    [("registration", 2 * HOUR), ("account", 2 * HOUR), ("agreement", 2 * HOUR), ("unassigned", DAY)],
 )
 def test_an_alarm_of_what_waits_lasts_as_long_as_the_wait(kind: Kind, threshold: int) -> None:
     """The schedule publishes the gauge each quarter of an hour; a period without one changes nothing."""

@@ -13,12 +13,13 @@ from marketplace.platform.clock import DAY, HOUR, MINUTE, iso
 from marketplace.platform.errors import NoAnswerError
 from marketplace.subscriptions import recheck
 from marketplace.subscriptions.waiting import AWAITED_UNTIL, WITHOUT_END, Kind
-from tests.support.lifecycle_world import AGREEMENT, LEGACY, LICENSED, LifecycleWorld, at, told
+from tests.support.lifecycle_world import AGREEMENT, LEGACY, LICENSE_ARN, LICENSED, PRODUCT, LifecycleWorld, at, told
 from tests.support.storefront import Storefront
 from tests.support.tables import Tables
 
 NOTHING = {
     "OldestPendingRegistrationSeconds": 0,
+    "OldestUnknownAccountSeconds": 0,
     "OldestWaitingAgreementSeconds": 0,
     "OldestUnassignedSeconds": 0,
 }
@@ -240,8 +241,7 @@ def test_an_end_that_may_concern_the_buyers_licence_waits_for_somebody_to_look(
     events = [created(now - 60, "agmt-other"), ended(now, agreement_id="agmt-other")]
     for event in reversed(events) if reverse else events:
         world.lifecycle.receive(event)
-    assert world.answer()[-1] == "ambiguous"
-    world.time.seconds += DAY
+    world.wait(now + DAY)
     assert waited(world, "agreement") == DAY
 
 
@@ -298,6 +298,65 @@ def test_an_operators_expectation_holds_for_later_events_of_the_agreement(world:
     world.store._table.update_if(keys.agreement_waiting(AGREEMENT), Update(set={AWAITED_UNTIL: until}))
     world.lifecycle.receive(created(world.time.seconds + 60, intent="AMEND"))
     assert waited(world, "agreement") == -30 * DAY
+
+
+def licence_of_others(seconds: int, agreement_id: str = AGREEMENT) -> Any:
+    licence = {"license": {"arn": "arn:aws:license-manager::294406891311:license:l-9"}, "product": {"code": "another"}}
+    return told("License Updated", seconds, agreement={"id": agreement_id}, **licence)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_an_agreement_of_another_product_waits_for_nobody(world: LifecycleWorld, reverse: bool) -> None:
+    world.lifecycle._product_codes = frozenset({PRODUCT})
+    events = [created(world.time.seconds - 60), licence_of_others(world.time.seconds)]
+    for event in reversed(events) if reverse else events:
+        world.lifecycle.receive(event)
+    assert world.gauges.measure().seconds == NOTHING
+    assert waited(world, "agreement") is None
+
+
+def test_an_end_whose_licences_aws_names_and_nobody_knows_waits_no_more(world: LifecycleWorld) -> None:
+    world.receive(UPDATED)
+    world.lifecycle._joins._find_licenses = lambda _: ["arn:aws:license-manager::294406891311:license:l-9"]
+    world.lifecycle.receive(ended(world.time.seconds, agreement_id="agmt-other"))
+    assert waited(world, "agreement") == 0
+    assert world.answer()[-1] == "other_product"
+    assert waited(world, "agreement") is None
+
+
+# Licences without their buyer's account
+
+
+@pytest.mark.parametrize("named_by", ["registration", "another notification", "the agreement API"])
+def test_a_licence_whose_buyers_account_nobody_names_is_seen_until_somebody_does(
+    world: LifecycleWorld, named_by: str
+) -> None:
+    start = world.time.seconds
+    licence = {"license": {"arn": LICENSE_ARN}, "product": {"code": PRODUCT}, "agreement": {"id": AGREEMENT}}
+    world.lifecycle.receive(told("License Updated", start, **licence))
+    world.time.seconds = start + 5 * HOUR
+    assert world.subscription().status == "active"
+    assert world.gauges.measure().seconds == NOTHING | {"OldestUnknownAccountSeconds": 5 * HOUR}
+    match named_by:
+        case "registration":
+            world.register(LICENSED, account_id="111122223333")
+            world.look_again(LICENSED, recheck.REGISTERED, agreement_id=AGREEMENT)
+        case "another notification":
+            world.lifecycle.receive(created(start))
+        case _:
+            stored = world.store.read(LICENSED)
+            world.store.write(LICENSED, read=stored, changes={}, defaults={"account_id": "111122223333"})
+            world.look_again(LICENSED, recheck.COMPARED)
+    assert world.gauges.measure().seconds == NOTHING
+
+
+def test_what_was_expected_of_the_activation_is_not_expected_of_the_account(world: LifecycleWorld) -> None:
+    register(world, LICENSED)
+    mark = Update(set={AWAITED_UNTIL: WITHOUT_END})
+    world.store._table.update_if(keys.subscription(LICENSED), mark)
+    licence = {"license": {"arn": LICENSE_ARN}, "product": {"code": PRODUCT}, "agreement": {"id": AGREEMENT}}
+    world.lifecycle.receive(told("License Updated", world.time.seconds, **licence))
+    assert waited(world, "account") == 0
 
 
 # Notifications that nothing here understands

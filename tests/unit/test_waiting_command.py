@@ -6,9 +6,11 @@ from marketplace.commands import waiting
 from marketplace.commands.waiting import WaitingList
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.table import Table
+from marketplace.lifecycle.outcomes import GAUGE_OF_WAITING
 from marketplace.platform import clients
 from marketplace.platform.clock import DAY, iso
 from marketplace.subscriptions import recheck
+from marketplace.subscriptions.waiting import Kind
 from tests.support.lifecycle_world import AGREEMENT, LEGACY, LifecycleWorld, at, told
 
 NOW = at("2026-08-20T14:30:00Z")
@@ -48,7 +50,7 @@ def test_everything_that_waits_is_listed_with_its_age(world: LifecycleWorld, tab
 @pytest.mark.parametrize("kind", ["registration", "agreement", "unassigned"])
 @pytest.mark.parametrize("until", [None, "2026-09-20T14:30:00Z"])
 def test_what_is_expected_to_wait_counts_no_more_until_then(
-    world: LifecycleWorld, table: list[str], kind: str, until: str | None
+    world: LifecycleWorld, table: list[str], kind: Kind, until: str | None
 ) -> None:
     name = names(world)[kind]
     shown: list[str] = []
@@ -65,10 +67,9 @@ def test_what_is_expected_to_wait_counts_no_more_until_then(
     assert world.gauges.measure().seconds == before
     assert waiting.main([*table, *more, "--write"], shown.append) == 0
     assert shown[-1].endswith("expects nothing more\n" if until is None else f"is expected to wait until {until}\n")
-    after = world.gauges.measure().seconds
-    assert sum(seconds == 0 for seconds in after.values()) == 1
+    assert world.gauges.measure().seconds == {**before, GAUGE_OF_WAITING[kind]: 0}
     world.time.seconds += 40 * DAY
-    assert sum(seconds == 0 for seconds in world.gauges.measure().seconds.values()) == (until is None)
+    assert (world.gauges.measure().seconds[GAUGE_OF_WAITING[kind]] == 0) == (until is None)
 
 
 def test_the_reason_is_kept_and_the_lifecycle_keeps_to_it(world: LifecycleWorld, table: list[str]) -> None:

@@ -19,7 +19,6 @@ from marketplace.dynamodb.table import Table
 from marketplace.entitlements.rules import Entitlement, granted_together
 from marketplace.entitlements.source import EntitlementSource, MarketplaceEntitlements
 from marketplace.lifecycle.changes import Change, change
-from marketplace.lifecycle.facts import Fact
 from marketplace.lifecycle.notifications import Notification, finding
 from marketplace.lifecycle.store import Stored, SubscriptionStore
 from marketplace.platform import clients
@@ -127,8 +126,7 @@ class Activation:
             raise CommandRefusedError(
                 f"{read.subscription.id} is closing: AWS has ended it; a new activation of AWS's brings it back"
             )
-        facts = [fact for fact in [Fact.of(word)] if fact is not None]
-        planned = change(read.subscription.id, read, facts, now, notification=word)
+        planned = change(read.subscription.id, read, [word], now)
         if planned.state.status != "active":
             start = planned.state.expected_start
             starts = "" if start is None else f": its agreement starts at {iso(start)}"

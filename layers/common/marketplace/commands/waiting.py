@@ -67,7 +67,7 @@ class WaitingList:
         no more, and AwsError."""
         update = Update(
             set={AWAITED_UNTIL: until, _BECAUSE: reason, **waits(listed.waiting.kind, until)},
-            add={"version": 1} if listed.waiting.kind == "registration" else {},
+            add={"version": 1} if listed.waiting.kind in {"registration", "account"} else {},
             condition="attribute_exists(#waiting)",
         )
         if not self._table.update_if(listed.waiting.key, update):

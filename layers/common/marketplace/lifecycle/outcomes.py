@@ -9,6 +9,7 @@ type Outcome = Literal[
     "waiting",  # of an agreement whose licence isn't known yet
     "ambiguous",  # as waiting, but an agreement has ended and its buyer holds licences: a person may have to look
     "noted",
+    "own_purchase",  # the seller's account is the buyer: no sale, and not kept
     "unknown",
     "other_product",
     "unknown_subscription",
@@ -29,6 +30,7 @@ type ReconcileOutcome = Literal[
     "reconciliation_denied",  # the role may not call the agreement API; everything else was done
     "reconciliation_refused",  # the agreement API refuses the request
     "unknown_subscription",
+    "account_unknown",  # an active licence whose buyer's account nobody has named, so that it can't be metered
     "page",  # a part of a run over all subscriptions was handed out
 ]
 
@@ -40,6 +42,7 @@ METRIC_OF_OUTCOME: dict[AnyOutcome, str] = {
     "waiting": "NotificationWaiting",
     "ambiguous": "AmbiguousAgreement",
     "noted": "NotificationNoted",
+    "own_purchase": "OwnPurchaseNotification",
     "unknown": "UnknownNotification",
     "other_product": "OtherProductNotification",
     "unknown_subscription": "RequestWithoutSubscription",
@@ -53,6 +56,7 @@ METRIC_OF_OUTCOME: dict[AnyOutcome, str] = {
     "unconfirmed": "SubscriptionUnconfirmed",
     "reconciliation_denied": "ReconciliationDenied",
     "reconciliation_refused": "ReconciliationRefused",
+    "account_unknown": "BuyerAccountUnknown",
     "page": "ReconciliationPage",
     "measured": "WaitingMeasured",
 }
@@ -60,6 +64,7 @@ METRIC_OF_OUTCOME: dict[AnyOutcome, str] = {
 
 GAUGE_OF_WAITING: dict[Kind, str] = {
     "registration": "OldestPendingRegistrationSeconds",
+    "account": "OldestUnknownAccountSeconds",
     "agreement": "OldestWaitingAgreementSeconds",
     "unassigned": "OldestUnassignedSeconds",
 }
@@ -77,6 +82,7 @@ WARNED_OF: frozenset[AnyOutcome] = frozenset(
         "unconfirmed",
         "reconciliation_denied",
         "reconciliation_refused",
+        "account_unknown",
     }
 )
 """Outcomes that are logged as warnings."""

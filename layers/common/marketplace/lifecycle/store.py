@@ -82,6 +82,16 @@ class SubscriptionStore:
         items = self._table.items_under(keys.agreement_pk(agreement_id), "SUB#")
         return [keys.subscription_id_of(item["sk"]["S"]) for item in items]
 
+    def note_other_product(self, agreement_id: str, *, expires_at: int | None = None) -> None:
+        """Stores that the agreement is of a product that is not sold here. `expires_at` (seconds since the epoch): when
+        that may be forgotten; without it, what is stored of it stays."""
+        expiry = {} if expires_at is None else {"expires_at": expires_at}
+        self._table.update_if(keys.other_product(agreement_id), Update(keep={"agreement_id": agreement_id, **expiry}))
+
+    def is_of_other_product(self, agreement_id: str) -> bool:
+        """Whether that is stored of the agreement. It says nothing of the agreement's joins, which count first."""
+        return self._table.get(keys.other_product(agreement_id)) is not None
+
     def awaited_until(self, agreement_id: str) -> int:
         """Until when an operator expects the agreement to wait for its join; 0 if none has said so."""
         item = self._table.get(keys.agreement_waiting(agreement_id))

@@ -7,6 +7,7 @@ an item leaves the index with the write that ends its wait.
 | kind | the item | it waits for |
 |---|---|---|
 | registration | a pending subscription | its activation |
+| account | a licence that is active or closing | the buyer's account, without which AWS takes no usage |
 | agreement | a mark beside the events of an agreement | the licence that the agreement belongs to |
 | unassigned | a notification that nothing here understands | a person |
 """
@@ -20,7 +21,7 @@ from marketplace.dynamodb.attributes import from_item
 from marketplace.dynamodb.keys import Key
 from marketplace.dynamodb.table import Table, key_of
 
-type Kind = Literal["registration", "agreement", "unassigned"]
+type Kind = Literal["registration", "account", "agreement", "unassigned"]
 KINDS: tuple[Kind, ...] = get_args(Kind.__value__)
 
 NOT_WAITING: Mapping[str, None] = {"waiting": None, "waiting_since": None}
