@@ -63,6 +63,7 @@ class Subscription(Answer):
     agreement_ids: list[str]
     offer_id: str | None
     free_trial: bool | None
+    free_trial_ends_at: str | None = _OPTIONAL_TIME
     registered_at: str | None = _OPTIONAL_TIME
     activated_at: str | None = _OPTIONAL_TIME
     closing_deadline: str | None = Field(

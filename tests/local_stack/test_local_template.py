@@ -109,9 +109,14 @@ def test_a_changed_template_is_followed(changed: Callable[..., Path]) -> None:
         "NotificationDeadLetterQueue": None,
     }
     assert [rule.pattern for rule in deployment.rules] == [{"source": ["other"]}]
-    assert [one.expression for one in deployment.schedules] == ["rate(1 hour)", "cron(40 7 * * ? *)"]
+    assert [one.expression for one in deployment.schedules] == [
+        "rate(1 hour)",
+        "cron(40 7 * * ? *)",
+        "cron(10/15 * * * ? *)",
+    ]
     assert [(one.function, one.queue is None) for one in deployment.schedules] == [
         ("MeterUsageFunction", True),
+        (None, False),
         (None, False),
     ]
     assert any(

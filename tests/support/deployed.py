@@ -143,6 +143,9 @@ def deployed(monkeypatch: pytest.MonkeyPatch, dynamodb: Any, tables: Tables, **s
     monkeypatch.setattr(
         clients, "metering_for_registration", lambda: in_process_client("meteringmarketplace", marketplace)
     )
+    monkeypatch.setattr(
+        clients, "agreement_while_waiting", lambda: in_process_client("marketplace-agreement", marketplace)
+    )
     for name in ("entitlement", "entitlement_while_waiting"):
         monkeypatch.setattr(clients, name, lambda: in_process_client("marketplace-entitlement", marketplace))
     log = StringIO()

@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 
 from functions.resolve_customer import app as resolve_customer
+from marketplace.lifecycle.notifications import MeasureWaiting, QueueMessage, parsed
+from marketplace.lifecycle.outcomes import GAUGE_OF_WAITING
+from marketplace.platform.clock import DAY, HOUR
 from marketplace.platform.settings import Settings
 from marketplace.registration.routes import SELLER_PATHS
+from marketplace.subscriptions.waiting import Kind
 from tests.support.translated import of_type, resources
 from tools import template
 
@@ -172,7 +176,7 @@ def test_what_cannot_be_applied_or_delivered_is_kept() -> None:
     for queue in ("NotificationQueue", "ReadBackQueue"):
         assert of_type("AWS::SQS::Queue")[queue]["RedrivePolicy"]["deadLetterTargetArn"] == dead_letters
     assert of_type("AWS::SQS::Queue")["NotificationDeadLetterQueue"]["MessageRetentionPeriod"] == 14 * 86400
-    for rule in ("AgreementEventsRule", "ReconciliationSchedule"):
+    for rule in ("AgreementEventsRule", "ReconciliationSchedule", "WaitingSchedule"):
         (target,) = of_type("AWS::Events::Rule")[rule]["Targets"]
         assert target["DeadLetterConfig"] == {"Arn": dead_letters}
     for subscription in of_type("AWS::SNS::Subscription").values():
@@ -238,6 +242,7 @@ def test_the_alarms_cover_what_can_be_lost() -> None:
         *("ProductNotOffered", "TokenInvalid", "FulfilmentUrlWrong", "RegistrationThrottled"),
         *("AccessFailedClosed", "EntitlementsNotRead", "ReportRejected", "ReportConflict"),
         *("ReportNotMetered", "UnitsNotMetered"),
+        *GAUGE_OF_WAITING.values(),
     }
     for function in of_type("AWS::Lambda::Function"):
         stem = function.removesuffix("Function")
@@ -253,6 +258,26 @@ def test_a_gauges_alarm_lasts_as_long_as_the_trouble(state: str) -> None:
     alarm = of_type("AWS::CloudWatch::Alarm")[f"Units{state}Alarm"]
     assert (alarm["Statistic"], alarm["Period"], alarm["EvaluationPeriods"]) == ("Maximum", 900, 1)
     assert (alarm["Threshold"], alarm["TreatMissingData"]) == (0, "ignore")
+
+
+@pytest.mark.parametrize(
+    ("kind", "threshold"),
+    [("registration", 2 * HOUR), ("account", 2 * HOUR), ("agreement", 2 * HOUR), ("unassigned", DAY)],
+)
+def test_an_alarm_of_what_waits_lasts_as_long_as_the_wait(kind: Kind, threshold: int) -> None:
+    """The schedule publishes the gauge each quarter of an hour; a period without one changes nothing."""
+    gauge = GAUGE_OF_WAITING[kind]
+    alarm = of_type("AWS::CloudWatch::Alarm")[f"{gauge}Alarm"]
+    assert (alarm["MetricName"], alarm["Statistic"], alarm["Period"]) == (gauge, "Maximum", 900)
+    assert (alarm["EvaluationPeriods"], alarm["Threshold"], alarm["TreatMissingData"]) == (1, threshold, "ignore")
+
+
+def test_the_gauges_of_what_waits_are_asked_for_each_quarter_of_an_hour() -> None:
+    schedule = of_type("AWS::Events::Rule")["WaitingSchedule"]
+    assert schedule["ScheduleExpression"] == "cron(10/15 * * * ? *)"
+    (target,) = schedule["Targets"]
+    assert target["Arn"] == {"Fn::GetAtt": ["NotificationQueue", "Arn"]}
+    assert parsed(QueueMessage(message_id="m", body=target["Input"], sent_at_ms=0)) == MeasureWaiting()
 
 
 def test_the_runbook_says_of_every_alarm_what_to_do() -> None:
