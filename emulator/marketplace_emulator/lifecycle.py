@@ -3,6 +3,8 @@
 purchases.py decides when a step is allowed, and holds the lock of the agenda around it.
 """
 
+from functools import partial
+
 from marketplace_emulator.agenda import Agenda
 from marketplace_emulator.catalog import Product
 from marketplace_emulator.clock import DAY
@@ -198,7 +200,7 @@ class Lifecycle:
         bought = dict(entitlements)
         purchase.license_task = self._agenda.at(
             starts_at + self._settings.license_delay_seconds,
-            lambda moment: self._provision(purchase, bought, moment),
+            partial(self._provision, purchase, bought),
         )
 
     def _provision(self, purchase: Purchase, entitlements: Entitlements, now: float) -> None:
@@ -209,13 +211,12 @@ class Lifecycle:
         purchase.provisioned_agreement_id = purchase.agreement_id
         delay = self._settings.entitlement_delay_seconds
         if delay:
-            self._agenda.at(now + delay, lambda moment: self._show_entitlements(purchase, entitlements, moment))
+            self._agenda.at(now + delay, partial(self._show_entitlements, purchase, entitlements))
         else:
             self._show_entitlements(purchase, entitlements, now)
         self._announce.license_updated(purchase, now, first=first)
 
-    @staticmethod
-    def _show_entitlements(purchase: Purchase, entitlements: Entitlements, now: float) -> None:
+    def _show_entitlements(self, purchase: Purchase, entitlements: Entitlements, now: float) -> None:
         if purchase.deprovisioned_at is None:
             purchase.entitlements.update(entitlements)
             purchase.note_grant(now)
@@ -227,9 +228,7 @@ class Lifecycle:
         agreement = purchase.agreement
         purchase.ending_tasks = []
         if agreement.ends_at is not None:
-            purchase.ending_tasks.append(
-                self._agenda.at(agreement.ends_at, lambda moment: self._reach_end(purchase, moment))
-            )
+            purchase.ending_tasks.append(self._agenda.at(agreement.ends_at, partial(self._reach_end, purchase)))
 
     def _reach_end(self, purchase: Purchase, now: float) -> None:
         if purchase.ended_at is not None or purchase.failed_reason:
@@ -248,7 +247,7 @@ class Lifecycle:
         self._announce.agreement_ended(purchase, agreement, now, final=True)
         settings = self._settings
         delay = settings.closing_window_seconds if purchase.is_legacy else settings.deprovision_delay_seconds
-        purchase.ending_tasks = [self._agenda.at(now + delay, lambda moment: self._deprovision(purchase, moment))]
+        purchase.ending_tasks = [self._agenda.at(now + delay, partial(self._deprovision, purchase))]
 
     def _deprovision(self, purchase: Purchase, now: float) -> None:
         purchase.deprovisioned_at = now

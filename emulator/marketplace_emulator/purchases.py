@@ -5,6 +5,8 @@ Sources: Seller Guide "saas-eventbridge-integration", "saas-notification", "saas
 model; events captured on 2026-08-20 (License Updated 61 s after Created; Deprovisioned 31 s after Ended).
 """
 
+from functools import partial
+
 from marketplace_emulator.agenda import Agenda
 from marketplace_emulator.clock import DAY, Moment, to_timestamp
 from marketplace_emulator.errors import AdminError
@@ -212,7 +214,7 @@ class Purchases:
             purchase.cancellation_request = f"acr-{self._ids.uuid()[:13]}"
             self._announce.cancellation_request(purchase, "Pending Approval", now)
             purchase.approval_task = self._agenda.at(
-                now + CANCELLATION_APPROVAL, lambda moment: self._life.approve_cancellation(purchase, moment)
+                now + CANCELLATION_APPROVAL, partial(self._life.approve_cancellation, purchase)
             )
 
     def answer_cancellation(self, purchase_id: str, outcome: str = "Approved") -> None:
