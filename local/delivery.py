@@ -6,7 +6,7 @@ matched against what is deployed, and put into the queues as those services put 
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from local.deployment import Deployment
@@ -89,6 +89,7 @@ class Delivery:
         deployment: Deployment,
         sqs: Any,
         queue_urls: Mapping[str, str],
+        on_delivery: Callable[[], None] = lambda: None,
         *,
         position: tuple[int, int] = (0, 0),
     ) -> None:
@@ -96,6 +97,7 @@ class Delivery:
         self._deployment = deployment
         self._sqs = sqs
         self._queue_urls = queue_urls
+        self._on_delivery = on_delivery
         self._lock = threading.Lock()
         self._generation, self._after = position
         self._stopping = threading.Event()
@@ -112,6 +114,7 @@ class Delivery:
             for delivery in waiting:
                 self._send(delivery.notification.kind, delivery.notification.name, delivery.notification.body)
                 self._after = delivery.seq
+                self._on_delivery()
             return len(waiting)
 
     @property

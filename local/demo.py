@@ -19,6 +19,8 @@ from local.ticks import HOUR
 DAYS = 30
 STEP = 12 * HOUR
 """The usage of so many seconds is reported at a time, and metered by the first run after it."""
+QUEUED_EVERY = 10 * 24 * HOUR
+"""Schedules that put a message into a queue (reconciliation) are played so often: each costs a message a customer."""
 PER_REQUEST = 500
 BUSY_HOURS = (8, 11, 14, 17)
 """When the customers' batches run on working days; at QUIET_HOUR there is a smaller one every day."""
@@ -76,13 +78,15 @@ def play(stack: Stack, say: Callable[[str], object]) -> None:
     end = stack.clock.timestamp()
     start = end - DAYS * 24 * HOUR
     stack.clock.set(start, force=True)
-    stack.schedules.spacing = STEP
+    stack.schedules.spacing = {
+        one.name: STEP if one.function is not None else QUEUED_EVERY for one in stack.deployment.schedules
+    }
     try:
         _Month(stack, start).play(end, say)
     except ApiError as error:
         raise StackError(f"the demo could not be played: {error}") from error
     finally:
-        stack.schedules.spacing = 0
+        stack.schedules.spacing = {}
 
 
 class _Month:

@@ -48,7 +48,7 @@ class Servers:
         """Send notifications to the queues from now on."""
         urls = {queue.name: self.queue_url(queue.name) for queue in self.deployment.queues}
         self.delivery = Delivery(
-            self.marketplace, self.deployment, self.aws.client("sqs"), urls, position=self.delivered
+            self.marketplace, self.deployment, self.aws.client("sqs"), urls, self.on_delivery, position=self.delivered
         )
         cleanup.callback(self.delivery.stop)
 
@@ -56,6 +56,9 @@ class Servers:
         """The address of a queue."""
         url: str = self.aws.client("sqs").get_queue_url(QueueName=name)["QueueUrl"]
         return url
+
+    def on_delivery(self) -> None:
+        """A notification was delivered."""
 
     def on_event(self, event: BusEvent) -> None:
         """An event was put on a bus."""

@@ -10,17 +10,19 @@ HOUR = 3600
 ALL_TICKS = 3 * HOUR
 HOURLY_TICKS = 26 * HOUR
 RARE_TICKS = 12 * HOUR
+SELDOM_AFTER, SELDOM_TICKS = 72 * HOUR, 96 * HOUR
 
 
 class Schedules:
     """The schedules of one deployment. Raises StackError for an expression that is not understood.
 
     Where nothing has happened for hours, most ticks would find nothing to do and a jump of a year would take an hour.
-    So beyond three hours without activity one tick an hour is played, beyond 26 hours one in twelve hours, and always
-    the last one before the end of a move. Activity is a request, or a write to a table: what runs by itself and changes
+    So beyond three hours without activity one tick an hour is played, beyond 26 hours one in twelve hours, beyond three
+    days one in four days, and always the last one before the end of a move. Activity is a request to
+    the API, a notification, an event on the bus, or a scheduled run that wrote something: what runs by itself and finds
     nothing is none. AWS refuses usage after 24 hours, so after 26 quiet hours nothing waits for a run.
 
-    `fired`: when each schedule fired last. `spacing`: the least number of seconds between two ticks of a schedule, for
+    `fired`: when each schedule fired last. `spacing`: the least number of seconds between two ticks, by schedule, for
     who plays a long time on purpose (local/demo.py). Times are in seconds since the epoch.
     """
 
@@ -34,7 +36,7 @@ class Schedules:
                 raise StackError(f"{one.name}: {error}") from error
         self.fired = dict.fromkeys(self._ticks, now)
         self.last_activity = now
-        self.spacing = 0.0
+        self.spacing: dict[str, float] = {}
 
     def note_activity(self, now: float) -> None:
         """Something has happened."""
@@ -73,12 +75,17 @@ class Schedules:
         tick = ticks.after(fired)
         if tick is None or tick > end:
             return None
-        quiet = tick - self.last_activity
-        spacing = max(self.spacing, 0 if quiet <= ALL_TICKS else HOUR if quiet <= HOURLY_TICKS else RARE_TICKS)
+        spacing = max(self.spacing.get(name, 0), self._spacing(tick - self.last_activity))
         if tick >= fired + spacing:
             return tick
         later = ticks.after(fired + spacing - 1)
         return later if later is not None and later <= end else self._last(ticks, tick, end)
+
+    @staticmethod
+    def _spacing(quiet: float) -> float:
+        if quiet <= HOURLY_TICKS:
+            return 0 if quiet <= ALL_TICKS else HOUR
+        return RARE_TICKS if quiet <= SELDOM_AFTER else SELDOM_TICKS
 
     @staticmethod
     def _last(ticks: Ticks, tick: float, end: float) -> float:

@@ -103,6 +103,9 @@ class Workers(Servers):
 
     def _wrote(self) -> None:
         self._writes += 1
+
+    def on_delivery(self) -> None:
+        """AWS Marketplace has sent a notification."""
         self.schedules.note_activity(self.clock.timestamp())
 
     # -- the log ----------------------------------------------------------------------------------------------
@@ -119,6 +122,7 @@ class Workers(Servers):
         """Log an event that was put on a bus."""
         about = event.detail.get("subscription_id", "") if isinstance(event.detail, dict) else ""
         self._note("event bus", f"{event.detail_type}  {about}".rstrip())
+        self.schedules.note_activity(event.at)
         super().on_event(event)
 
     def _dead_lettered(self, queue: str, dead_letters: str) -> None:
@@ -165,8 +169,11 @@ class Workers(Servers):
         except (BusyError, StoppedError):
             pass
         finally:
+            idle = self._writes == writes
+            if not idle:
+                self.schedules.note_activity(self.clock.timestamp())
             if self._log is not None:
-                self._log.release(one.function, idle=self._writes == writes)
+                self._log.release(one.function, idle=idle)
 
     def _drain(self) -> None:
         """Wait until nothing is to be delivered and no message waits or is being handled."""

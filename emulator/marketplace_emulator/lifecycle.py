@@ -10,7 +10,7 @@ from marketplace_emulator.catalog import Product
 from marketplace_emulator.clock import DAY
 from marketplace_emulator.errors import AdminError
 from marketplace_emulator.events import Announcer
-from marketplace_emulator.ids import Ids
+from marketplace_emulator.ids import Ids, license_id
 from marketplace_emulator.model import Agreement, Entitlements, Purchase, Value
 from marketplace_emulator.registry import Registry
 from marketplace_emulator.settings import Settings
@@ -44,6 +44,7 @@ class Lifecycle:
         end: float | None = None,
         reseller: bool = False,
         replaces: Agreement | None = None,
+        license_arn: str | None = None,
     ) -> Purchase:
         """Make a purchase and its first agreement, announce it, and plan its licence and its end.
 
@@ -64,8 +65,13 @@ class Lifecycle:
         if ends_at is not None and ends_at <= starts_at:
             raise AdminError(400, "the end lies before the start", "give an end after the start")
 
+        if license_arn is not None and not (named := license_id(license_arn)):
+            raise AdminError(400, f"{license_arn!r} is not a licence ARN", f"for example {self._ids.license_arn()}")
+        if license_arn is not None and named in self._registry.by_license:
+            raise AdminError(409, f"there is a purchase with the licence {named}", "give another license_arn, or none")
+
         purchase_id = f"purchase-{len(self._registry.purchases) + 1}"
-        license_arn = self._ids.license_arn()
+        license_arn = license_arn or self._ids.license_arn()
         purchase = Purchase(
             id=purchase_id,
             product=product,

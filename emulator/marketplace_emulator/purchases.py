@@ -65,12 +65,14 @@ class Purchases:
         end: Moment | None = None,
         reseller: bool = False,
         provision: bool = False,
+        license_arn: str | None = None,
     ) -> Purchase:
         """Buy a product, by default the first one.
 
         The licence is issued `license_delay_seconds` (61) after the purchase or its start date, or now with
         `provision`. Until then usage is answered CustomerNotSubscribed. A legacy account holds one subscription per
         product; subscribing again before unsubscribe-success cancels that message (Seller Guide "saas-notification").
+        `license_arn` is the licence's ARN, for who needs a certain one.
         """
         with self._agenda.acting() as now:
             purchase = self._life.open(
@@ -83,6 +85,7 @@ class Purchases:
                 start=to_timestamp(start),
                 end=to_timestamp(end),
                 reseller=reseller,
+                license_arn=license_arn,
             )
             if provision:
                 self._life.provision_now(purchase, now)
