@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -138,16 +138,10 @@ def test_time_that_has_passed_meanwhile_is_played(tmp_path: Path, monkeypatch: p
 def test_two_stacks_do_not_share_a_folder(tmp_path: Path) -> None:
     with (
         started(tmp_path),
+        ExitStack() as cleanup,
         pytest.raises(StackError, match="another stack keeps its state in"),
     ):
-        local_stack.Keeper(tmp_path, _Cleanup())
-
-
-class _Cleanup:
-    """An ExitStack that keeps nothing open."""
-
-    def enter_context(self, opened: Any) -> Any:
-        return opened
+        local_stack.Keeper(tmp_path, cleanup)
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda _: b"", lambda _: b"cos\nsystem\n(S'true'\ntR."])
