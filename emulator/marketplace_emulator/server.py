@@ -23,7 +23,7 @@ from marketplace_emulator.marketplace import Marketplace
 from marketplace_emulator.pages import Pages
 from marketplace_emulator.wire import Answer, Drop, failure, internal_error
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 MAX_BODY = 16 * 1024 * 1024
 BACKLOG = 256
 STATIC = Path(__file__).parent / "static"

@@ -39,7 +39,7 @@ def invoke(workers: Workers, sample: str, **changes: Any) -> Any:
 def test_the_example_of_the_readme_is_recorded(workers: Workers) -> None:
     results = invoke(workers, "usage_post.json")["results"]
 
-    assert [one["status"] for one in results] == ["recorded", "recorded"]
+    assert [one["status"] for one in results] == ["recorded", "recorded"], results
     assert invoke(workers, "subscription_get.json")["status"] == "active"
     assert [one["status"] for one in invoke(workers, "usage_post.json")["results"]] == ["duplicate", "duplicate"]
 
