@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import random
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ def usage(market: Marketplace, license_arn: str, quantity: int) -> str:
     return str(answer.json()["Results"][0]["Status"])  # type: ignore[union-attr]
 
 
-def test_another_emulator_goes_on_where_one_was(capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_emulator_goes_on_where_one_was() -> None:
     one = emulator(token_single_use=True, entitlement_delay_seconds=60)
     waits = one.purchases.subscribe("ca1contractandconsumption", "111122223333", entitlements={"seats": 5})
     runs = one.purchases.subscribe("ca2payasyougoproduct00000", "111122223333", provision=True)
@@ -73,7 +74,7 @@ class Evil:
 
 class ByMethod:
     def __reduce__(self) -> Any:
-        return getattr, (os, "getcwd")
+        return getattr, (random.Random(1), "seed")  # noqa: S311 - an object to refuse
 
 
 @pytest.mark.parametrize("content", [Evil(), ByMethod(), pickle.Unpickler, os.getcwd, [Evil()]])
