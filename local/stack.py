@@ -38,7 +38,9 @@ class Stack(Workers):
         super().__init__(options, cleanup)
         self.kept = None if options.keep is None else Keeper(options.keep, cleanup)
         self._start_console_and_api(cleanup)
-        self.start_functions(endpoint_variables(self.aws_url, self.aws_url, self.marketplace_url), cleanup)
+        variables = endpoint_variables(self.aws_url, self.aws_url, self.marketplace_url)
+        variables["MARKETPLACE_CONSOLE_URL"] = f"{self.marketplace_url}/#purchases"  # where "Set up your account" is
+        self.start_functions(variables, cleanup)
         if self.kept is not None:
             self.kept.restore(self)
             cleanup.callback(self.kept.finish, self)
@@ -54,6 +56,7 @@ class Stack(Workers):
         self.console_url = console.url
         self.deploy(
             {
+                "SellerName": "Acme",
                 "SupportContact": "support@acme.example",
                 "LoginUrl": f"{self.console_url}/",
                 "SignUpUrl": f"{self.console_url}/sign-up" if options.sign_up == "console" else "",

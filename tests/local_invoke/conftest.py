@@ -69,7 +69,8 @@ def built() -> Path:
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:
     """Answer DynamoDB Local, SQS, EventBridge and AWS Marketplace, furnished, on ports of their own."""
-    ports = sam_local.Ports(*(dynamodb_local.free_port() for _ in range(3)))
+    dynamodb, aws, marketplace = (dynamodb_local.free_port() for _ in range(3))
+    ports = sam_local.Ports(dynamodb, aws, marketplace)
     with sam_local.running(ports, works=False) as workers:
         yield Servers(ports, workers.deployment)
 
@@ -104,7 +105,7 @@ def invoke(built: Path, env_json: Path) -> Iterator[Invoke]:
     command = (
         *(str(SAM), "local", "start-lambda", "--port", str(port), "--env-vars", str(env_json), "--skip-pull-image"),
         *("--warm-containers", "LAZY", "--add-host", "host.docker.internal:host-gateway"),
-        *("--parameter-overrides", "Stage=local Architecture=x86_64"),
+        *("--parameter-overrides", "Stage=local MeteringEnabled=true Architecture=x86_64"),
     )
     log = env_json.with_name("sam.log")
     with log.open("w") as written, _started(command, written) as process:

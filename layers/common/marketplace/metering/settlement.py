@@ -12,7 +12,7 @@ from typing import Protocol
 from marketplace.dynamodb.keys import Key, hour_and_dimension, subscription_id_of
 from marketplace.ledger.deadlines import SENDING_MARGIN, SHOWN_FOR, held_due_at, window_closes_at
 from marketplace.ledger.due_index import Decision, DueEntry
-from marketplace.ledger.record import UNSEALED, RecordChange, State, cleared, in_doubt
+from marketplace.ledger.record import SENDABLE, UNSEALED, RecordChange, State, cleared, in_doubt
 from marketplace.metering.outcomes import Conflict, Held, Metered, Outcome, Rejected, StaysDue, Unbillable
 from marketplace.metering.report import MeteringReport, Note
 from marketplace.metering.store import MeteringStore
@@ -46,14 +46,15 @@ class SubscriptionRequests(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """Outcomes of one run. `settled` holds the keys of the records that it is done with, `untold` what it has decided
-    and not told yet."""
+    """Outcomes of one run; one that does not send, unless `metering_enabled`. `settled` holds the keys of the records
+    that it is done with, `untold` what it has decided and not told yet."""
 
     store: MeteringStore
     bus: SellerBus
     requests: SubscriptionRequests
     clock: Clock
     report: MeteringReport
+    metering_enabled: bool = True
     settled: set[Key] = field(default_factory=set)
     untold: list[Decision] = field(default_factory=list)
 
@@ -197,14 +198,16 @@ class Settlement:
         self._write(decision, token)
 
     def write_off(self, entries: Sequence[DueEntry]) -> None:
-        """Makes records unbillable that can't be sent, after AWS's window has closed."""
+        """Makes records unbillable that can't be sent, once AWS's window has closed. The index knows the hour of a
+        record; its Timestamp, by which AWS decides, may be later."""
         now = epoch(self.clock())
         items = self.store.read([entry.key for entry in entries])
         for entry in entries:
             seen = entry.decision(items[entry.key]) if entry.key in items else None
-            if seen is not None:
+            if seen is not None and seen.closes_at <= now:
                 doubt = "_in_doubt" if in_doubt(seen.seal) and not seen.reason.endswith("_in_doubt") else ""
-                reason = (seen.reason or "deadline_passed") + doubt
+                unsent = seen.state in SENDABLE and not self.metering_enabled
+                reason = ("not_metered" if unsent else seen.reason or "deadline_passed") + doubt
                 self._write(seen.then("unbillable", reason, now), seen.seal, seen.state)
 
     def tell_entries(self, entries: Sequence[DueEntry]) -> None:
@@ -258,10 +261,12 @@ def _seal_after(token: str, *, doubtful: bool) -> str:
 
 
 def _event(decision: Decision) -> SellerEvent:
+    """What the seller is told of a decision: with the same id however often, and with another one when AWS has refused
+    the record anew, once the seller has made it due again."""
     hour, dimension = hour_and_dimension(decision.key.sk)
     return SellerEvent(
         kind=_EVENTS[decision.state],
-        id=stable_id(decision.state, decision.key.pk, decision.key.sk),
+        id=stable_id(decision.state, decision.key.pk, decision.key.sk, cleared(decision.seal)),
         time=decision.decided_at,
         detail={
             "subscription_id": subscription_id_of(decision.key.pk),

@@ -2,14 +2,10 @@
 
 from typing import Any
 
+from marketplace.platform import problem
 from marketplace.platform.problem import Problem
 
-ROUTE_UNKNOWN = Problem(
-    404,
-    "route_not_found",
-    "Route not found",
-    "There is no such method and path; the API is described in docs/openapi.json.",
-)
+ROUTE_UNKNOWN = problem.ROUTE_UNKNOWN
 
 BODY_TOO_LARGE = Problem(
     413,
@@ -69,6 +65,13 @@ ACCOUNT_LINKED_ELSEWHERE = Problem(
     "Account linked to another tenant",
     'Another tenant belongs to the same AWS account. Claim for that tenant, or repeat with "share_account": true if '
     "two tenants are meant to share the account.",
+)
+
+NOT_METERED = Problem(
+    409,
+    "not_metered",
+    "Not metered here",
+    "This deployment meters nothing (MeteringEnabled), so no usage can be sent again.",
 )
 
 UNAVAILABLE = Problem(
