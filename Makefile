@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SAM_ENV := .tools/sam
 CHECKOV_ENV := .tools/checkov
-TYPED := layers functions emulator/marketplace_emulator local tests bench tools conftest.py
+TYPED := layers functions emulator/marketplace_emulator clients/python local tests bench tools conftest.py
 IMPORTS := PYTHONPATH=.:layers/common:emulator
 export SAM_CLI_TELEMETRY := 0
 
@@ -76,7 +76,7 @@ test: $(VENV)/.installed ## every test this machine can run
 
 FAST := tests/unit tests/template tests/functions
 test-fast: $(VENV)/.installed ## the tests for every few minutes: nothing slow, no container, no server, no browser
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not (slow or dynamodb_local or docker or browser)" $(FAST) $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not (slow or dynamodb_local or docker or browser or node)" $(FAST) $(ARGS)
 
 SEEDS ?= 10000
 faults: $(VENV)/.installed ## SEEDS=10000 fault schedules: is every unit billed exactly once?
