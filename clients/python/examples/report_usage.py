@@ -1,7 +1,7 @@
 """Report usage of one subscription, and see where the first record went.
 
-    export MARKETPLACE_API=https://...   # the stack's output ApiUrl; http://127.0.0.1:8080 with `make run`
-    python report_usage.py sub-... api_calls
+export MARKETPLACE_API=https://...   # the stack's output ApiUrl; http://127.0.0.1:8080 with `make run`
+python report_usage.py sub-... api_calls
 """
 
 import os
