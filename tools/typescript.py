@@ -36,7 +36,7 @@ def missing() -> str | None:
 
 
 def install() -> Path:
-    """Answer the folder of the tools' commands; they are fetched when the lock has changed. Safe from several processes."""
+    """Answer the folder of the tools' commands, fetched when the lock has changed; safe from several processes."""
     CACHE.mkdir(exist_ok=True)
     modules = CLIENT / "node_modules"
     mark = modules / ".installed"

@@ -79,14 +79,21 @@ class Flavour:
     dist: Path | None
     started: list[Driver]
 
-    def start(self, **options: Any) -> Driver:
-        given = {"api": self.api, "outbox": str(self.outbox), **options}
+    def process(self) -> Driver:
+        """A process that has opened nothing yet."""
         if self.dist is None:
-            command = [sys.executable, str(DRIVERS / "driver.py"), json.dumps({"flavour": self.name, **given})]
-        else:
-            command = ["node", str(DRIVERS / "driver.mjs"), json.dumps({"dist": str(self.dist), **given})]
-        self.started.append(Driver(command, ENVIRONMENT))
-        return self.started[-1]
+            return Driver([sys.executable, str(DRIVERS / "driver.py"), self.name], ENVIRONMENT)
+        return Driver(["node", str(DRIVERS / "driver.mjs"), str(self.dist)], ENVIRONMENT)
+
+    def start(self, **options: Any) -> Driver:
+        """A process of its own."""
+        self.started.append(self.process())
+        return self.open(self.started[-1], **options)
+
+    def open(self, driver: Driver, **options: Any) -> Driver:
+        """Let a process begin with a new client on this outbox."""
+        driver.do("open", api=self.api, outbox=str(self.outbox), **options)
+        return driver
 
 
 @pytest.fixture(scope="session")
@@ -132,9 +139,23 @@ def flavour(request: pytest.FixtureRequest, flavours: Callable[[str], Flavour]) 
     return flavours(request.param)
 
 
+@pytest.fixture(scope="session")
+def lasting() -> Iterator[dict[str, Driver]]:
+    """The process of each client that the tests share, because starting one takes longer than most of them."""
+    drivers: dict[str, Driver] = {}
+    yield drivers
+    for driver in drivers.values():
+        driver.end()
+
+
 @pytest.fixture
-def client(flavour: Flavour, api: FakeApi) -> Driver:
-    """A running client."""
-    driver = flavour.start()
+def client(flavour: Flavour, api: FakeApi, lasting: dict[str, Driver]) -> Driver:
+    """A running client on an outbox of the test's own."""
+    driver = lasting.get(flavour.name)
+    if driver is not None and driver.has_ended:
+        driver.end()
+        driver = None
+    if driver is None:
+        driver = lasting[flavour.name] = flavour.process()
     api.client = driver.pid
-    return driver
+    return flavour.open(driver)

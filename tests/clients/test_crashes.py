@@ -1,8 +1,8 @@
 """A client that is killed, at any point of its work: nothing that was reported is lost, and nothing is counted twice.
 
 The process that reports and delivers is killed with SIGKILL before each SQL statement that changes its store in turn
-(Python) or each change of its disk (TypeScript), and by the API between its counting and its answer. Another process goes
-on then.
+(Python) or each change of its disk (TypeScript), and by the API between its counting and its answer. Then another
+process goes on.
 """
 
 from __future__ import annotations

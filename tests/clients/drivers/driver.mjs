@@ -1,45 +1,51 @@
 // The TypeScript client as a process that a test speaks to: one JSON command a line, one JSON answer a line.
 //
-//   node driver.mjs '{"dist": ..., "api": ..., "outbox": ..., "crash": 7}'
+//   node driver.mjs <the folder of the compiled client>
+//   {"do": "open", "api": ..., "outbox": ..., "crash": 7}
 //
-// The clock stands where the command `clock` puts it, and the jitter is its greatest. With `crash` the process kills
-// itself before that change of its disk.
+// `open` begins with a new client. The clock stands where the command `clock` puts it, and the jitter is its greatest.
+// With `crash` the process kills itself before that change of its disk.
 
 import { createInterface } from "node:readline";
 
-const options = JSON.parse(process.argv[2]);
-const { ApiError, Client, NoAnswerError } = await import(`${options.dist}/index.js`);
-const { disk } = await import(`${options.dist}/disk.js`);
+const dist = process.argv[2];
+const { ApiError, Client, NoAnswerError } = await import(`${dist}/index.js`);
+const { disk } = await import(`${dist}/disk.js`);
 
-let now = new Date("2026-11-22T12:00:00Z");
-let listenerFails = false;
-const told = [];
+let now, listenerFails, told, client;
 const hear = (...what) => {
   if (listenerFails) {
     throw new Error("the application is ill");
   }
   told.push(what);
 };
-const client = new Client(options.api, options.outbox, {
-  onRejected: ({ record, reason }) => hear("rejected", record.id, reason),
-  onAging: (record, lost) => hear("aging", record.id, lost),
-  onProblem: () => undefined,
-  now: () => now,
-  jitter: (_low, high) => high,
-});
-if (options.crash !== undefined) {
-  let left = options.crash;
+const open = ({ api, outbox, crash }) => {
+  now = new Date("2026-11-22T12:00:00Z");
+  listenerFails = false;
+  told = [];
+  client = new Client(api, outbox, {
+    onRejected: ({ record, reason }) => hear("rejected", record.id, reason),
+    onAging: (record, lost) => hear("aging", record.id, lost),
+    onProblem: () => undefined,
+    now: () => now,
+    jitter: (_low, high) => high,
+  });
+  if (crash !== undefined) {
+    dieBefore(crash);
+  }
+};
+const dieBefore = (number) => {
   for (const name of ["write", "move", "remove"]) {
     const change = disk[name];
     disk[name] = async (...given) => {
-      left -= 1;
-      if (left === 0) {
+      number -= 1;
+      if (number === 0) {
         process.kill(process.pid, "SIGKILL");
       }
       return change(...given);
     };
   }
-}
+};
 
 const recordOf = ({ subscription_id, license_arn, timestamp, ...rest }) => ({
   ...rest,
@@ -60,6 +66,7 @@ const call = async (...given) => {
   }
 };
 const commands = {
+  open,
   clock: (command) => void (now = new Date(command.now)),
   listener: (command) => void (listenerFails = command.fails),
   report: (command) => client.report(...command.records.map(recordOf)),

@@ -1,9 +1,10 @@
 """The Python clients as a process that a test speaks to: one JSON command a line, one JSON answer a line.
 
-python driver.py {"api": ..., "outbox": ..., "flavour": "threads" or "asyncio", "crash": 7}
+    python driver.py threads        or: asyncio
+    {"do": "open", "api": ..., "outbox": ..., "crash": 7}
 
-The clock stands where the command `clock` puts it, and the jitter is its greatest. With `crash` the process kills
-itself before that change of its store.
+`open` begins with a new client. The clock stands where the command `clock` puts it, and the jitter is its greatest.
+With `crash` the process kills itself before that change of its store.
 """
 
 import asyncio
@@ -34,21 +35,23 @@ logging.disable()
 class Driver:
     """Carries out commands. Each of the client's methods is called through `self.wait`, which awaits if need be."""
 
-    def __init__(self, options: dict[str, Any]) -> None:
+    def __init__(self, flavour: str) -> None:
+        self.is_async = flavour == "asyncio"
+
+    async def do_open(self, api: str, outbox: str, crash: int | None = None) -> None:
         self.now = datetime.fromisoformat("2026-11-22T12:00:00+00:00")
         self.told: list[list[Any]] = []
         self.listener_fails = False
-        self.is_async = options["flavour"] == "asyncio"
         kind = AsyncClient if self.is_async else Client
         self.client: Any = kind(
-            options["api"],
-            options["outbox"],
+            api,
+            outbox,
             Listener(on_rejected=self.on_rejected, on_aging=self.on_aging),
             now=lambda: self.now,
             jitter=lambda low, high: high,
         )
-        if "crash" in options:
-            die_before(options["crash"])
+        if crash is not None:
+            die_before(crash)
 
     def on_rejected(self, rejected: Rejected) -> None:
         self.hear("rejected", rejected.record.id, rejected.reason)
@@ -137,7 +140,7 @@ def die_before(number: int) -> None:
 
 
 async def main() -> None:
-    driver = Driver(json.loads(sys.argv[1]))
+    driver = Driver(sys.argv[1])
     for line in sys.stdin:
         answer = await driver.do(json.loads(line))
         sys.stdout.write(json.dumps(answer) + "\n")
