@@ -73,6 +73,13 @@ new member beside the old one; both work until then.
 """.strip()
 
 
+INFO = {
+    "contact": {"name": "The operators of this deployment"},
+    "license": {"name": "Apache License 2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
+}
+"""Who answers questions, and under which licence the document is."""
+
+
 def assembled(words: Mapping[str, Words]) -> Schema:
     """The document of all routes, with the words of each operation, as plain JSON values."""
     paths: dict[str, dict[str, Any]] = {}
@@ -89,8 +96,7 @@ def assembled(words: Mapping[str, Words]) -> Schema:
             "title": "Marketplace SaaS seller API",
             "version": VERSION,
             "description": _POLICY,
-            "contact": {"name": "The operators of this deployment"},
-            "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
+            **INFO,
         },
         "servers": [
             {
