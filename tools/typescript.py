@@ -54,6 +54,12 @@ def types() -> str:
     return _run(install() / "openapi-typescript", str(ROOT / "docs" / "openapi.json"))
 
 
+def problems_of(*documents: Path) -> list[str]:
+    """Answer what Redocly's linter says of OpenAPI and AsyncAPI documents."""
+    install()
+    return _run("node", str(ROOT / "tools" / "lint-api-documents.mjs"), *map(str, documents)).splitlines()
+
+
 def compile_client(target: Path = DIST) -> Path:
     """Compile the client into a folder and answer it. Raises TypeScriptError with the compiler's words."""
     _run(install() / "tsc", "--outDir", str(target))
