@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +22,7 @@ ENVIRONMENT = {
     "AWS_SECRET_ACCESS_KEY": KEYS.secret_key,
     "AWS_SESSION_TOKEN": KEYS.token or "",
     "PYTHONPATH": str(typescript.ROOT / "clients" / "python"),
-    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "PATH": os.environ["PATH"],
 }
 PYTHON = ("threads", "asyncio")
 TYPESCRIPT = pytest.param("typescript", marks=pytest.mark.node)

@@ -533,6 +533,7 @@ export interface components {
             /** Cursor */
             cursor: string | null;
         };
+        /** @description Printable characters without a space at either end. */
         TenantId: string;
         /**
          * UsageProof
