@@ -319,6 +319,13 @@ def test_usage_that_grows_too_old_for_aws_is_told_in_time_and_again_when_it_is_l
     assert client.do("deliver")["recorded"] == 1
 
 
+def test_a_service_delivers_again_and_again_whatever_the_disk_does(flavour: Flavour, api: FakeApi) -> None:
+    service = flavour.start(interval=0.01)
+    report(service, "a")
+    service.do("run", faults=3)
+    assert set(api.counted) == {(ACME, "a")}
+
+
 # Several processes, and the next one
 
 

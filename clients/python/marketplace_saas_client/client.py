@@ -90,7 +90,7 @@ class Client(_Parts):
     def run(self, stop: threading.Event) -> None:
         """Deliver again and again until `stop` is set: the body of a thread or of a process of its own."""
         while not stop.is_set():
-            stop.wait(self.deliver().wait)
+            stop.wait(run(self._deliverer.attempt()))
 
     def wake(self, subscription: str) -> None:
         """Send the subscription's waiting usage with the next pass, for example on the event Subscription Activated."""
@@ -166,5 +166,5 @@ class AsyncClient(_Parts):
 
     def _forever(self) -> Steps[None]:
         while True:
-            delivery = yield from self._deliverer.deliver()
-            yield delivery.wait
+            wait = yield from self._deliverer.attempt()
+            yield wait

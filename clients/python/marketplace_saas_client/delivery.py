@@ -95,6 +95,16 @@ class Deliverer:
         yield from self._tell()
         return delivery
 
+    def attempt(self) -> Steps[float]:
+        """Deliver, and answer after how many seconds to deliver again. A fault, of the disk for example, is logged and
+        does not end what runs this again and again."""
+        try:
+            delivery = yield from self.deliver()
+        except Exception:
+            log.exception("a delivery failed; the usage records stay in the outbox")
+            return self._interval
+        return delivery.wait
+
     def flush(self, seconds: float) -> Steps[bool]:
         """Deliver until nothing waits, for so many seconds of waiting at most; answers whether nothing waits."""
         while True:

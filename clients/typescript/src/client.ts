@@ -64,8 +64,7 @@ export class Client {
   /** Deliver again and again until the signal ends it. */
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      const { wait } = await this.deliver();
-      await sleep(wait, signal);
+      await sleep(await this.#deliverer.attempt(), signal);
     }
   }
 

@@ -78,6 +78,19 @@ export class Deliverer {
     return pass;
   }
 
+  /**
+   * Deliver, and answer after how many seconds to deliver again. A fault, of the disk for example, is told and does not
+   * end what runs this again and again.
+   */
+  async attempt(): Promise<number> {
+    try {
+      return (await this.deliver()).wait;
+    } catch (error) {
+      await this.#problem(`a delivery failed; the usage records stay in the outbox: ${String(error)}`);
+      return this.interval;
+    }
+  }
+
   /** Deliver until nothing waits, for so many seconds of waiting at most; answers whether nothing waits. */
   async flush(seconds: number): Promise<boolean> {
     for (;;) {

@@ -19,7 +19,7 @@ const hear = (...what) => {
   }
   told.push(what);
 };
-const open = ({ api, outbox, crash }) => {
+const open = ({ api, outbox, crash, interval = 5 }) => {
   now = new Date("2026-11-22T12:00:00Z");
   listenerFails = false;
   told = [];
@@ -29,6 +29,7 @@ const open = ({ api, outbox, crash }) => {
     onProblem: () => undefined,
     now: () => now,
     jitter: (_low, high) => high,
+    interval,
   });
   if (crash !== undefined) {
     dieBefore(crash);
@@ -72,6 +73,28 @@ const commands = {
   report: (command) => client.report(...command.records.map(recordOf)),
   deliver: () => client.deliver(),
   flush: (command) => client.flush(command.seconds),
+  // Run until nothing waits, on a disk that fails at first.
+  run: async ({ faults }) => {
+    const { names } = disk;
+    disk.names = async (...given) => {
+      faults -= 1;
+      if (faults >= 0) {
+        throw new Error("disk I/O error");
+      }
+      return names(...given);
+    };
+    const stop = new AbortController();
+    const running = client.run(stop.signal);
+    for (;;) {
+      const { waiting } = await client.status().catch(() => ({ waiting: 1 }));
+      if (waiting === 0) {
+        break;
+      }
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    stop.abort();
+    await running;
+  },
   status: async () => {
     const { waiting, lost, rejected } = await client.status();
     return { waiting, lost, rejected };

@@ -14,6 +14,7 @@ import os
 import signal
 import sqlite3
 import sys
+import threading
 from datetime import datetime
 from typing import Any
 
@@ -38,7 +39,7 @@ class Driver:
     def __init__(self, flavour: str) -> None:
         self.is_async = flavour == "asyncio"
 
-    async def do_open(self, api: str, outbox: str, crash: int | None = None) -> None:
+    async def do_open(self, api: str, outbox: str, crash: int | None = None, interval: float = 5.0) -> None:
         self.now = datetime.fromisoformat("2026-11-22T12:00:00+00:00")
         self.told: list[list[Any]] = []
         self.listener_fails = False
@@ -49,6 +50,7 @@ class Driver:
             Listener(on_rejected=self.on_rejected, on_aging=self.on_aging),
             now=lambda: self.now,
             jitter=lambda low, high: high,
+            interval=interval,
         )
         if crash is not None:
             die_before(crash)
@@ -82,6 +84,27 @@ class Driver:
 
     async def do_flush(self, seconds: float) -> Any:
         return await self.wait(self.client.flush(seconds))
+
+    async def do_run(self, faults: int) -> None:
+        """Run until nothing waits, on a disk that fails at first."""
+        outbox = self.client._outbox
+        take = outbox.take
+        left = iter(range(faults))
+
+        def failing(*given: Any, **named: Any) -> Any:
+            if next(left, None) is not None:
+                raise sqlite3.OperationalError("disk I/O error")
+            return take(*given, **named)
+
+        outbox.take = failing
+        stop = threading.Event()
+        running = asyncio.create_task(self.client.run() if self.is_async else asyncio.to_thread(self.client.run, stop))
+        while (await self.wait(self.client.status())).waiting:
+            await asyncio.sleep(0.01)
+        stop.set()
+        if self.is_async:
+            running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
     async def do_status(self) -> Any:
         status = await self.wait(self.client.status())
