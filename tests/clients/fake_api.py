@@ -38,7 +38,8 @@ KILLED = "the records are counted, and the client is killed"
 
 
 class FakeApi:
-    """`next` says how the coming requests are answered; `results` what a record is answered, once for each entry."""
+    """`next` says how the coming requests are answered; `results` what a record is answered, once for each entry.
+    A request with a record of `poison` is refused, one with a record of `broken` fails."""
 
     def __init__(self) -> None:
         self.counted: dict[tuple[str, str], dict[str, Any]] = {}
@@ -50,6 +51,7 @@ class FakeApi:
         self.results: dict[str, deque[dict[str, Any]]] = {}
         self.always: dict[str, dict[str, Any]] = {}
         self.poison: set[str] = set()
+        self.broken: set[str] = set()
         self.client = 0
         self._lock = Lock()
 
@@ -86,6 +88,8 @@ class FakeApi:
             return Answer(413, {"error": {"code": "request_too_large", "message": "send fewer"}})
         if len(records) > MAX_RECORDS or any(record["id"] in self.poison for record in records):
             return Answer(400, {"error": {"code": "invalid_body", "message": "not like this"}})
+        if any(record["id"] in self.broken for record in records):
+            return Answer(500, {"error": {"code": "internal_error", "message": "a fault of the service"}})
         return Answer(200, {"results": [self._result(record) for record in records]})
 
     def _result(self, record: dict[str, Any]) -> dict[str, Any]:

@@ -288,6 +288,34 @@ def test_trouble_while_such_a_record_is_searched_costs_none(client: Driver, api:
     assert client.do("rejected") == [["r0", "invalid_body"]]
 
 
+@pytest.mark.parametrize("place", [0, 4, 8])
+def test_a_record_that_the_api_fails_of_does_not_hold_up_the_others(client: Driver, api: FakeApi, place: int) -> None:
+    ids = [f"r{number}" for number in range(9)]
+    api.broken = {ids[place]}
+    report(client, *ids)
+    time = 0.0
+    for _ in range(40):
+        time += client.do("deliver")["wait"]
+        at(client, time)
+    assert {record_id for _, record_id in api.counted} == set(ids) - api.broken
+    assert client.do("status") == {"waiting": 1, "lost": 0, "rejected": 0}
+
+    api.broken = set()
+    at(client, time + 300)
+    assert client.do("deliver")["recorded"] == 1
+
+
+def test_a_busy_api_gets_no_more_requests_than_before(client: Driver, api: FakeApi) -> None:
+    report(client, *(f"r{number}" for number in range(400)))
+    time = 0.0
+    for number in range(12):
+        api.next.append(Answer(429 if number % 2 else 503, {}))
+        time += client.do("deliver")["wait"]
+        at(client, time)
+    client.do("deliver")
+    assert list(map(len, api.requests)) == [400]
+
+
 # The application's listener, and age
 
 

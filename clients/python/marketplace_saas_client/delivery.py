@@ -83,6 +83,7 @@ class Deliverer:
         self._jitter = jitter
         self._interval = interval
         self._failures = 0
+        self._limit = MAX_RECORDS
 
     def deliver(self) -> Steps[Delivery]:
         """Send everything that is due, until there is nothing more or the API gives no answer."""
@@ -125,7 +126,7 @@ class Deliverer:
 
     def _take(self) -> list[Entry]:
         size = MAX_BYTES - sum(map(len, _ENVELOPE))
-        return self._outbox.take(self._seconds(), lease=LEASE, limit=MAX_RECORDS, max_bytes=size)
+        return self._outbox.take(self._seconds(), lease=LEASE, limit=self._limit, max_bytes=size)
 
     def _send(self, batch: Sequence[Entry], delivery: Delivery) -> Steps[None]:
         content = ",".join(entry.body for entry in batch).encode().join(_ENVELOPE)
@@ -143,7 +144,7 @@ class Deliverer:
         except ClientError as error:
             yield from self._failed(batch, error, delivery)
         else:
-            self._failures = 0
+            self._failures, self._limit = 0, min(MAX_RECORDS, 2 * self._limit)
             yield from self._settle(batch, results, delivery)
 
     def _send_halves(self, batch: Sequence[Entry], delivery: Delivery) -> Steps[None]:
@@ -155,12 +156,18 @@ class Deliverer:
         yield from self._send(batch[middle:], delivery)
 
     def _failed(self, batch: Sequence[Entry], error: ClientError, delivery: Delivery) -> Steps[None]:
+        """One record may be what the API fails of, so the next request is smaller, down to a single record; that one is
+        put off then, and the others go on."""
         self._failures += 1
+        is_put_off = self._limit == 1
+        if isinstance(error, NoAnswerError) and not error.is_asked_to_wait:
+            self._limit = max(1, self._limit // 2)
         retry_after = error.retry_after if isinstance(error, NoAnswerError) else None
         delivery.wait = backoff.delay(self._failures, retry_after=retry_after, jitter=self._jitter)
         delivery.problem = str(error)
         log.warning("%d usage records stay in the outbox: %s", len(batch), error)
-        keys, due_at = [entry.key for entry in batch], self._seconds() + delivery.wait
+        wait = LONGEST_BETWEEN_RETRIES if is_put_off else delivery.wait
+        keys, due_at = [entry.key for entry in batch], self._seconds() + wait
         yield partial(self._outbox.release, keys, due_at)
 
     def _settle(self, batch: Sequence[Entry], results: Sequence[Mapping[str, Any]], delivery: Delivery) -> Steps[None]:

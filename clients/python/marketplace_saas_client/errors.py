@@ -14,11 +14,13 @@ class NoCredentialsError(ClientError):
 
 class NoAnswerError(ClientError):
     """The API gave no answer that says anything: no connection, a timeout, a status of 429 or 5xx, a body that can't
-    be read. Repeating is safe. `retry_after` is in seconds, if the answer named it."""
+    be read. Repeating is safe. `retry_after` is in seconds, if the answer named it; `is_asked_to_wait`: the API said
+    that it is too busy."""
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, retry_after: float | None = None, *, is_asked_to_wait: bool = False) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.is_asked_to_wait = is_asked_to_wait
 
 
 class ApiError(ClientError):

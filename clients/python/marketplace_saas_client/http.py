@@ -21,6 +21,7 @@ REGION = "us-east-1"
 _TIMEOUT = urllib3.Timeout(connect=5, read=35)
 """API Gateway answers within 30 seconds."""
 _THROTTLED = 429
+_BUSY = (_THROTTLED, 503)
 _SERVER_ERRORS = 500
 _GOOD = 200
 
@@ -114,7 +115,9 @@ class Http:
         code = str(details.pop("code", ""))
         message = str(details.pop("message", "") or (body.get("message", "") if isinstance(body, dict) else ""))
         if response.status in (_GOOD, _THROTTLED) or response.status >= _SERVER_ERRORS:
-            raise NoAnswerError(f"{response.status} {code} {message}".strip(), self._retry_after(response))
+            text = f"{response.status} {code} {message}".strip()
+            is_busy = response.status in _BUSY
+            raise NoAnswerError(text, self._retry_after(response), is_asked_to_wait=is_busy)
         raise ApiError(response.status, code, message, details)
 
     def _retry_after(self, response: Response) -> float | None:

@@ -110,7 +110,8 @@ export class Api {
     const error = (typeof object["error"] === "object" && object["error"] !== null ? object["error"] : {}) as Record<string, unknown>;
     const { code = "", message = object["message"] ?? "", ...details } = error;
     if (response.status === 200 || response.status === 429 || response.status >= 500) {
-      throw new NoAnswerError(`${response.status} ${code} ${message}`.trim(), this.#retryAfter(response));
+      const isBusy = response.status === 429 || response.status === 503;
+      throw new NoAnswerError(`${response.status} ${code} ${message}`.trim(), this.#retryAfter(response), isBusy);
     }
     throw new ApiError(response.status, String(code), String(message), details);
   }

@@ -54,12 +54,14 @@ interface Standing {
 interface Item {
   name: string;
   report: Report;
+  isPutOff?: boolean;
   result?: { status: string; reason?: string; message?: string; retryable?: boolean };
 }
 
 export class Deliverer {
   readonly #standings = new Map<string, Standing>();
   #failures = 0;
+  #limit = MAX_RECORDS;
   #last: Promise<unknown> = Promise.resolve();
 
   constructor(
@@ -150,9 +152,12 @@ export class Deliverer {
       if (this.#standing(name).dueAt > this.now().getTime()) {
         continue;
       }
-      const reports = await this.#read(name);
+      let reports = await this.#read(name);
+      while (reports.length > this.#limit) {
+        reports = await this.outbox.split(name, reports);
+      }
       const more = reports.reduce((sum, report) => sum + sizeOf(report), 0);
-      if (batch.length > 0 && (batch.length + reports.length > MAX_RECORDS || size + more > MAX_BYTES)) {
+      if (batch.length > 0 && (batch.length + reports.length > this.#limit || size + more > MAX_BYTES)) {
         break;
       }
       batch.push(...reports.map((report) => ({ name, report })));
@@ -179,6 +184,7 @@ export class Deliverer {
       const results = resultsOf(await this.api.send("POST", "/usage", content), batch.length);
       batch.forEach((item, index) => (item.result = results[index]!));
       this.#failures = 0;
+      this.#limit = Math.min(MAX_RECORDS, 2 * this.#limit);
     } catch (error) {
       if (!(error instanceof ApiError && POISONED.includes(error.code))) {
         await this.#failed(batch, error, delivery);
@@ -199,11 +205,19 @@ export class Deliverer {
     }
   }
 
+  /**
+   * One record may be what the API fails of, so the next request is smaller, down to a single record; that one is put
+   * off then, and the others go on.
+   */
   async #failed(batch: Item[], error: unknown, delivery: Delivery): Promise<void> {
     if (!(error instanceof ClientError)) {
       throw error;
     }
     this.#failures += 1;
+    batch.forEach((item) => (item.isPutOff = this.#limit === 1));
+    if (error instanceof NoAnswerError && !error.isAskedToWait) {
+      this.#limit = Math.max(1, this.#limit >> 1);
+    }
     const retryAfter = error instanceof NoAnswerError ? error.retryAfter : undefined;
     delivery.wait = delay(this.#failures, this.jitter, { retryAfter });
     delivery.problem = error.message;
@@ -234,7 +248,8 @@ export class Deliverer {
       const standing = this.#standing(name);
       standing.attempts += again > 0 ? 1 : 0;
       const longest = LONGEST_BETWEEN_RETRIES;
-      const wait = again > 0 ? delay(standing.attempts, this.jitter, { longest }) : delivery.wait;
+      const unknown = items.some((item) => item.isPutOff) ? longest : delivery.wait;
+      const wait = again > 0 ? delay(standing.attempts, this.jitter, { longest }) : unknown;
       standing.dueAt = now.getTime() + wait * 1000;
     }
   }

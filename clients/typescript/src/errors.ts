@@ -12,12 +12,14 @@ export class NoCredentialsError extends ClientError {}
 
 /**
  * The API gave no answer that says anything: no connection, a timeout, a status of 429 or 5xx, a body that can't be
- * read. Repeating is safe. `retryAfter` is in seconds, if the answer named it.
+ * read. Repeating is safe. `retryAfter` is in seconds, if the answer named it; `isAskedToWait`: the API said that it is
+ * too busy.
  */
 export class NoAnswerError extends ClientError {
   constructor(
     message: string,
     readonly retryAfter?: number,
+    readonly isAskedToWait: boolean = false,
   ) {
     super(message);
   }

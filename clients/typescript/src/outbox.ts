@@ -118,6 +118,14 @@ export class Outbox {
     return text === undefined ? [] : (JSON.parse(text) as Report[]);
   }
 
+  /** Make two parcels of one; answers what is left in it. A crash in between leaves records in both. */
+  async split(name: string, reports: readonly Report[]): Promise<Report[]> {
+    const middle = reports.length >> 1;
+    await disk.write(join(this.#waiting, this.#newName()), JSON.stringify(reports.slice(middle)));
+    await disk.write(join(this.#waiting, name), JSON.stringify(reports.slice(0, middle)));
+    return reports.slice(0, middle);
+  }
+
   /**
    * Write down what became of a parcel: what is rejected first, then what still waits. A crash in between leaves a
    * record in both, and it is sent and answered once more.
