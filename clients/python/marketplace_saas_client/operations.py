@@ -71,13 +71,14 @@ class Contact(TypedDict):
 
 
 class ContractSplit(TypedDict):
-    """What of a usage record the contract included when it was booked."""
+    """What of a usage record the contract includes."""
 
     included: int
     overage: int
     included_dimension: str
     limit: int
     term_end: str | None
+    correction_due: NotRequired[int | None]
     explanation: str
 
 

@@ -212,7 +212,7 @@ export interface components {
         };
         /**
          * ContractSplit
-         * @description What of a usage record the contract included when it was booked.
+         * @description What of a usage record the contract includes.
          */
         ContractSplit: {
             /** Included */
@@ -229,7 +229,7 @@ export interface components {
             included_dimension: string;
             /**
              * Limit
-             * @description How much the contract included in this term when the record was booked
+             * @description How much of it the contract included in this term, as it was counted
              */
             limit: number;
             /**
@@ -237,6 +237,11 @@ export interface components {
              * @description When the billing term ends; null when the entitlement has no date
              */
             term_end: string | null;
+            /**
+             * Correction Due
+             * @description Metered units that the contract includes too, as AWS showed once the hour was sealed
+             */
+            correction_due?: number | null;
             /** Explanation */
             explanation: string;
         };
