@@ -102,5 +102,5 @@ lock: $(VENV)/.installed ## write the lock files again from their .in files (ARG
 	$(BIN)/python -m tools.locks $(ARGS)
 
 clean: ## remove what was built and measured; the environments stay
-	rm -rf .aws-sam .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov
+	rm -rf .aws-sam clients/typescript/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov
 	find . -name __pycache__ -not -path './.venv/*' -not -path './.tools/*' -prune -exec rm -rf {} +
