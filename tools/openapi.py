@@ -57,6 +57,7 @@ class Subscription(Answer):
     agreement_ids: list[str]
     offer_id: str | None
     free_trial: bool | None
+    free_trial_ends_at: str | None = _OPTIONAL_TIME
     registered_at: str | None = _OPTIONAL_TIME
     activated_at: str | None = _OPTIONAL_TIME
     closing_deadline: str | None = Field(
@@ -232,7 +233,7 @@ WORDS: dict[str, Words] = {
     "retryUsage": Words(
         "Have refused usage sent again",
         UsageRetried,
-        (problems.PARAMETER_INVALID,),
+        (problems.PARAMETER_INVALID, problems.NOT_METERED),
         description="Makes metering records due again that are `rejected` (once you have mended what AWS refused them "
         "for, by publishing the dimension, say) or `held`. They are sent as they are; nothing is counted twice.",
     ),

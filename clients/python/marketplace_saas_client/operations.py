@@ -181,6 +181,7 @@ class Subscription(TypedDict):
     agreement_ids: list[str]
     offer_id: str | None
     free_trial: bool | None
+    free_trial_ends_at: NotRequired[str | None]
     registered_at: NotRequired[str | None]
     activated_at: NotRequired[str | None]
     closing_deadline: NotRequired[str | None]
@@ -201,6 +202,7 @@ class SubscriptionDetails(TypedDict):
     agreement_ids: list[str]
     offer_id: str | None
     free_trial: bool | None
+    free_trial_ends_at: NotRequired[str | None]
     registered_at: NotRequired[str | None]
     activated_at: NotRequired[str | None]
     closing_deadline: NotRequired[str | None]

@@ -457,6 +457,12 @@ export interface components {
             /** Free Trial */
             free_trial: boolean | null;
             /**
+             * Free Trial Ends At
+             * @description ISO 8601 in UTC
+             * @example 2026-11-22T14:00:00Z
+             */
+            free_trial_ends_at?: string | null;
+            /**
              * Registered At
              * @description ISO 8601 in UTC
              * @example 2026-11-22T14:00:00Z
@@ -501,6 +507,12 @@ export interface components {
             offer_id: string | null;
             /** Free Trial */
             free_trial: boolean | null;
+            /**
+             * Free Trial Ends At
+             * @description ISO 8601 in UTC
+             * @example 2026-11-22T14:00:00Z
+             */
+            free_trial_ends_at?: string | null;
             /**
              * Registered At
              * @description ISO 8601 in UTC
@@ -1286,6 +1298,15 @@ export interface operations {
             };
             /** @description `subscription_not_found`: There is no such subscription; find it with GET /subscriptions. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description `not_metered`: This deployment meters nothing (MeteringEnabled), so no usage can be sent again. */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
