@@ -84,7 +84,7 @@ class Workers(Servers):
             self._do_due()
 
     def next_tick(self, after: float) -> float | None:
-        """When a schedule fires next after a moment."""
+        """When metering runs next after a moment."""
         return self.schedules.next_tick(after)
 
     def stop(self) -> None:

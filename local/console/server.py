@@ -35,7 +35,7 @@ class System(Protocol):
     marketplace: Marketplace
 
     def next_tick(self, after: float) -> float | None:
-        """When a schedule fires next after a moment, in seconds since the epoch."""
+        """When metering runs next after a moment, in seconds since the epoch."""
 
 
 class Console(Server):

@@ -13,14 +13,16 @@ from typing import Any
 
 import pytest
 
-from tests.clients.fake_api import KEYS, FakeApi, serving
+from local.signature import ACCESS_KEY, SECRET_KEY
+from tests.clients.fake_api import TOKEN, FakeApi, serving
 from tools import typescript
 
 DRIVERS = Path(__file__).parent / "drivers"
 ENVIRONMENT = {
-    "AWS_ACCESS_KEY_ID": KEYS.access_key,
-    "AWS_SECRET_ACCESS_KEY": KEYS.secret_key,
-    "AWS_SESSION_TOKEN": KEYS.token or "",
+    "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+    "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+    "AWS_SESSION_TOKEN": TOKEN,
+    "AWS_EC2_METADATA_DISABLED": "true",
     "PYTHONPATH": str(typescript.ROOT / "clients" / "python"),
     "PATH": os.environ["PATH"],
 }
@@ -80,15 +82,15 @@ class Flavour:
     dist: Path | None
     started: list[Driver]
 
-    def process(self) -> Driver:
+    def process(self, environment: Mapping[str, str] = ENVIRONMENT) -> Driver:
         """A process that has opened nothing yet."""
         if self.dist is None:
-            return Driver([sys.executable, str(DRIVERS / "driver.py"), self.name], ENVIRONMENT)
-        return Driver(["node", str(DRIVERS / "driver.mjs"), str(self.dist)], ENVIRONMENT)
+            return Driver([sys.executable, str(DRIVERS / "driver.py"), self.name], environment)
+        return Driver(["node", str(DRIVERS / "driver.mjs"), str(self.dist)], environment)
 
-    def start(self, **options: Any) -> Driver:
+    def start(self, environment: Mapping[str, str] = ENVIRONMENT, **options: Any) -> Driver:
         """A process of its own."""
-        self.started.append(self.process())
+        self.started.append(self.process(environment))
         return self.open(self.started[-1], **options)
 
     def open(self, driver: Driver, **options: Any) -> Driver:

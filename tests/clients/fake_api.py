@@ -1,5 +1,5 @@
 """The API as a client meets it: it counts records by id as the real one does, and gives the answers that a test asks
-for. Every request has to carry a valid signature, which botocore computes again."""
+for. Every request has to carry a valid signature (local/signature.py)."""
 
 import json
 import os
@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 from typing import Any
-from urllib.parse import parse_qsl
 
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
+from werkzeug import Request
+from werkzeug.test import EnvironBuilder
 
-KEYS = Credentials("AKIDEXAMPLE", "secret", "session")
+from local import signature
+
+TOKEN = "session"
 MAX_BODY = 2_097_152
 MAX_RECORDS = 500
 
@@ -112,19 +112,12 @@ class FakeApi:
         return {"id": record["id"], "status": "recorded", "hour": "2026-11-22T12:00:00Z"}
 
 
-def is_signed(method: str, url: str, headers: Mapping[str, str], body: bytes) -> bool:
-    """Whether a request carries the signature that botocore computes for it (SigV4, service execute-api)."""
-    given = {name.lower(): value for name, value in headers.items()}
-    parts = dict(
-        part.strip().split("=", 1) for part in given.get("authorization", " ").partition(" ")[2].split(",") if part
-    )
-    signed = {name: given.get(name, "") for name in parts.get("SignedHeaders", "").split(";")}
-    path, _, query = url.partition("?")
-    request = AWSRequest(method, path, headers=signed, data=body, params=dict(parse_qsl(query, True)))
-    request.context["timestamp"] = given.get("x-amz-date", "")
-    signer = SigV4Auth(KEYS, "execute-api", "us-east-1")
-    text = signer.string_to_sign(request, signer.canonical_request(request))
-    return given.get("x-amz-security-token") == KEYS.token and parts.get("Signature") == signer.signature(text, request)
+def is_signed(handler: BaseHTTPRequestHandler, body: bytes) -> bool:
+    """Whether a request carries a valid signature and the session's token."""
+    headers = list(handler.headers.items())
+    builder = EnvironBuilder(method=handler.command, headers=headers, base_url=f"http://{handler.headers['host']}")
+    request = Request({**builder.get_environ(), "REQUEST_URI": handler.path})
+    return signature.is_valid(request, body) and request.headers.get("x-amz-security-token") == TOKEN
 
 
 @contextmanager
@@ -139,7 +132,7 @@ def serving(api: FakeApi) -> Iterator[str]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
-            if not is_signed(self.command, f"{address}{self.path}", dict(self.headers.items()), body):
+            if not is_signed(self, body):
                 api.unsigned.append(self.path)
                 answer: Answer | None = Answer(403, {"message": "Forbidden"})
             else:

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from tests.clients.conftest import Driver, Flavour
+from tests.clients.conftest import ENVIRONMENT, Driver, Flavour
 from tests.clients.fake_api import CLOSED, LOST, MAX_BODY, Answer, FakeApi
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -133,6 +133,23 @@ def test_what_is_no_answer_about_the_records_costs_none(client: Driver, api: Fak
     assert client.do("status") == {"waiting": 1, "lost": 0, "rejected": 0}
     at(client, delivery["wait"])
     assert client.do("deliver")["recorded"] == 1
+
+
+def test_a_wrong_secret_is_a_problem_that_costs_no_record(flavour: Flavour, api: FakeApi) -> None:
+    client = flavour.start({**ENVIRONMENT, "AWS_SECRET_ACCESS_KEY": "another"})
+    report(client, "a")
+    assert "403" in client.do("deliver")["problem"]
+    assert api.unsigned == ["/usage"]
+    assert client.do("status")["waiting"] == 1
+
+
+def test_missing_credentials_are_a_problem_that_costs_no_record(flavour: Flavour, api: FakeApi) -> None:
+    environment = {name: value for name, value in ENVIRONMENT.items() if name not in ("AWS_ACCESS_KEY_ID", "HOME")}
+    client = flavour.start({**environment, "AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"})
+    report(client, "a")
+    assert "credentials" in client.do("deliver")["problem"]
+    assert (api.targets, api.unsigned) == ([], [])
+    assert client.do("status")["waiting"] == 1
 
 
 def test_the_wait_doubles_up_to_a_minute_and_begins_again_after_an_answer(client: Driver, api: FakeApi) -> None:

@@ -19,9 +19,10 @@ import pytest
 
 from local import stack as local_stack
 from local.options import Options
+from local.signature import signed
 from local.stack import Stack
 from tests.clients.conftest import ENVIRONMENT
-from tests.local_stack.browser import Neighbourhood
+from tests.local_stack.browser import Answer, Neighbourhood, call
 from tools import typescript
 
 GUIDE = (typescript.ROOT / "docs" / "integration.md").read_text()
@@ -34,8 +35,19 @@ PRODUCT = "ca1contractandconsumption"
 def stack() -> Iterator[Stack]:
     """A whole system whose clock begins with the real time, because the examples take that. It gets some hours ahead of
     them, and AWS takes usage for a day."""
-    with local_stack.running(Options(log=io.StringIO(), metering_rate=None)) as running:
+    with local_stack.running(Options(log=io.StringIO(), metering_rate=None, require_signature=True)) as running:
         yield running
+
+
+class Outside(Neighbourhood):
+    """The neighbourhood of a stack that requires signatures."""
+
+    def post(self, path: str, body: Any) -> Answer:
+        content = json.dumps(body)
+        headers = {"content-type": "application/json"}
+        return call(
+            "POST", f"{self.api}{path}", content, signed("POST", f"{self.api}{path}", content.encode(), headers)
+        )
 
 
 @dataclass(frozen=True)
@@ -43,14 +55,14 @@ class Seller:
     """A seller with one active subscription, and a folder for the seller's application."""
 
     stack: Stack
-    outside: Neighbourhood
+    outside: Outside
     purchase: str
     subscription_id: str
     folder: Path
 
-    def run(self, *command: str, **more: str) -> str:
+    def run(self, *command: str) -> str:
         """Run a command as the seller's application; answers what it prints."""
-        environment = {**ENVIRONMENT, "MARKETPLACE_API": self.stack.api_url, **more}
+        environment = {**ENVIRONMENT, "MARKETPLACE_API": self.stack.api_url}
         done = subprocess.run(
             command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=120, check=False
         )
@@ -68,7 +80,7 @@ class Seller:
 
 @pytest.fixture
 def seller(stack: Stack, tmp_path: Path, request: pytest.FixtureRequest) -> Seller:
-    outside = Neighbourhood(stack.api_url, stack.marketplace_url, stack.console_url)
+    outside = Outside(stack.api_url, stack.marketplace_url, stack.console_url)
     account = f"{crc32(request.node.name.encode()):012d}"
     bought = outside.buy(PRODUCT, account)
     outside.advance(120)

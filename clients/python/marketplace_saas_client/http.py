@@ -11,7 +11,8 @@ import botocore.session
 import urllib3
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
+from botocore.credentials import Credentials, ReadOnlyCredentials
+from botocore.exceptions import BotoCoreError
 
 from marketplace_saas_client.calls import Call
 from marketplace_saas_client.errors import ApiError, NoAnswerError, NoCredentialsError
@@ -91,17 +92,23 @@ class Http:
         return self._read(response)
 
     def _signed(self, call: Call[Any], content: bytes | None) -> Request:
-        if self._credentials is None:
-            self._credentials = botocore.session.get_session().get_credentials()
-        if self._credentials is None:
-            raise NoCredentialsError("there are no AWS credentials to sign with")
         headers = {"accept": "application/json"}
         if content is not None:
             headers["content-type"] = "application/json"
         url = self._url + call.target
         request = AWSRequest(call.method, url, headers=headers, data=content)
-        SigV4Auth(self._credentials.get_frozen_credentials(), "execute-api", REGION).add_auth(request)
+        SigV4Auth(self._current_credentials(), "execute-api", REGION).add_auth(request)
         return Request(call.method, url, dict(request.headers), content)
+
+    def _current_credentials(self) -> ReadOnlyCredentials:
+        try:
+            if self._credentials is None:
+                self._credentials = botocore.session.get_session().get_credentials()
+            if self._credentials is None:
+                raise NoCredentialsError("there are no AWS credentials to sign with")
+            return self._credentials.get_frozen_credentials()
+        except BotoCoreError as error:
+            raise NoCredentialsError(f"the AWS credentials can't be read: {error}") from error
 
     def _read(self, response: Response) -> Any:
         try:

@@ -80,7 +80,7 @@ export class Api {
   /** The same, with the path and the body as text. */
   async send(method: Method, target: string, content?: string): Promise<unknown> {
     const signer = new AwsV4Signer({
-      ...(await this.credentials()),
+      ...(await this.#currentCredentials()),
       method,
       url: this.#url + target,
       headers: { accept: "application/json", ...(content === undefined ? {} : { "content-type": "application/json" }) },
@@ -99,6 +99,16 @@ export class Api {
       throw new NoAnswerError(`no answer: ${String((error as Error).cause ?? error)}`);
     }
     return this.#read(response, text);
+  }
+
+  async #currentCredentials(): Promise<Credentials> {
+    try {
+      return await this.credentials();
+    } catch (error) {
+      throw error instanceof NoCredentialsError
+        ? error
+        : new NoCredentialsError(`the AWS credentials can't be read: ${String(error)}`);
+    }
   }
 
   #read(response: Response, text: string): unknown {
