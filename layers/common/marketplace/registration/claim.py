@@ -35,7 +35,11 @@ def _printable(text: str) -> str:
     return text
 
 
-type TenantId = Annotated[str, Field(min_length=1, max_length=128, strict=True), AfterValidator(_printable)]
+type TenantId = Annotated[
+    str,
+    Field(min_length=1, max_length=128, strict=True, description="Printable characters without a space at either end."),
+    AfterValidator(_printable),
+]
 
 
 class Claim(BaseModel, frozen=True, extra="forbid"):
