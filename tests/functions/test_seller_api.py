@@ -28,6 +28,18 @@ ENTITLEMENTS = "GET /subscriptions/{subscription_id}/entitlements"
 USAGE = "GET /subscriptions/{subscription_id}/usage"
 SUBSCRIPTION = "GET /subscriptions/{subscription_id}"
 RETRY = "POST /subscriptions/{subscription_id}/usage/retry"
+SHOW_CODE = "GET /registrations/{code}"
+CLAIM_BY_ID = "POST /subscriptions/{subscription_id}/claim"
+RELEASE = "POST /subscriptions/{subscription_id}/claim/release"
+TRANSFER = "POST /subscriptions/{subscription_id}/claim/transfer"
+CLAIMS = "GET /subscriptions/{subscription_id}/claims"
+VALID_BODIES: dict[str, dict[str, Any]] = {
+    CLAIM: {"tenant_id": "acme"},
+    CLAIM_BY_ID: {"tenant_id": "acme"},
+    RELEASE: {"tenant_id": "acme", "claim_revision": 1, "reason": "why"},
+    TRANSFER: {"tenant_id": "acme", "to_tenant_id": "globex", "claim_revision": 1, "reason": "why"},
+    "POST /usage": {"records": [{}]},
+}
 
 
 def call(deployment: Deployed, route: str, body: Any = None, **given: Any) -> tuple[int, Any]:
@@ -106,7 +118,7 @@ def test_a_claim_answers_with_the_subscription_and_its_contact(deployment: Deplo
     assert content["access"] is False
     assert content["account_id"] == "111122223333"
     assert content["contact"] == {"email": "jo@buyer.example", "company": "Example"}
-    assert {message["reason"] for message in deployment.messages()} == {"registered", "claimed"}
+    assert {message["reason"] for message in deployment.messages()} == {"registered", "contact_provided", "claimed"}
 
 
 def test_claims_that_are_refused_say_why(deployment: Deployed) -> None:
@@ -175,7 +187,7 @@ def test_what_is_not_there_is_not_found(deployment: Deployed) -> None:
         for subscription_id in (SOMEONE, "sub-", "x", "", "SUB#x", "../..", "ö"):
             path = {"subscription_id": subscription_id, "record_id": "r1"}
 
-            status, code = error(call(deployment, route, {}, path=path))
+            status, code = error(call(deployment, route, VALID_BODIES.get(route, {}), path=path))
 
             assert status == 404
             assert code in {"subscription_not_found", "usage_record_not_found"}
@@ -438,8 +450,7 @@ def test_an_outage_is_told_from_a_fault(
     monkeypatch.setattr(app, "routes", lambda: SellerRoutes(down, down, down, down, down, down, utc_now, 900))
     log = StringIO()
     monkeypatch.setattr(app.logger.registered_handler, "stream", log)
-    bodies: dict[str, dict[str, Any]] = {"claimRegistration": {"tenant_id": "acme"}, "recordUsage": {"records": [{}]}}
-    body = bodies.get(next(known.operation for known in ROUTES if known.key == route), {})
+    body = VALID_BODIES.get(route, {})
     query = {"status": "active"} if route == "GET /subscriptions" else {}
     path = {"code": "x" * 32, "subscription_id": SOMEONE, "record_id": "r1"}
     event = http_event(route, path=path, query=urlencode(query), body=json.dumps(body))

@@ -18,7 +18,12 @@ PUBLIC_ROUTES = {
     ("post", "/register/{code}"),
 }
 SELLER_ROUTES = {
+    ("get", "/registrations/{code}"),
     ("post", "/registrations/{code}/claim"),
+    ("post", "/subscriptions/{subscription_id}/claim"),
+    ("post", "/subscriptions/{subscription_id}/claim/release"),
+    ("post", "/subscriptions/{subscription_id}/claim/transfer"),
+    ("get", "/subscriptions/{subscription_id}/claims"),
     ("get", "/subscriptions"),
     ("get", "/subscriptions/{subscription_id}"),
     ("get", "/subscriptions/{subscription_id}/entitlements"),

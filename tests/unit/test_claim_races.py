@@ -9,7 +9,8 @@ import pytest
 
 from marketplace.dynamodb import keys
 from marketplace.platform.errors import ThrottledError
-from marketplace.registration.claim import AccountLinkedToAnotherTenantError, ClaimedByAnotherTenantError
+from marketplace.registration.account_links import AccountLinkedToAnotherTenantError
+from marketplace.registration.claim import ClaimedByAnotherTenantError
 from tests.support.storefront import Storefront
 from tests.support.tables import Tables
 

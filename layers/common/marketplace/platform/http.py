@@ -45,7 +45,8 @@ class Request:
     """One HTTP request.
 
     `route` is API Gateway's route key, such as `GET /register/{code}`; `path` holds its path parameters, which
-    HTTP APIs hand over percent-decoded.
+    HTTP APIs hand over percent-decoded. `caller` is the ARN of the principal that signed the request, empty on a
+    public route.
     """
 
     route: str
@@ -54,6 +55,7 @@ class Request:
     raw_query: str
     raw_body: str
     is_base64: bool
+    caller: str = ""
 
     @classmethod
     def from_event(cls, event: Mapping[str, Any]) -> "Request":
@@ -65,6 +67,7 @@ class Request:
             raw_query=_text(event.get("rawQueryString")),
             raw_body=_text(event.get("body")),
             is_base64=event.get("isBase64Encoded") is True,
+            caller=_text(_member(event, "requestContext", "authorizer", "iam", "userArn")),
         )
 
     def body(self, limit: int) -> bytes:
@@ -145,6 +148,13 @@ class Answer:
 def json_response(status: int, content: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
     body = json.dumps(content, separators=(",", ":"))
     return Response(status, body, {"content-type": "application/json", **(headers or {})})
+
+
+def _member(value: object, *names: str) -> object:
+    """The member of nested mappings under these names; None when there is none."""
+    for name in names:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
 
 
 def _text(value: object) -> str:

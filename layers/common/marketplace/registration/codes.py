@@ -6,6 +6,7 @@ when a code is read.
 
 import re
 import secrets
+from dataclasses import dataclass
 
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import Item, from_item, to_item
@@ -16,6 +17,14 @@ LIFETIME = HOUR
 """How long a registration code may be used, in seconds."""
 
 _SHAPE = re.compile(r"[A-Za-z0-9_-]{22,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedRegistration:
+    """What a code opens, and when the code was given out, in seconds since the epoch."""
+
+    subscription_id: str
+    created_at: int
 
 
 def new_code() -> str:
@@ -41,10 +50,17 @@ class RegistrationCodes:
 
         Raises AwsError.
         """
+        opened = self.opened_by(code)
+        return None if opened is None else opened.subscription_id
+
+    def opened_by(self, code: str) -> OpenedRegistration | None:
+        """What the code opens; None when the code is unknown or has expired. Raises AwsError."""
         if not _SHAPE.fullmatch(code):
             return None
         item = self._table.get(keys.registration(code))
         if item is None:
             return None
         values = from_item(item)
-        return str(values["subscription_id"]) if epoch(self._clock()) < values["expires_at"] else None
+        if epoch(self._clock()) >= values["expires_at"]:
+            return None
+        return OpenedRegistration(values["subscription_id"], values["created_at"])

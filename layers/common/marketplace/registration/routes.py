@@ -8,7 +8,7 @@ from marketplace.platform.http import Answer, BodyTooLargeError, Request, Reques
 from marketplace.platform.problem import Problem
 from marketplace.registration import pages, problems
 from marketplace.registration.codes import RegistrationCodes
-from marketplace.registration.contacts import Contact, Contacts, checked
+from marketplace.registration.contacts import Contact, Contacts, TooManyContactsError, checked
 from marketplace.registration.pages import SellerLinks
 from marketplace.registration.register import ProductNotOfferedError, Registration
 
@@ -100,7 +100,10 @@ class BuyerRoutes:
         contact = checked(form)
         if not isinstance(contact, Contact):
             return Answer(_page(400, pages.landing(self._links, form, contact)), "ContactRefused", subscription_id)
-        self._contacts.save(subscription_id, contact, code)
+        try:
+            self._contacts.save(subscription_id, contact, code)
+        except TooManyContactsError:
+            return self._problem(request, problems.TOO_MANY_CONTACTS)
         return Answer(Response(303, headers={"location": f"?{SAVED}=1"}), "ContactSaved", subscription_id)
 
     def _problem(self, request: Request, problem: Problem, error: str | None = None) -> Answer:
