@@ -195,6 +195,8 @@ class Lifecycle:
         if notification.kind in CHANGES_ENTITLEMENTS:
             activated = notification.kind in ACTIVATING and standing.state.status == "active"
             self._queue.read_back(subscription_id, attempt=0 if activated else None)
+        if any(fact.intent == "REPLACE" and fact.previous_agreement_id is None for fact in facts):
+            self._queue.reconcile(subscription_id)  # AWS's agreement API names the first agreement of the chain
         return "applied"
 
     def _apply(
