@@ -170,3 +170,17 @@ def test_a_claim_is_released_made_again_and_transferred_with_its_history_shown(
     refused = submit(f"{neighbourhood.console}/sign-up", {"registration": code, "tenant_id": "initech"})
     assert "release" in followed(neighbourhood.console, refused)
     assert submit(f"{here}/claim/elsewhere", {}).status == 404
+
+
+def test_what_a_buyer_enters_reaches_the_bus_and_the_subscription(neighbourhood: Neighbourhood) -> None:
+    bought = neighbourhood.buy(PRODUCT, "555566667777", entitlements={"seats": 10})
+    landing = neighbourhood.register(bought["id"])
+    for email in ("jo@buyer.example", "kim@buyer.example"):
+        assert submit(landing, {"email": email}).status == 303
+    neighbourhood.advance(1)
+
+    events = call("GET", f"{neighbourhood.console}/events.json").json()["events"]
+    told = [event["detail"] for event in events if event["detail_type"] == "Contact Provided"]
+    assert sorted(detail["contact"]["email"] for detail in told) == ["jo@buyer.example", "kim@buyer.example"]
+    contacts = neighbourhood.get(f"/subscriptions/{told[0]['subscription_id']}")["contacts"]
+    assert [contact["email"] for contact in contacts] == ["jo@buyer.example", "kim@buyer.example"]

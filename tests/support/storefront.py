@@ -105,9 +105,9 @@ class Storefront:
         claim = Claim(tenant_id=tenant_id, share_account=share_account)
         return self.claims().claim(code, claim, CALLER).subscription_id
 
-    def claim_subscription(self, subscription_id: str, tenant_id: str, **given: Any) -> str:
+    def claim_subscription(self, subscription_id: str, tenant_id: str, **given: Any) -> None:
         claim = SubscriptionClaim(tenant_id=tenant_id, **given)
-        return self.claims().claim_subscription(subscription_id, claim, CALLER).subscription_id
+        self.claims().claim_subscription(subscription_id, claim, CALLER)
 
     def release(self, subscription_id: str, tenant_id: str, claim_revision: int, reason: str = "a mistake") -> None:
         request = Release(tenant_id=tenant_id, claim_revision=claim_revision, reason=reason)

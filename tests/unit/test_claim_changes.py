@@ -1,5 +1,6 @@
 """Undoing claims: who holds an old code, repeats an old request or comes second changes nothing; all is on record."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -303,7 +304,7 @@ class TestClaimBySubscriptionId:
     def test_a_seller_with_the_built_in_page_claims_without_a_code(self, shop: Storefront) -> None:
         registered = shop.register()
 
-        assert shop.claim_subscription(registered.subscription_id, "acme") == registered.subscription_id
+        shop.claim_subscription(registered.subscription_id, "acme")
 
         assert shop.subscription(registered.subscription_id).tenant_id == "acme"
         assert shop.tenants_of(ACCOUNT) == ["acme"]
@@ -472,11 +473,12 @@ class TestAuditTrail:
 
     def test_a_refused_request_leaves_no_trace_in_it(self, shop: Storefront, claimed: str) -> None:
         before = shop.everything()
-        for request in (
+        requests: list[Callable[[], None]] = [
             lambda: shop.release(claimed, "globex", 1),
             lambda: shop.transfer(claimed, "globex", "acme", 1),
             lambda: shop.claim_subscription(claimed, "globex"),
-        ):
+        ]
+        for request in requests:
             with pytest.raises((ClaimChangedError, ClaimedByAnotherTenantError)):
                 request()
 

@@ -173,11 +173,12 @@ class Claims:
             return self._change(subscription, "claimed", claim.tenant_id, caller, via="registration")
 
         try:
-            return self._carry_out(opened.subscription_id, decided, share_account=claim.share_account)
+            self._carry_out(opened.subscription_id, decided, share_account=claim.share_account)
         except NotSubscribedError as error:
             raise UnknownRegistrationError from error
+        return Claimed(opened.subscription_id)
 
-    def claim_subscription(self, subscription_id: str, claim: SubscriptionClaim, caller: str) -> Claimed:
+    def claim_subscription(self, subscription_id: str, claim: SubscriptionClaim, caller: str) -> None:
         """Claims a subscription by its id.
 
         Raises NotSubscribedError, ClaimedByAnotherTenantError, AccountLinkedToAnotherTenantError, and ClaimChangedError
@@ -193,9 +194,9 @@ class Claims:
                 raise ClaimChangedError(subscription)
             return self._change(subscription, "claimed", claim.tenant_id, caller, reason=claim.reason)
 
-        return self._carry_out(subscription_id, decided, share_account=claim.share_account)
+        self._carry_out(subscription_id, decided, share_account=claim.share_account)
 
-    def release(self, subscription_id: str, release: Release, caller: str) -> Claimed:
+    def release(self, subscription_id: str, release: Release, caller: str) -> None:
         """Takes the subscription away from its tenant; nobody has it then.
 
         Raises NotSubscribedError, and ClaimChangedError when the tenant or the revision is another one.
@@ -205,9 +206,9 @@ class Claims:
             change = self._change(subscription, "released", None, caller, reason=release.reason)
             return self._unless_done(subscription, change, release)
 
-        return self._carry_out(subscription_id, decided)
+        self._carry_out(subscription_id, decided)
 
-    def transfer(self, subscription_id: str, transfer: Transfer, caller: str) -> Claimed:
+    def transfer(self, subscription_id: str, transfer: Transfer, caller: str) -> None:
         """Takes the subscription from its tenant and gives it to another one.
 
         Raises NotSubscribedError, AccountLinkedToAnotherTenantError, ClaimChangedError as `release` does, and
@@ -218,7 +219,7 @@ class Claims:
             change = self._change(subscription, "transferred", transfer.to_tenant_id, caller, reason=transfer.reason)
             return self._unless_done(subscription, change, transfer)
 
-        return self._carry_out(subscription_id, decided, share_account=transfer.share_account)
+        self._carry_out(subscription_id, decided, share_account=transfer.share_account)
 
     def changes(self, subscription_id: str, *, cursor: str | None, limit: int) -> ChangePage:
         """The audit trail of a subscription's claim, the newest change first. Raises InvalidCursorError."""
@@ -255,7 +256,7 @@ class Claims:
             raise ClaimChangedError(subscription)
         return None
 
-    def _carry_out(self, subscription_id: str, decided: _Decision, *, share_account: bool = False) -> Claimed:
+    def _carry_out(self, subscription_id: str, decided: _Decision, *, share_account: bool = False) -> None:
         for _ in range(_ROUNDS):
             subscription = self._read(subscription_id)
             if subscription is None:
@@ -272,7 +273,7 @@ class Claims:
                 # A repetition requests it too: the first request may have crashed between its transaction and this.
                 for one in filter(None, (subscription, other)):
                     self._queue.look_again(one.id, recheck.CLAIMED)
-                return Claimed(subscription_id)
+                return
         raise ThrottledError("SubscriptionInUse", "others kept changing it at the same time")
 
     def _read(self, subscription_id: str) -> Subscription | None:

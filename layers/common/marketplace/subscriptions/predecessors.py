@@ -29,12 +29,11 @@ class Predecessors:
         same distance have different ones. Raises AwsError."""
         if subscription.tenant_id is not None:
             return None
-        seen, generation = {subscription.id}, [subscription]
+        generation = [subscription]
         for _ in range(_MAX_STEPS):
-            ids = {found for one in generation for found in self._before(one)} - seen
+            ids = {found for one in generation for found in self._before(one)} - {subscription.id}
             if not ids:
                 return None
-            seen |= ids
             generation = [one for one in self._reader.get_many(sorted(ids)).values() if _same_buyer(one, subscription)]
             tenants = {one.tenant_id for one in generation if one.tenant_id is not None}
             if tenants:
