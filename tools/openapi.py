@@ -217,13 +217,17 @@ class ReportedUsage(Answer):
 
 
 class ContractSplit(Answer):
-    """What of a usage record the contract included when it was booked."""
+    """What of a usage record the contract includes."""
 
     included: int
     overage: int = Field(description="What is metered: quantity minus included")
     included_dimension: str = Field(description="The dimension whose entitlement was used up first")
-    limit: int = Field(description="How much the contract included in this term when the record was booked")
+    limit: int = Field(description="How much of it the contract included in this term, as it was counted")
     term_end: str | None = Field(description="When the billing term ends; null when the entitlement has no date")
+    correction_due: int | None = Field(
+        default=None,
+        description="Metered units that the contract includes too, as AWS showed once the hour was sealed",
+    )
     explanation: str
 
 

@@ -2,8 +2,8 @@
 
     python -m tests.faults [--seeds N] [--first N] [--workers N]
 
-The exit code is 1 when a unit is lost or billed twice; the failing seed and the fewest steps that still fail are
-printed.
+The exit code is 1 when a unit is lost or billed twice. Each failing seed is printed when it fails, and of the first one
+the fewest steps that still fail.
 """
 
 import argparse
@@ -37,8 +37,7 @@ def played(seeds: Iterable[int], workers: int) -> Iterable[tuple[int, Outcome | 
         yield from pool.map(play, seeds, chunksize=20)
 
 
-def report_failure(seed: int, message: str) -> None:
-    print(f"\nseed {seed} fails: {message}")
+def report_fewest_steps(seed: int) -> None:
     print("the fewest steps that still fail:")
     for step in minimised(seed, steps_of(seed), MemoryDynamoDB):
         print(f"    {step}")
@@ -63,8 +62,9 @@ def main() -> int:
         done += 1
         if outcome is None:
             failed.append(seed)
+            print(f"\nseed {seed} fails: {message}", flush=True)
             if len(failed) == 1:
-                report_failure(seed, message)
+                report_fewest_steps(seed)
         else:
             units += outcome.units
             records += outcome.records

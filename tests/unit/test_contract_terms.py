@@ -50,6 +50,12 @@ def reason(result: dict[str, Any]) -> tuple[object, object]:
 PENDING = ("entitlements_pending", True)
 
 
+def read_at_the_end(world: World, buyer: Subscription) -> None:
+    """The reading shortly before the end of a term, after which its last value is known."""
+    world.time.to(END - 30)
+    world.entitlements().sync(buyer.id)
+
+
 # Renewals
 
 
@@ -88,6 +94,7 @@ def test_late_usage_of_the_old_term_counts_against_the_old_term(either_world: Wo
     world = either_world
     buyer = contract(world, 40)
     world.report(buyer, 15)
+    read_at_the_end(world, buyer)
     world.time.to(END + 10 * MINUTE)
     world.grant(buyer, 30, ends_at=END + YEAR)
     assert split(world.report(buyer, 25, at=END - 1)) == ("recorded", 25, 0)
@@ -99,6 +106,7 @@ def test_one_hour_with_usage_of_both_terms_is_one_metering_record(either_world: 
     """The term ends in the middle of the hour, and one request holds usage of both sides."""
     world = either_world
     buyer = contract(world, 5)
+    read_at_the_end(world, buyer)
     world.time.to(END + 10 * MINUTE)
     world.grant(buyer, 3, ends_at=END + YEAR)
     records = [
@@ -114,6 +122,7 @@ def test_one_hour_with_usage_of_both_terms_is_one_metering_record(either_world: 
 
 def test_more_records_of_two_terms_than_a_transaction_holds(world: World) -> None:
     buyer = contract(world, 50)
+    read_at_the_end(world, buyer)
     world.time.to(END + 10 * MINUTE)
     world.grant(buyer, 70, ends_at=END + YEAR)
     records = [world.usage(buyer, 1, at=END + (60 if n % 2 else -60), tags={"n": f"{n % 7}"}) for n in range(240)]
@@ -121,6 +130,47 @@ def test_more_records_of_two_terms_than_a_transaction_holds(world: World) -> Non
     assert {result["status"] for result in results} == {"recorded"}
     assert sum(result["included"] for result in results) == 120
     assert sum(record["quantity"] for record in world.stored()) == 120
+
+
+# What the old term granted at its end
+
+
+@pytest.mark.parametrize("renewed", [20, 40, 90])
+def test_what_an_ended_term_may_have_granted_unseen_is_never_charged(either_world: World, renewed: int) -> None:
+    """The grant was raised, or not, hours before the end, and nothing was read then: AWS doesn't show it any more."""
+    world = either_world
+    buyer = contract(world, 40)
+    world.report(buyer, 30)
+    world.time.to(END + 10 * MINUTE)
+    world.grant(buyer, renewed, ends_at=END + YEAR)
+    assert split(world.report(buyer, 8, at=END - 1)) == ("recorded", 8, 0)
+    assert reason(world.report(buyer, 3, at=END - HOUR)) == PENDING
+    assert split(world.report(buyer, 2, at=END - 2 * HOUR)) == ("recorded", 2, 0)
+    assert reason(world.report(buyer, 1, at=END - 1)) == PENDING
+    assert world.stored() == []
+
+
+def test_what_is_known_to_be_included_does_not_wait_for_what_is_not(world: World) -> None:
+    buyer = contract(world, 10)
+    world.time.to(END + 10 * MINUTE)
+    world.grant(buyer, 70, ends_at=END + YEAR)
+    records = [world.usage(buyer, quantity, at=END + at) for quantity, at in ((4, -60), (7, -50), (6, -40), (80, 60))]
+    results = world.report_all(records)
+    assert [result["status"] for result in results] == ["recorded", "rejected", "recorded", "recorded"]
+    assert [results[n]["included"] for n in (0, 2, 3)] == [4, 6, 70]
+    assert reason(results[1]) == PENDING
+    predicted = world.recorder().record([world.usage(buyer, 1, at=END - 60)], validate=True)
+    assert reason(predicted[0]) == PENDING
+
+
+def test_a_repetition_of_what_an_ended_term_was_charged_is_a_duplicate(world: World) -> None:
+    buyer = contract(world, 10)
+    record = world.usage(buyer, 12, at=END - HOUR)
+    world.time.to(END - 50 * MINUTE)
+    assert split(world.report_all([record])[0]) == ("recorded", 10, 2)
+    world.time.to(END + HOUR)
+    world.grant(buyer, 10, ends_at=END + YEAR)
+    assert split(world.report_all([record])[0]) == ("duplicate", 10, 2)
 
 
 def test_the_end_of_a_term_is_asked_about_however_young_the_reading_is(world: World) -> None:

@@ -8,8 +8,18 @@ from hypothesis import strategies as st
 
 from marketplace.dynamodb.attributes import from_item, to_item
 from marketplace.entitlements.rules import PENDING_FOR, Entitlement
-from marketplace.entitlements.terms import AWAITED_FOR, MAX_TERMS, RENEWAL_LEAD, GrantedTerm, History
-from marketplace.platform.clock import DAY, HOUR
+from marketplace.entitlements.terms import (
+    AWAITED_FOR,
+    LAST_READING_LEAD,
+    LOOK_AHEAD,
+    MAX_TERMS,
+    RENEWAL_LEAD,
+    RENEWAL_READING_AFTER,
+    GrantedTerm,
+    History,
+    next_reading_at,
+)
+from marketplace.platform.clock import DAY, HOUR, MINUTE
 
 NOW = 1_787_236_200
 END = NOW + 90 * DAY
@@ -22,9 +32,10 @@ def seats(count: int, expires_at: int | None = END) -> Entitlement:
 
 def read(*readings: tuple[int, Entitlement | None]) -> History:
     """The history after these readings, each with its time."""
-    history = History()
+    history, read_before = History(), None
     for now, granted in readings:
-        history = history.after_reading(granted, now, empty=granted is None)
+        history = history.after_reading(granted, now, empty=granted is None, read_before=read_before)
+        read_before = now
     return history
 
 
@@ -150,8 +161,54 @@ def test_an_empty_answer_leaves_what_was_paid_for_awaited(moment: int, now: int,
 
 
 def test_what_is_dropped_beside_other_grants_is_over_from_then_on() -> None:
-    history = read((NOW, seats(10))).after_reading(None, NOW + 60, empty=False)
+    history = read((NOW, seats(10))).after_reading(None, NOW + 60, empty=False, read_before=NOW)
     assert [history.standing(NOW + n, NOW + DAY) for n in (59, 60)] == ["held", "over"]
+
+
+# What an ended term granted at its end
+
+
+@pytest.mark.parametrize(("age", "known"), [(30, True), (15 * MINUTE, True), (15 * MINUTE + 1, False), (DAY, False)])
+def test_an_ended_term_is_known_to_its_end_if_aws_was_asked_shortly_before(age: int, known: bool) -> None:
+    history = read((NOW, seats(10)), (END - age, seats(12)), (END + HOUR, seats(4, END + YEAR)))
+    old, new = history.terms
+    assert [history.is_known_to_its_end(one, 15 * MINUTE) for one in (old, new)] == [known, True]
+
+
+def test_a_term_that_aws_shows_is_known() -> None:
+    history = read((NOW, seats(10)))
+    assert history.is_known_to_its_end(history.terms[0], 1)
+
+
+def test_what_was_withdrawn_is_known_until_the_last_reading_that_showed_it() -> None:
+    history = read((NOW, seats(10)), (NOW + DAY, None), (NOW + DAY + 60, None), (NOW + 2 * DAY, seats(9, END + DAY)))
+    assert [term.starts_at for term in history.terms] == [NOW, NOW + DAY]
+    assert history.terms[0].read_until == NOW
+    assert not history.is_known_to_its_end(history.terms[0], DAY - 1)
+    assert history.is_known_to_its_end(history.terms[0], DAY)
+
+
+def test_what_is_shown_again_is_known_again() -> None:
+    history = read((NOW, seats(10)), (NOW + DAY, None), (NOW + DAY + 60, seats(11)))
+    assert history.is_known_to_its_end(history.terms[0], 1)
+
+
+@pytest.mark.parametrize("ahead", [LAST_READING_LEAD + 1, HOUR, LAST_READING_LEAD + LOOK_AHEAD])
+def test_the_last_reading_of_a_term_is_shortly_before_its_end(ahead: int) -> None:
+    granted = [seats(1, NOW + ahead), seats(1, NOW + ahead + 60), seats(1, None)]
+    assert next_reading_at(granted, NOW) == NOW + ahead - LAST_READING_LEAD
+
+
+@pytest.mark.parametrize("ahead", [LAST_READING_LEAD, 1, 0, 1 - RENEWAL_READING_AFTER])
+def test_after_its_last_reading_the_renewal_of_a_term_is_read(ahead: int) -> None:
+    assert next_reading_at([seats(1, NOW + ahead)], NOW) == NOW + ahead + RENEWAL_READING_AFTER
+
+
+@pytest.mark.parametrize(
+    "end", [None, NOW - DAY, NOW - RENEWAL_READING_AFTER, NOW + LAST_READING_LEAD + LOOK_AHEAD + 1]
+)
+def test_what_has_no_end_soon_needs_no_reading(end: int | None) -> None:
+    assert next_reading_at([seats(1, end)], NOW) is None
 
 
 def test_where_nothing_was_ever_granted_it_is_over() -> None:
@@ -211,7 +268,7 @@ def test_a_reading_changes_no_term_but_the_last(drawn: list[tuple[int, Any]], va
     readings = played(drawn)
     before = read(*readings)
     now = NOW + 2 * YEAR
-    after = before.after_reading(seats(value, now + later), now, empty=False)
+    after = before.after_reading(seats(value, now + later), now, empty=False, read_before=now - 1)
     kept = after.terms[: len(before.terms) - 1] if len(before.terms) < MAX_TERMS else ()
     assert kept == before.terms[: len(kept)]
 
@@ -222,7 +279,8 @@ def test_repeating_a_reading_changes_nothing(drawn: list[tuple[int, Any]]) -> No
     history = read(*readings)
     if readings:
         now, granted = readings[-1]
-        assert history.after_reading(granted, now + 1, empty=granted is None) == history
+        again = history.after_reading(granted, now + 1, empty=granted is None, read_before=now)
+        assert again == history
 
 
 @given(steps)

@@ -8,10 +8,11 @@ import pytest
 
 from marketplace.dynamodb import keys
 from marketplace.entitlements.rules import Entitlement
+from marketplace.entitlements.terms import LAST_READING_LEAD
 from marketplace.ledger.deadlines import FINAL_RUN
 from marketplace.lifecycle.notifications import Notification
 from marketplace.lifecycle.store import Stored
-from marketplace.platform.clock import DAY, HOUR
+from marketplace.platform.clock import DAY, HOUR, MINUTE
 from marketplace.platform.errors import RefusedError, ThrottledError
 from marketplace.subscriptions import recheck
 from marketplace.subscriptions.seller_events import stable_id
@@ -112,6 +113,8 @@ def test_a_metering_run_is_started_shortly_before_the_closing_deadline(world: Li
         world.look_again(LICENSED, recheck.CLOSING_TIMER)
     on_time = cancelled + HOUR - FINAL_RUN + 1
     assert min(runs) == max(on_time, cancelled + heard_after)
+    last = cancelled + HOUR - FINAL_RUN // 2 + 1
+    assert last in runs or cancelled + heard_after >= last
     assert all(on_time <= run < cancelled + HOUR for run in runs)
     assert world.sqs.runs == []
 
@@ -119,12 +122,13 @@ def test_a_metering_run_is_started_shortly_before_the_closing_deadline(world: Li
 def test_a_deadline_that_moves_has_a_metering_run_of_its_own(world: LifecycleWorld) -> None:
     world.time.seconds = at("2026-08-20T15:10:00Z")
     world.receive(UPDATED, ENDED)
-    (first,) = world.sqs.runs
-    assert world.time.seconds + first == at("2026-08-20T15:24:57Z") - FINAL_RUN + 1
+    first = list(world.sqs.runs)
+    assert [world.time.seconds + delay for delay in first] == [
+        at("2026-08-20T15:24:57Z") - lead + 1 for lead in (FINAL_RUN, FINAL_RUN // 2)
+    ]
     world.sqs.runs.clear()
     world.receive(DEPROVISIONED)
-    (second,) = world.sqs.runs
-    assert second == first + 31
+    assert world.sqs.runs == [delay + 31 for delay in first]
 
 
 def test_every_order_of_the_captured_history_ends_in_the_same_state(moto_dynamodb: Any, moto_tables: Tables) -> None:
@@ -271,6 +275,66 @@ def test_a_refusal_to_name_entitlements_is_no_reason_to_try_forever(world: Lifec
 
 def test_the_entitlements_of_nobody_are_not_read(world: LifecycleWorld) -> None:
     assert world.read_back("sub-aaaaaaaaaaaaaaaaaaaaaaaaaa") == "unknown_subscription"
+
+
+@pytest.mark.parametrize("ends_in", [MINUTE, HOUR + 7, DAY])
+def test_a_term_is_read_once_more_shortly_before_its_end(world: LifecycleWorld, ends_in: int) -> None:
+    ends_at = world.time.seconds + ends_in
+    world.source.granted = {LICENSED: [replace(SEATS, expires_at=ends_at)]}
+    world.receive(UPDATED)
+    world.answer()
+    before = world.source.calls
+    world.wait(ends_at - LAST_READING_LEAD - 1)
+    assert world.source.calls == before
+    world.wait(ends_at)
+    assert world.source.calls == before + 1
+    assert world.subscription().entitlements_synced_at == ends_at - LAST_READING_LEAD
+
+
+def test_the_renewal_of_a_term_is_read_though_nothing_tells_of_it(world: LifecycleWorld) -> None:
+    ends_at = world.time.seconds + 3 * HOUR
+    world.source.granted = {LICENSED: [replace(SEATS, expires_at=ends_at)]}
+    world.receive(UPDATED)
+    world.answer()
+    world.wait(ends_at)
+    world.source.granted = {LICENSED: [replace(SEATS, expires_at=ends_at + 3 * HOUR)]}
+    world.wait(ends_at + 3 * HOUR)
+    world.source.granted = {LICENSED: [replace(SEATS, expires_at=ends_at + 6 * HOUR)]}
+    world.wait(ends_at + 4 * HOUR)
+    history = world.entitlement_store.histories([(LICENSED, "seats")])[LICENSED, "seats"]
+    assert [term.ends_at for term in history.terms] == [ends_at, ends_at + 3 * HOUR, ends_at + 6 * HOUR]
+
+
+def test_readings_near_the_end_of_a_term_request_its_last_one_once(world: LifecycleWorld) -> None:
+    ends_at = world.time.seconds + 2 * HOUR
+    world.source.granted = {LICENSED: [replace(SEATS, expires_at=ends_at)]}
+    world.receive(UPDATED)
+    world.answer()
+    for _ in range(5):
+        world.read_back(LICENSED)
+        world.wait(world.time.seconds + 7 * MINUTE)
+    assert len(world.waiting(recheck.READ_BACK)) == 1
+    before = world.source.calls
+    world.wait(ends_at)
+    assert world.source.calls == before + 1
+
+
+def test_a_clock_that_steps_back_does_not_keep_the_last_reading_away(world: LifecycleWorld) -> None:
+    ends_at = world.time.seconds + 5 * HOUR
+    world.source.granted = {LICENSED: [replace(SEATS, expires_at=ends_at)]}
+    world.receive(UPDATED)
+    world.answer()
+    world.sqs.asked.clear()
+    world.time.seconds -= 2 * HOUR
+    world.read_back(LICENSED, at=ends_at - LAST_READING_LEAD)
+    assert len(world.waiting(recheck.READ_BACK)) == 1
+
+
+def test_a_term_whose_end_is_far_away_is_left_to_the_daily_reading(world: LifecycleWorld) -> None:
+    world.source.granted = {LICENSED: [replace(SEATS, expires_at=world.time.seconds + 2 * DAY)]}
+    world.receive(UPDATED)
+    world.answer()
+    assert world.sqs.asked == []
 
 
 def test_entitlements_that_are_not_listed_yet_are_read_again_later(world: LifecycleWorld) -> None:

@@ -157,6 +157,9 @@ def test_our_own_requests() -> None:
     assert parsed(message({"marketplace_request": "read_back", "subscription_id": "sub-1", "attempt": 2})) == ReadBack(
         subscription_id="sub-1", attempt=2
     )
+    assert parsed(message({"marketplace_request": "read_back", "subscription_id": "sub-1", "at": 77})) == ReadBack(
+        subscription_id="sub-1", at=77
+    )
     assert parsed(message({"marketplace_request": "find_licenses", "agreement_id": "a"})) == FindLicenses(
         agreement_id="a"
     )

@@ -665,8 +665,8 @@ def test_the_proof_of_a_record_explains_its_split(either_world: World) -> None:
     assert part is not None
     assert whole["metering_record"] is None
     assert whole["contract"]["explanation"] == (
-        f"When this was booked, the contract included 10 of seats in the term that ends at {iso(TERM_END)}; "
-        "4 of the 4 reported units were left of it, so nothing is metered."
+        f"Counted against 10 of seats in the term that ends at {iso(TERM_END)}: of the 4 reported units 4 are included "
+        "and 0 are metered."
     )
     assert part["metering_record"]["quantity"] == 3
     assert part["contract"] == {
@@ -676,8 +676,8 @@ def test_the_proof_of_a_record_explains_its_split(either_world: World) -> None:
         "limit": 10,
         "term_end": iso(TERM_END),
         "explanation": (
-            f"When this was booked, the contract included 10 of seats in the term that ends at {iso(TERM_END)}; "
-            "6 of the 9 reported units were left of it, so 3 are metered."
+            f"Counted against 10 of seats in the term that ends at {iso(TERM_END)}: of the 9 reported units 6 are "
+            "included and 3 are metered."
         ),
     }
 

@@ -229,6 +229,13 @@ def test_units_of_a_sealed_hour_are_listed_once(either_world: World) -> None:
     assert (split(world, buyer, "a"), split(world, buyer, "b")) == ((10, 2), (0, 6))
     assert hours(world) == {iso(hour): (8, 2)}
     assert used(world, buyer) == 15
+    proofs = [world.queries().proof(buyer.id, name) for name in ("a", "b")]
+    contracts = [proof["contract"] for proof in proofs if proof is not None]
+    assert [one["correction_due"] for one in contracts] == [2, 3]
+    assert contracts[1]["explanation"].endswith(
+        "of the 6 reported units 0 are included and 6 are metered. As AWS showed later, 3 of the metered units are "
+        "included too: credit them to the buyer."
+    )
     world.entitlements().sync(buyer.id)
     assert told(world) == [event]
     consistent(world, buyer)

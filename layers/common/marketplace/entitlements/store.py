@@ -130,7 +130,9 @@ class EntitlementStore:
         changes: list[Write] = []
         for dimension in {**before.histories, **after}:
             history, granted = before.histories.get(dimension, History()), after.get(dimension)
-            new = history.after_reading(granted, now, empty=not after)
+            new = history.after_reading(
+                granted, now, empty=not after, read_before=before.subscription.entitlements_synced_at
+            )
             if new != history or granted != before.entitlements.get(dimension):
                 revision = (before.version or 0) + 1
                 changes.append(

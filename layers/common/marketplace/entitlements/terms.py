@@ -16,15 +16,22 @@ would be taken for an upgrade that moves the end. An upgrade that moves the end 
 taken for a renewal, which includes more, not less.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 from marketplace.entitlements.rules import PENDING_FOR, Entitlement, ValueType
-from marketplace.platform.clock import HOUR
+from marketplace.platform.clock import DAY, HOUR, MINUTE
 
 RENEWAL_LEAD = HOUR
 """How long before a term's end a later ExpirationDate is taken for its renewal."""
+
+LAST_READING_LEAD = 30
+"""How long before a term's end AWS is asked once more what it grants: within the shortest EntitlementMaxAgeMinutes."""
+
+RENEWAL_READING_AFTER = 2 * MINUTE
+"""How long after a term's end AWS is asked for its renewal. Without that, a term that no notification and no usage told
+of would be taken for a part of the next one."""
 
 AWAITED_FOR = 12 * HOUR
 """How long after a term's end a reading without its renewal means "not yet", and after an activation a reading without
@@ -34,6 +41,10 @@ can wait 24 hours."""
 MAX_TERMS = 10
 """How many terms of a dimension are kept, the newest. Usage is at most a day old; the others keep the names of counters
 apart."""
+
+LOOK_AHEAD = DAY + HOUR
+"""How long before they are due the readings around a term's end are requested: something reads each subscription once
+a day."""
 
 type Standing = Literal["held", "awaited", "over"]
 """Whether a term is what holds at a moment; awaited: it was, and what holds now is not known yet; over: nothing is
@@ -46,7 +57,7 @@ class GrantedTerm:
 
     `first_end`, the ExpirationDate that the term was first read with, names it for good, whatever happens to the end;
     `counted_from` tells it from an earlier term with the same `first_end`. The first term that was read is taken to
-    hold before `starts_at` too.
+    hold before `starts_at` too. `read_until`: when AWS showed the term last; None while it shows it.
     """
 
     starts_at: int
@@ -55,6 +66,7 @@ class GrantedTerm:
     value_type: ValueType
     value: int | bool | str
     counted_from: int | None = None
+    read_until: int | None = None
 
     @classmethod
     def of(cls, granted: Entitlement, starts_at: int, counted_from: int | None = None) -> Self:
@@ -89,24 +101,40 @@ class History:
     wholly: bool = False
     revision: int | None = field(default=None, compare=False)
 
-    def after_reading(self, granted: Entitlement | None, now: int, *, empty: bool) -> "History":
-        """The history once AWS has answered at `now` that it grants this; `empty`: its answer listed nothing at all."""
+    def after_reading(
+        self, granted: Entitlement | None, now: int, *, empty: bool, read_before: int | None
+    ) -> "History":
+        """The history once AWS has answered at `now` that it grants this. `empty`: its answer listed nothing at all;
+        `read_before`: when AWS was asked the time before."""
         if granted is None:
+            if not self.terms:
+                return self
             withdrawn_at = now if self.withdrawn_at is None else self.withdrawn_at
-            return replace(self, withdrawn_at=withdrawn_at, wholly=empty) if self.terms else self
+            return replace(self, terms=self._all_read_until(read_before), withdrawn_at=withdrawn_at, wholly=empty)
         if not self.terms:
             seen = now if granted.expires_at is None else min(now, granted.expires_at - 1)
             return History((GrantedTerm.of(granted, seen),))
         starts_at = self._new_term_starts_at(granted.expires_at, now)
         if starts_at is None:
             moved = replace(
-                self.terms[-1], ends_at=granted.expires_at, value_type=granted.value_type, value=granted.value
+                self.terms[-1],
+                ends_at=granted.expires_at,
+                value_type=granted.value_type,
+                value=granted.value,
+                read_until=None,
             )
             return History((*self.terms[:-1], moved))
         starts_at = max(starts_at, self.terms[-1].starts_at + 1)
         again = any(term.first_end == granted.expires_at for term in self.terms)
         begun = GrantedTerm.of(granted, starts_at, counted_from=starts_at if again else None)
-        return History((*self.terms, begun)[-MAX_TERMS:])
+        return History((*self._all_read_until(read_before), begun)[-MAX_TERMS:])
+
+    def _all_read_until(self, read_before: int | None) -> tuple[GrantedTerm, ...]:
+        """The terms once AWS doesn't show the last one any more."""
+        last = self.terms[-1]
+        return (
+            self.terms if self.withdrawn_at is not None else (*self.terms[:-1], replace(last, read_until=read_before))
+        )
 
     def _new_term_starts_at(self, expires_at: int | None, now: int) -> int | None:
         """When the term of a reading with this date began; None if it is the last one still."""
@@ -141,6 +169,15 @@ class History:
             return "over" if ended and not awaited else "awaited"
         return "held" if moment < self.withdrawn_at and not ended else "over"
 
+    def is_known_to_its_end(self, term: GrantedTerm, max_age: int) -> bool:
+        """Whether AWS was asked within the last `max_age` seconds of this term, so that its last value is known. AWS
+        shows a term no more once it has ended."""
+        if term.read_until is None:
+            return True
+        following = self.terms[self.terms.index(term) + 1 :]
+        ended_at = following[0].starts_at if following else self.withdrawn_at
+        return ended_at is None or ended_at - term.read_until <= max_age
+
     def ended_since(self, synced_at: int, now: int) -> bool:
         """Whether the last term has reached its end since AWS was asked at `synced_at`."""
         ends_at = self.terms[-1].ends_at if self.terms else None
@@ -161,3 +198,11 @@ class History:
         if not terms and "value" in values:
             terms = (GrantedTerm.of(Entitlement.from_values(dimension, values), values.get("synced_at", 0)),)
         return cls(terms, values.get("withdrawn_at"), bool(values.get("withdrawn_wholly")), values.get("revision"))
+
+
+def next_reading_at(granted: Iterable[Entitlement], now: int) -> int | None:
+    """When AWS has to be asked again because a term ends within LOOK_AHEAD: shortly before its end, for its last value,
+    and shortly after, for its renewal. None when no such term is known."""
+    ends = [one.expires_at for one in granted if one.expires_at is not None]
+    moments = [at for end in ends for at in (end - LAST_READING_LEAD, end + RENEWAL_READING_AFTER)]
+    return min((at for at in moments if now < at <= now + LOOK_AHEAD), default=None)

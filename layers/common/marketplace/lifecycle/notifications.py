@@ -149,10 +149,11 @@ class LookAgain:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadBack:
     """A request to read a subscription's entitlements from AWS (LifecycleRequests.read_back). `tries`: how often it was
-    postponed because AWS gave no answer."""
+    postponed because AWS gave no answer; `at`: it waits for this moment."""
 
     subscription_id: str
     attempt: int | None = None
+    at: int | None = None
     tries: int = 0
 
 
@@ -293,7 +294,8 @@ def _request(content: Mapping[str, Any]) -> LookAgain | Question:
                 agreement_id=agreement_id,
             )
         case recheck.READ_BACK if subscription_id is not None:
-            return ReadBack(subscription_id=subscription_id, attempt=_whole(content.get("attempt")), tries=tries)
+            attempt, at = _whole(content.get("attempt")), _whole(content.get("at"))
+            return ReadBack(subscription_id=subscription_id, attempt=attempt, at=at, tries=tries)
         case recheck.FIND_LICENSES if agreement_id is not None:
             return FindLicenses(agreement_id=agreement_id, tries=tries)
         case recheck.RECONCILE:

@@ -14,6 +14,7 @@ type Outcome = Literal[
 
 type ReadBackOutcome = Literal[
     "read_back",
+    "read_back_later",  # its moment has not come yet
     "entitlements_refused",  # AWS refuses GetEntitlements for this product
     "unknown_subscription",
 ]
@@ -39,6 +40,7 @@ METRIC_OF_OUTCOME: dict[AnyOutcome, str] = {
     "other_product": "OtherProductNotification",
     "unknown_subscription": "RequestWithoutSubscription",
     "read_back": "EntitlementsReadBack",
+    "read_back_later": "ReadBackScheduled",
     "entitlements_refused": "EntitlementsRefused",
     "postponed": "ReadBackPostponed",
     "agrees": "SubscriptionReconciled",

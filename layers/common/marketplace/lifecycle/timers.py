@@ -1,14 +1,14 @@
-"""What the passing of time makes necessary: rechecks until a closing subscription's deadline, a metering run shortly
-before it, and rechecks until a scheduled start.
+"""What the passing of time makes necessary: rechecks until a closing subscription's deadline, metering runs shortly
+before it, rechecks until a scheduled start, and a reading of the entitlements shortly before the end of a term.
 
-SQS holds a message back for 15 minutes at most (SQS Developer Guide: message timers). So each recheck requests the next
+SQS holds a message back for 15 minutes at most (SQS Developer Guide: message timers). So each message requests the next
 one until the moment has come.
 """
 
 from marketplace.ledger.deadlines import FINAL_RUN
 from marketplace.lifecycle.changes import START_RECHECK_AT, Standing
 from marketplace.lifecycle.facts import State
-from marketplace.lifecycle.store import SubscriptionStore
+from marketplace.lifecycle.store import Stored, SubscriptionStore
 from marketplace.platform.clock import Clock, epoch
 from marketplace.subscriptions import recheck
 from marketplace.subscriptions.recheck_queue import LifecycleRequests
@@ -17,12 +17,15 @@ FIRST_RECHECK = 60
 """Seconds after a subscription begins to close, or returns from closing, at which it is rechecked: a request that read
 the subscription before the change may book usage until then."""
 
+READING_REQUESTED_FOR = "reading_requested_for"
+"""When the message comes that leads to the reading before the end of a term: an attribute of the subscription."""
+
 CLOCK_SKEW = 60
 """Seconds by which the clocks of two functions, and of AWS, may differ."""
 
 
 class Timers:
-    """Requests the rechecks of a subscription. Raises AwsError when SQS or DynamoDB gave no answer."""
+    """Requests the rechecks and readings of a subscription. Raises AwsError when SQS or DynamoDB gave no answer."""
 
     def __init__(self, store: SubscriptionStore, queue: LifecycleRequests, clock: Clock) -> None:
         self._store = store
@@ -42,27 +45,48 @@ class Timers:
             self._set_start_timer(standing, state.scheduled_start, now)
 
     def _set_metering_run(self, subscription_id: str, deadline: int, now: int) -> None:
-        """Requests the run, unless it is further ahead than SQS holds a message back: then one of the rechecks until
-        the deadline requests it. A run more than needed is harmless."""
-        delay = deadline - FINAL_RUN + 1 - now
-        if delay <= recheck.MAX_DELAY_SECONDS:
-            self._queue.metering_run(subscription_id, deadline, delay_seconds=delay)
+        """Requests the run, and a second one in case that the first dies, unless they are further ahead than SQS holds
+        a message back: then one of the rechecks until the deadline requests them. A run more than needed is
+        harmless."""
+        first, second = (deadline - lead + 1 - now for lead in (FINAL_RUN, FINAL_RUN // 2))
+        if first <= recheck.MAX_DELAY_SECONDS:
+            self._queue.metering_run(subscription_id, deadline, delay_seconds=first)
+        if 0 < second <= recheck.MAX_DELAY_SECONDS:
+            self._queue.metering_run(subscription_id, deadline, delay_seconds=second)
+
+    def set_reading(self, subscription_id: str, at: int) -> None:
+        """Requests the reading of the entitlements at this moment, shortly before the end of a term."""
+        stored = self._store.read(subscription_id)
+        now = epoch(self._clock())
+        if stored is None or _is_on_its_way(stored, READING_REQUESTED_FOR, at, now):
+            return
+        delay = min(at - now, recheck.MAX_DELAY_SECONDS)
+        self._queue.read_back(subscription_id, at=at, delay_seconds=delay)
+        self._note(stored, READING_REQUESTED_FOR, now + delay)
 
     def _set_start_timer(self, standing: Standing, starts_at: int, now: int) -> None:
-        """Requests the next recheck unless the subscription says that one is on its way. Nothing else would recheck an
-        ended subscription until its start.
-
-        Every recheck and every message does this, so one chain of rechecks exists however many messages come. Two
-        chains, after a crash or a repeated delivery, become one at their next recheck; a lost chain begins again with
-        the next message. A recheck that comes a little early by this clock requests the next one.
-        """
-        if now + CLOCK_SKEW < standing.stored.values.get(START_RECHECK_AT, 0) <= starts_at:
+        """Requests the next recheck. Nothing else would recheck an ended subscription until its start."""
+        if _is_on_its_way(standing.stored, START_RECHECK_AT, starts_at, now):
             return
         delay = min(starts_at - now, recheck.MAX_DELAY_SECONDS)
         self._queue.look_again(standing.id, recheck.START_TIMER, delay_seconds=delay)
-        # The request goes first: one recheck too many is harmless, one too few is not. For the same reason it does not
+        self._note(standing.stored, START_RECHECK_AT, now + delay)
+
+    def _note(self, stored: Stored, attribute: str, moment: int) -> None:
+        # The request went first: one message too many is harmless, one too few is not. For the same reason it does not
         # matter if another writer was first.
-        self._store.write(standing.id, read=standing.stored, changes={START_RECHECK_AT: now + delay}, defaults={})
+        self._store.write(stored.subscription.id, read=stored, changes={attribute: moment}, defaults={})
+
+
+def _is_on_its_way(stored: Stored, attribute: str, until: int, now: int) -> bool:
+    """Whether the subscription says that a message of the chain that leads to `until` is on its way.
+
+    Every message does this, so one chain exists however many messages come. Two chains, after a crash or a repeated
+    delivery, become one at their next message; a lost chain begins again with the next message. A message that comes a
+    little early by this clock requests the next one.
+    """
+    moment: int = stored.values.get(attribute, 0)
+    return now + CLOCK_SKEW < moment <= min(until, now + recheck.MAX_DELAY_SECONDS)
 
 
 def closing_delay(state: State, now: int) -> int:

@@ -68,10 +68,12 @@ class LifecycleRequests(Requests):
         self._read_back_queue_url = read_back_queue_url
         self._metering_queue_url = metering_queue_url
 
-    def read_back(self, subscription_id: str, *, attempt: int | None = None, delay_seconds: int = 0) -> None:
+    def read_back(
+        self, subscription_id: str, *, attempt: int | None = None, at: int | None = None, delay_seconds: int = 0
+    ) -> None:
         """Has the entitlements of a subscription read from AWS. attempt: how many readings came before this one because
-        AWS listed none; None when none have to be there."""
-        self._ask(READ_BACK, {"subscription_id": subscription_id, "attempt": attempt}, delay_seconds)
+        AWS listed none; None when none have to be there. at: not before this moment (seconds since the epoch)."""
+        self._ask(READ_BACK, {"subscription_id": subscription_id, "attempt": attempt, "at": at}, delay_seconds)
 
     def find_licenses(self, agreement_id: str) -> None:
         """Has AWS asked for the licences of an agreement that has ended, and what waits for it applied to them."""

@@ -69,7 +69,7 @@ class Job:
         return {term.counter for term in terms} | {key for term in terms for key, _ in term.grants}
 
 
-type Obstacle = Literal["sealed", "full", "changed", "busy", "regranted"]
+type Obstacle = Literal["sealed", "full", "changed", "busy", "regranted", "not_known"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,8 @@ class Booked:
 class NotBooked:
     """Nothing of the transaction was written. `known` holds the records that exist already, as they are stored;
     `obstacle` says what else was in the way: the hour is sealed or full; another writer was there (changed, busy: try
-    again); AWS was heard to grant something else meanwhile (regranted: the terms have to be read again)."""
+    again); AWS was heard to grant something else meanwhile (regranted: the terms have to be read again); more may be
+    included than is known (not_known)."""
 
     known: dict[RecordName, dict[str, Any]]
     obstacle: Obstacle | None
@@ -121,8 +122,9 @@ class UsageStore:
         stored = self._look(jobs)
         counters: dict[Key, _Counter] = {}
         parts = [_part(job, counters, stored) for job in jobs]
-        if any(part.total > MAX_QUANTITY for part in parts):
-            return [NotBooked({}, "full" if part.total > MAX_QUANTITY else None) for part in parts]
+        refusals = [part.refusal for part in parts]
+        if any(refusals):
+            return [NotBooked({}, refusal) for refusal in refusals]
         writes = [self._writes(part, now) for part in parts]
         touched = [counter for counter in counters.values() if counter.taken]
         uses = [self._table.update_action(counter.term.counter, counter.use()) for counter in touched]
@@ -302,6 +304,13 @@ class _Part:
     @property
     def total(self) -> int:
         return sum(quantity for _, quantity in self.metered)
+
+    @property
+    def refusal(self) -> Obstacle | None:
+        """What can be said to be in the way before anything is written."""
+        if any(one.term is not None and not one.term.known_to_its_end for one in self.charged):
+            return "not_known"
+        return "full" if self.total > MAX_QUANTITY else None
 
     @property
     def untagged(self) -> frozenset[RecordName]:

@@ -100,14 +100,16 @@ class _Contract:
     def term(self, moment: EpochSeconds, now: int, max_age: int) -> Term | Rejection | None:
         """The term of this moment, or why it can't be told; None when nothing was ever granted and that may change."""
         young = [side for side in self.sides if self.closing or side.age(now) <= max_age]
-        found: list[GrantedTerm] = []
+        found: list[tuple[GrantedTerm, bool]] = []
         for side in young:
             standing = side.history.standing(moment, now)
             term = side.history.at(moment)
             if term is not None and (standing == "held" or (standing == "awaited" and self.closing)):
-                found.append(term)
+                # Of a contract that closes, the usage of its last hour can't wait for anything.
+                known = self.closing or side.history.is_known_to_its_end(term, max_age)
+                found.append((term, known))
         if found:
-            return self._counted(max(found, key=_strength))
+            return self._counted(*max(found, key=lambda one: _strength(one[0])))
         if len(young) < len(self.sides) or all(side.synced_at is None for side in self.sides):
             return ENTITLEMENTS_PENDING
         if not self.closing and any(side.history.terms and self.awaits(side, moment, now) for side in self.sides):
@@ -117,7 +119,7 @@ class _Contract:
             return None
         return self.nothing
 
-    def _counted(self, granted: GrantedTerm) -> Term | Rejection:
+    def _counted(self, granted: GrantedTerm, known_to_its_end: bool) -> Term | Rejection:
         if granted.value_type not in {"integer", "double"}:
             return not_a_quantity(self.included)
         named = granted
@@ -136,6 +138,7 @@ class _Contract:
             named.first_end,
             named.counted_from,
             self.grants,
+            known_to_its_end,
         )
 
 

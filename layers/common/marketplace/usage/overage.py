@@ -19,7 +19,8 @@ class Term:
     `owner`: the subscription under which it is counted. `ends_at`: the entitlement's ExpirationDate, in seconds since
     the epoch. `first_end` and `counted_from` name its counter (marketplace.entitlements.terms): they stay when the end
     moves, so an upgrade adds to what is used, and a renewal begins anew. `grants`: the items of the subscriptions table
-    that this was told from, with their revisions; usage is charged only while they are the newest.
+    that this was told from, with their revisions; usage is charged only while they are the newest. `known_to_its_end`:
+    False when AWS may have granted more before the term ended, and doesn't show it any more; nothing is charged then.
     """
 
     owner: str
@@ -30,6 +31,7 @@ class Term:
     first_end: int | None = None
     counted_from: int | None = None
     grants: tuple[tuple[Key, int | None], ...] = ()
+    known_to_its_end: bool = True
 
     @property
     def counter(self) -> Key:

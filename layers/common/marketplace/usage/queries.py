@@ -81,21 +81,28 @@ class UsageQueries:
 
 
 def _contract(record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """How much of a usage record a contract includes, by the limit and the term that held when it was booked; None
-    for usage that is metered whole."""
+    """How much of a usage record a contract includes, by the limit and the term that it counts against, and what was
+    charged and has to be credited to the buyer; None for usage that is metered whole."""
     if "included" not in record:
         return None
     included, limit, term_end = record["included"], record["term_limit"], record.get("term_end")
-    overage = record["quantity"] - included
+    overage, correction = record["quantity"] - included, record.get("correction_due")
     term = "" if term_end is None else f" in the term that ends at {iso(term_end)}"
-    granted = f"the contract included {limit} of {record['included_dimension']}{term}"
-    counted = f"{included} of the {record['quantity']} reported units were left of it"
-    metered = f"{overage} are metered" if overage else "nothing is metered"
-    return {
+    explanation = (
+        f"Counted against {limit} of {record['included_dimension']}{term}: of the {record['quantity']} reported units "
+        f"{included} are included and {overage} are metered."
+    )
+    shown = {
         "included": included,
         "overage": overage,
         "included_dimension": record["included_dimension"],
         "limit": limit,
         "term_end": None if term_end is None else iso(term_end),
-        "explanation": f"When this was booked, {granted}; {counted}, so {metered}.",
+        "explanation": explanation,
     }
+    if not correction:
+        return shown
+    explanation += (
+        f" As AWS showed later, {correction} of the metered units are included too: credit them to the buyer."
+    )
+    return {**shown, "correction_due": correction, "explanation": explanation}

@@ -204,7 +204,12 @@ class UsageRecorder:
         fresh = (entry for entry in entries if entry.name not in stored)
         for bundle in bundles_of(groups_of(fresh, results)):
             for entry in chain.from_iterable(bundle):
-                results[entry.index] = entry.recorded(included=_predicted_part(entry, used))
+                part = _predicted_part(entry, used)
+                term = entry.term
+                if term is not None and not term.known_to_its_end and part != entry.report.quantity:
+                    results[entry.index] = Rejected(entry.report.id, ENTITLEMENTS_PENDING)
+                else:
+                    results[entry.index] = entry.recorded(included=part)
 
     def _book_all(self, entries: Sequence[Entry], request: _Request) -> None:
         lanes = lanes_of(bundles_of(groups_of(entries, request.results)))
@@ -273,10 +278,10 @@ class UsageRecorder:
             chunk = without_known(chunk, outcome, request.results)
             if not chunk:
                 return []
-            if outcome.obstacle == "full" and len(chunk) > 1:
+            if outcome.obstacle in {"full", "not_known"} and len(chunk) > 1:
                 self._book_halves(chunk, request)
                 return []
-            if outcome.obstacle == "regranted":
+            if outcome.obstacle in {"regranted", "not_known"}:
                 refusal = ENTITLEMENTS_PENDING
                 break
             if outcome.obstacle in {"sealed", "full"}:
