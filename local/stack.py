@@ -63,6 +63,7 @@ class Stack(Servers):
         self.console_url = console.url
         self.deploy(
             {
+                "SellerName": "Acme",
                 "SupportContact": "support@acme.example",
                 "LoginUrl": f"{self.console_url}/",
                 "SignUpUrl": f"{self.console_url}/sign-up" if options.sign_up == "console" else "",
@@ -76,6 +77,7 @@ class Stack(Servers):
 
     def _start_functions(self, cleanup: ExitStack) -> None:
         variables = endpoint_variables(self.aws_url, self.aws_url, self.marketplace_url)
+        variables["MARKETPLACE_CONSOLE_URL"] = f"{self.marketplace_url}/#purchases"  # where "Set up your account" is
         self.runtime.deploy(self.deployment.functions, variables, self._printed)
         self.clock.share(self.runtime.clock)
         cleanup.callback(self.clock.unshare)

@@ -14,9 +14,7 @@ from marketplace.registration.claim import Claim, Claims, Release, SubscriptionC
 from marketplace.registration.claim_history import ClaimChange
 from marketplace.registration.codes import RegistrationCodes
 from marketplace.registration.contacts import Contacts
-from marketplace.registration.pages import SellerLinks
 from marketplace.registration.register import MarketplaceResolver, Registered, Registration, Resolver
-from marketplace.registration.routes import BuyerRoutes
 from marketplace.seller_api.subscription_queries import SubscriptionQueries
 from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.recheck_queue import Requests
@@ -126,10 +124,6 @@ class Storefront:
     def tenants_of(self, account: str) -> list[str]:
         """The tenants that a buyer's account is linked to."""
         return sorted((self.stored(keys.account_tenants(account)) or {}).get("tenants", ()))
-
-    def buyer_routes(self, sign_up_url: str = "", **links: str) -> BuyerRoutes:
-        seller = SellerLinks(**{"support_contact": "help@seller.example", **links})
-        return BuyerRoutes(self.registration(), self.codes, self.contacts, seller, sign_up_url)
 
     # What is stored
 

@@ -26,7 +26,7 @@ from marketplace.platform.clock import Clock, epoch
 from marketplace.platform.errors import ThrottledError
 from marketplace.registration.account_links import AccountLinkedToAnotherTenantError, AccountLinks
 from marketplace.registration.claim_history import Action, ChangePage, ClaimChange, ClaimHistory, Via
-from marketplace.registration.codes import OpenedRegistration, RegistrationCodes
+from marketplace.registration.codes import Opened, RegistrationCodes
 from marketplace.subscriptions import recheck
 from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.reader import SubscriptionReader, as_read
@@ -334,7 +334,7 @@ class Claims:
         return writes
 
 
-def _is_spent(opened: OpenedRegistration, subscription: Subscription) -> bool:
+def _is_spent(opened: Opened, subscription: Subscription) -> bool:
     """Whether the subscription was released after the code was given out. Whoever holds an older code, or has sent it
     to somebody, is not to undo the release."""
     return subscription.released_at is not None and opened.created_at <= subscription.released_at

@@ -6,7 +6,7 @@ when a code is read.
 
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import Item, from_item, to_item
@@ -16,15 +16,7 @@ from marketplace.platform.clock import HOUR, Clock, epoch
 LIFETIME = HOUR
 """How long a registration code may be used, in seconds."""
 
-_SHAPE = re.compile(r"[A-Za-z0-9_-]{22,64}")
-
-
-@dataclass(frozen=True, slots=True)
-class OpenedRegistration:
-    """What a code opens, and when the code was given out, in seconds since the epoch."""
-
-    subscription_id: str
-    created_at: int
+SHAPE = re.compile(r"[A-Za-z0-9_-]{22,64}")
 
 
 def new_code() -> str:
@@ -32,9 +24,18 @@ def new_code() -> str:
     return secrets.token_urlsafe(24)
 
 
-def code_item(code: str, subscription_id: str, now: int) -> Item:
-    """The stored item of a code: which subscription it opens, and until when."""
-    values = {"subscription_id": subscription_id, "created_at": now, "expires_at": now + LIFETIME}
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a code opens; `created_at`: when the code was given out, in seconds since the epoch."""
+
+    subscription_id: str
+    product_code: str
+    created_at: int = 0
+
+
+def code_item(code: str, opened: Opened, now: int) -> Item:
+    """The stored item of a code: which subscription of which product it opens, and until when."""
+    values = {**asdict(opened), "created_at": now, "expires_at": now + LIFETIME}
     return to_item({**keys.registration(code)._asdict(), **values})
 
 
@@ -53,9 +54,13 @@ class RegistrationCodes:
         opened = self.opened_by(code)
         return None if opened is None else opened.subscription_id
 
-    def opened_by(self, code: str) -> OpenedRegistration | None:
-        """What the code opens; None when the code is unknown or has expired. Raises AwsError."""
-        if not _SHAPE.fullmatch(code):
+    def opened_by(self, code: str) -> Opened | None:
+        """What the code opens; None when the code is unknown or has expired. A code that an earlier version made names
+        no product.
+
+        Raises AwsError.
+        """
+        if not SHAPE.fullmatch(code):
             return None
         item = self._table.get(keys.registration(code))
         if item is None:
@@ -63,4 +68,4 @@ class RegistrationCodes:
         values = from_item(item)
         if epoch(self._clock()) >= values["expires_at"]:
             return None
-        return OpenedRegistration(values["subscription_id"], values["created_at"])
+        return Opened(str(values["subscription_id"]), str(values.get("product_code", "")), values["created_at"])
