@@ -35,6 +35,7 @@ REASONS = {
     "entitled": "AWS grants it.",
     "active": "The subscription is active.",
     "not_active": "AWS Marketplace has not activated the subscription yet.",
+    "account_unknown": "AWS Marketplace has not named the buyer's AWS account yet.",
     "ended": "The subscription has ended.",
     "closing": "The subscription is ending.",
     "failed": "The subscription failed.",

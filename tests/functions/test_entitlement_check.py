@@ -277,6 +277,39 @@ def test_unknown_types_are_counted(deployment: Deployment, capsys: pytest.Captur
     assert (counts["UnknownNotification"], counts["EntitlementsRefused"]) == (1, 3)
 
 
+@pytest.mark.parametrize("denied", [[], ["GetAgreementEntitlements", "SearchAgreements"]])
+def test_the_end_of_another_product_is_nobodys_alarm(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], denied: list[str]
+) -> None:
+    monkeypatch.setenv("PRODUCT_CODES", "ca2payasyougoproduct00000")
+    app.settings.cache_clear()
+    market = deployment.marketplace
+    market.settings.access_denied = denied
+    buyer: dict[str, Any] = {"account_id": "111122223333", "provision": True}
+    market.purchases.subscribe("ca2payasyougoproduct00000", **buyer)
+    other = market.purchases.subscribe("ca1contractandconsumption", **buyer)
+    market.clock.advance(100)
+    market.purchases.cancel(other.id)
+    market.clock.advance(100)
+    assert deployment.invoke(_delivered(market)) == []
+    deployment.invoke(deployment.asked())
+    counts = metric_counts(capsys.readouterr().out)
+    assert counts.get("AmbiguousAgreement") is None
+    assert counts.get("UnknownNotification") is None
+    assert counts["OtherProductNotification"] >= 2
+
+
+def test_what_the_sellers_account_buys_is_counted_and_logged_as_nothing_to_do(
+    deployment: Deployment, log: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("created", "amended", "ended", "ending"):
+        (record,) = sample(f"eventbridge_purchase_agreement_{name}")
+        deployment.invoke([{**record, "body": record["body"].replace("Proposer", "Acceptor")}])
+    counts = metric_counts(capsys.readouterr().out)
+    assert (counts["OwnPurchaseNotification"], counts.get("UnknownNotification")) == (4, None)
+    assert '"level":"WARNING"' not in log.getvalue()
+
+
 def test_the_handler_can_be_imported_without_any_environment() -> None:
     assert callable(app.lambda_handler)
 

@@ -22,9 +22,9 @@ LOADED: dict[str, dict[str, str]] = {
         "dynamodb": "attributes keys table transactions update",
         "entitlements": "entitlements rules source store terms",
         "ledger": "deadlines recent record rescheduling",
-        "lifecycle": "agreement_api changes facts joins lifecycle messages notifications "
+        "lifecycle": "agreement_api changes facts joins lifecycle members messages notifications "
         "outcomes reconciliation sqs_batch store timers",
-        "platform": "aws_errors backoff clients clock errors logs moments settings",
+        "platform": "aws_errors backoff clients clock errors logs moments pages settings",
         "subscriptions": "identity model outbox predecessors reader recheck recheck_queue seller_events",
         "usage": "contract_terms overage report rerating results",
     },
@@ -46,7 +46,7 @@ LOADED: dict[str, dict[str, str]] = {
         "dynamodb": "attributes keys paging table transactions update",
         "entitlements": "entitlements rules source store terms",
         "ledger": "deadlines recent record",
-        "platform": "aws_errors backoff clients clock errors http logs moments problem settings",
+        "platform": "aws_errors backoff clients clock errors http logs moments pages problem settings",
         "registration": "account_links claim claim_history codes contacts",
         "seller_api": "problems requests routes subscription_queries views",
         "subscriptions": "identity model outbox predecessors reader recheck recheck_queue seller_events",

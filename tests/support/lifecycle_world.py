@@ -57,11 +57,12 @@ def notification(name: str) -> Notification:
     return found
 
 
-def told(title: str, seconds: int, **detail: Any) -> Notification:
+def told(title: str, seconds: int, role: str | None = "Proposer", /, **detail: Any) -> Notification:
     """An event of AWS Marketplace with a time and details of choice; its id is made of both."""
     (record,) = sample("eventbridge_license_updated")
     about = {"id": stable_id(title, seconds, json.dumps(detail)), "time": iso(seconds)}
-    body = {**json.loads(record["body"]), "detail-type": f"{title} - Proposer", **about, "detail": detail}
+    whole_title = title if role is None else f"{title} - {role}"
+    body = {**json.loads(record["body"]), "detail-type": whole_title, **about, "detail": detail}
     found = parsed(QueueMessage.from_record({**record, "body": json.dumps(body)}))
     assert isinstance(found, Notification)
     return found

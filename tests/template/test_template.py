@@ -232,7 +232,7 @@ def test_the_alarms_cover_what_can_be_lost() -> None:
         *("UsageConflict", "UsageUnreadable", "UsageUnknownRefusal", "UsageInOtherRegion"),
         *("OldestUnsettledAgeSeconds", "BreakerOpened", "HeartbeatFailed", "HeartbeatUnfinished"),
         *("UnknownNotification", "AmbiguousAgreement", "ReconciliationDenied", "EntitlementsRefused"),
-        *("NotificationFailed", "ReadBackPostponed"),
+        *("NotificationFailed", "ReadBackPostponed", "BuyerAccountUnknown"),
     }
     for function in of_type("AWS::Lambda::Function"):
         stem = function.removesuffix("Function")

@@ -10,7 +10,7 @@ from marketplace.dynamodb import keys
 from marketplace.entitlements.rules import Entitlement
 from marketplace.entitlements.terms import LAST_READING_LEAD
 from marketplace.ledger.deadlines import FINAL_RUN
-from marketplace.lifecycle.notifications import Notification
+from marketplace.lifecycle.notifications import FindLicenses, Notification
 from marketplace.lifecycle.store import Stored
 from marketplace.platform.clock import DAY, HOUR, MINUTE
 from marketplace.platform.errors import RefusedError, ThrottledError
@@ -221,7 +221,9 @@ def test_another_sellers_product_is_kept_and_not_followed(moto_dynamodb: Any, mo
 def test_an_end_that_only_the_account_matches_closes_nothing_and_is_reported(world: LifecycleWorld) -> None:
     world.receive(UPDATED)
     assert world.lifecycle.receive(changed(ENDED, agreement_id="agmt-other", id="other")) == "waiting"
-    assert world.answer() == ["read_back", "ambiguous"]
+    assert world.answer() == ["read_back", "waiting"]
+    assert world.waiting(recheck.FIND_LICENSES) == [world.time.seconds + 300]
+    assert world.lifecycle.find_licenses(FindLicenses(agreement_id="agmt-other", last=True)) == "ambiguous"
     assert world.subscription().status == "active"
 
 

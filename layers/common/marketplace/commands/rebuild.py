@@ -112,7 +112,8 @@ class Rebuild:
         received = self._store.inbox(read.subscription.id)
         for agreement_id in read.subscription.agreement_ids:
             received += self._store.waiting(agreement_id)
-        inbox = [fact for fact in map(Fact.of, received) if fact is not None]
+        concerning = (Fact.of(one) for one in received if one.may_concern(read.subscription.id))
+        inbox = [fact for fact in concerning if fact is not None]
         return merged(inbox, [fact for fact in read.facts if fact.at_ms < oldest])
 
 

@@ -91,6 +91,11 @@ def agreement_subscription(agreement_id: str, subscription_id: str) -> Key:
     return Key(agreement_pk(agreement_id), f"SUB#{subscription_id}")
 
 
+def other_product(agreement_id: str) -> Key:
+    """Whether the agreement is known to be of a product that is not sold here."""
+    return Key(agreement_pk(agreement_id), "OTHER_PRODUCT")
+
+
 def agreement_event(agreement_id: str, time: str, event_id: str) -> Key:
     """A notification that waits for the join."""
     return Key(agreement_pk(agreement_id), f"{EVENT_PREFIX}{time}#{encoded(event_id)}")

@@ -78,41 +78,49 @@ class Change:
 def change(
     subscription_id: str,
     read: Stored | None,
-    facts: Iterable[Fact],
+    notifications: Iterable[Notification],
     now: int,
     *,
-    notification: Notification | None = None,
     agreement_id: str | None = None,
 ) -> Change:
-    """What these facts change, beside those that the subscription has.
+    """What these notifications about the subscription change, beside those whose facts it has.
 
-    read: the subscription as stored, None when there is none yet. now: seconds since the epoch. notification: the one
-    that brings the facts, if it names its subscription. agreement_id: an agreement that a registration named, of which
-    no fact may be known yet.
+    read: the subscription as stored, None when there is none yet. now: seconds since the epoch. agreement_id: an
+    agreement that a registration named, of which no fact may be known yet.
     """
+    told = [(notification, fact) for notification in notifications if (fact := Fact.of(notification)) is not None]
     known = () if read is None else read.facts
-    whole = merged(known, facts)
+    whole = merged(known, [fact for _, fact in told])
     state, history = folded(whole, now), compacted(whole, now)
     attributes = state_changes(state, history, read, agreement_id)
     if _holds_new_activation(history, known):
         attributes[ACTIVATION_SEEN_AT] = now
-    defaults = identity_attributes(subscription_id, notification)
+    defaults = identity_attributes(subscription_id, [notification for notification, _ in told])
     status: Status = "pending" if read is None else read.subscription.status
     values = defaults if read is None else {**defaults, **read.values}
     return Change(state, attributes, defaults, state_events(subscription_id, status, state, values))
 
 
-def identity_attributes(subscription_id: str, notification: Notification | None) -> dict[str, Any]:
-    """What a notification says about whose subscription it is; nothing when it names no subscription."""
-    identity = None if notification is None else notification.identity
-    if notification is None or identity is None:
-        return {}
-    who = {"id": subscription_id, "product_code": notification.product_code, "account_id": notification.account_id}
-    match identity:
+def identity_attributes(subscription_id: str, notifications: Iterable[Notification]) -> dict[str, Any]:
+    """What the notifications say about whose subscription it is; of several values the first counts, and that of one
+    which names the subscription before that of an agreement's, which names at most the buyer's account."""
+    found: dict[str, Any] = {}
+    for notification in sorted(notifications, key=lambda one: one.identity is None):
+        for name, value in _identity_of(subscription_id, notification).items():
+            found.setdefault(name, value)
+    return found
+
+
+def _identity_of(subscription_id: str, notification: Notification) -> dict[str, Any]:
+    who: dict[str, Any] = {"account_id": notification.account_id}
+    match notification.identity:
         case LicenseIdentity(license_arn):
-            return {**who, "integration": "license", "license_arn": license_arn}
+            who |= {"id": subscription_id, "integration": "license", "license_arn": license_arn}
         case LegacyIdentity(_, customer_identifier):
-            return {**who, "integration": "legacy", "customer_identifier": customer_identifier}
+            who |= {"id": subscription_id, "integration": "legacy", "customer_identifier": customer_identifier}
+    if notification.identity is not None:
+        who["product_code"] = notification.product_code
+    return {name: value for name, value in who.items() if value is not None}
 
 
 def state_changes(

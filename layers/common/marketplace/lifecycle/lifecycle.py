@@ -26,10 +26,9 @@ from marketplace.lifecycle.notifications import FindLicenses, LookAgain, Notific
 from marketplace.lifecycle.outcomes import Outcome, ReadBackOutcome
 from marketplace.lifecycle.store import Stored, SubscriptionStore
 from marketplace.lifecycle.timers import CLOCK_SKEW, FIRST_RECHECK, Timers
-from marketplace.platform.clock import Clock, epoch
+from marketplace.platform.clock import MINUTE, Clock, epoch
 from marketplace.platform.errors import RefusedError, ThrottledError
 from marketplace.subscriptions import recheck
-from marketplace.subscriptions.identity import Identity
 from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.outbox import Outbox
 from marketplace.subscriptions.recheck_queue import LifecycleRequests
@@ -45,6 +44,12 @@ _JOINING = frozenset(
     {recheck.REGISTERED, recheck.CLAIMED, recheck.NOT_SUBSCRIBED, recheck.RECONCILED, recheck.COMPARED}
 )
 _READING_BACK = frozenset({recheck.REGISTERED, recheck.NOT_SUBSCRIBED, recheck.RECONCILED})
+_ASKED_AGAIN = 5 * MINUTE
+"""Seconds after which AWS is asked once more for the licences of an ended agreement. Notifications overtake each other
+by seconds, and of the final hour enough is left."""
+_ACCOUNT_DELAY = 2 * MINUTE
+"""Seconds for which the buyer's account of an activated licence is awaited before AWS is asked: the registration, or
+another notification, usually names it."""
 _RECONCILE_DELAY = recheck.MAX_DELAY_SECONDS
 """A registration often comes before its License Updated, which is awaited for some minutes before AWS is asked."""
 
@@ -97,27 +102,28 @@ class Lifecycle:
 
     def receive(self, notification: Notification) -> Outcome:
         """Keeps the notification and does all that follows from it. Raises AwsError: it has to be received again."""
-        identity = notification.identity
-        if identity is not None and self._sells(notification.product_code):
-            return self._of_subscription(notification, identity)
-        if identity is None and notification.agreement_id is not None:
+        if notification.kind == "own_purchase":
+            return "own_purchase"
+        if not self._may_sell(notification.product_code):
+            return self._of_other_product(notification)
+        subscription_id = self._named(notification)
+        if subscription_id is not None:
+            return self._of_subscription(notification, subscription_id)
+        if notification.agreement_id is not None:
             return self._of_agreement(notification, notification.agreement_id)
         self._store.keep(keys.unassigned_event(notification.time, notification.id), notification)
-        if notification.kind == "advisory_issued":
-            self._announce_advisory(notification, [])
-            return "noted"
-        return "unknown" if identity is None else "other_product"
+        return self._without_effect(notification, []) if notification.kind == "advisory_issued" else "unknown"
 
     def look_again(self, request: LookAgain) -> Outcome:
         """Does what is due for the subscription by now. Raises AwsError: it has to be requested again."""
         stored = self._store.read(request.subscription_id)
         if stored is None:
             return "unknown_subscription"
-        facts: list[Fact] = []
+        waiting: list[Notification] = []
         if request.reason in _JOINING:
             agreements = dict.fromkeys([*stored.subscription.agreement_ids, request.agreement_id])
-            facts = self._joins.facts(request.subscription_id, filter(None, agreements))
-        standing = self._apply(request.subscription_id, facts, agreement_id=request.agreement_id)
+            waiting = self._joins.waiting(request.subscription_id, filter(None, agreements))
+        standing = self._apply(request.subscription_id, waiting, agreement_id=request.agreement_id)
         if standing is None:
             return "unknown_subscription"
         release = _refused_before_activation(request, standing)
@@ -148,36 +154,65 @@ class Lifecycle:
         return "read_back"
 
     def find_licenses(self, request: FindLicenses) -> Outcome:
-        """Asks AWS for the licences of an ended agreement, and applies to their subscriptions what waits for it. Raises
-        AwsError: it has to be requested again."""
-        found = self._joins.found(request.agreement_id)
-        for subscription_id in found:
-            standing = self._apply(subscription_id, self._joins.facts(subscription_id, [request.agreement_id]))
+        """Asks AWS for the licences of an ended agreement, and applies to their subscriptions what waits for it. When
+        AWS names none, asks once more later: the notification that says whose the agreement is may be on its way.
+        Raises AwsError: it has to be requested again."""
+        agreement_id = request.agreement_id
+        if self._joins.is_of_other_product(agreement_id):
+            return "other_product"
+        found = self._joins.found(agreement_id)
+        for subscription_id in found.subscription_ids:
+            standing = self._apply(subscription_id, self._joins.waiting(subscription_id, [agreement_id]))
             if standing is not None:
                 self._follow_up(standing, release=False)
-        return "applied" if found else "ambiguous"
+        if found.subscription_ids:
+            return "applied"
+        if found.names_licences:
+            self._joins.note_no_licence_here(agreement_id, epoch(self._clock()))
+            return "other_product"
+        if not request.last:
+            self._queue.find_licenses(agreement_id, last=True, delay_seconds=_ASKED_AGAIN)
+        return "ambiguous" if request.last else "waiting"
 
-    def _of_subscription(self, notification: Notification, identity: Identity) -> Outcome:
-        subscription_id = identity.subscription_id
+    def _named(self, notification: Notification) -> str | None:
+        """The id of the subscription that the notification names. One that names a licence and no product may be about
+        a product of others; it is taken for a licence that is known."""
+        if notification.identity is None:
+            return None
+        subscription_id = notification.identity.subscription_id
+        if notification.product_code is None and self._store.read(subscription_id) is None:
+            # Whatever makes the licence known applies what its inbox holds; that may have happened by now.
+            self._store.keep(keys.event(subscription_id, notification.time, notification.id), notification)
+            return subscription_id if self._store.read(subscription_id) is not None else None
+        return subscription_id
+
+    def _of_other_product(self, notification: Notification) -> Outcome:
+        self._store.keep(keys.unassigned_event(notification.time, notification.id), notification)
+        if notification.agreement_id is not None and notification.kind != "unknown":
+            self._joins.note_other_product(notification, notification.agreement_id)
+        return "other_product"
+
+    def _of_subscription(self, notification: Notification, subscription_id: str) -> Outcome:
         self._store.keep(keys.event(subscription_id, notification.time, notification.id), notification)
-        fact = Fact.of(notification)
-        if fact is None:
+        if Fact.of(notification) is None:
             return self._without_effect(notification, [subscription_id])
-        facts = [fact]
+        waiting: list[Notification] = []
         if notification.agreement_id is not None:
-            facts += self._joins.facts(subscription_id, [notification.agreement_id])
-        return self._applied(subscription_id, notification, facts)
+            waiting = self._joins.waiting(subscription_id, [notification.agreement_id])
+        return self._applied(subscription_id, notification, waiting)
 
     def _of_agreement(self, notification: Notification, agreement_id: str) -> Outcome:
         self._store.keep(keys.agreement_event(agreement_id, notification.time, notification.id), notification)
-        subscription_ids = self._store.joined(agreement_id)
+        subscription_ids = self._joins.joined(notification, agreement_id)
         for subscription_id in subscription_ids:
             self._store.keep(keys.event(subscription_id, notification.time, notification.id), notification)
-        fact = Fact.of(notification)
-        if fact is None:
+        if not subscription_ids and self._joins.is_of_other_product(agreement_id):
+            self._joins.note_other_product(notification, agreement_id)
+            return "other_product"
+        if Fact.of(notification) is None:
             return self._without_effect(notification, subscription_ids)
         for subscription_id in subscription_ids:
-            self._applied(subscription_id, notification, [fact])
+            self._applied(subscription_id, notification)
         if notification.kind == "agreement_ended" and notification.agreement_status not in KNOWN_STATUSES:
             return "unknown"
         if subscription_ids:
@@ -191,47 +226,54 @@ class Lifecycle:
             self._announce_advisory(notification, subscription_ids)
         return "unknown" if notification.kind == "unknown" else "noted"
 
-    def _sells(self, product_code: str | None) -> bool:
-        return not self._product_codes or product_code in self._product_codes
+    def _may_sell(self, product_code: str | None) -> bool:
+        return product_code is None or not self._product_codes or product_code in self._product_codes
 
-    def _applied(self, subscription_id: str, notification: Notification, facts: Sequence[Fact]) -> Outcome:
-        standing = self._apply(subscription_id, facts, notification)
+    def _applied(
+        self, subscription_id: str, notification: Notification, waiting: Sequence[Notification] = ()
+    ) -> Outcome:
+        standing = self._apply(subscription_id, [notification, *waiting])
         if standing is None:
             return "waiting"  # whoever makes the join reads this notification, which is kept by now
         may_activate = notification.kind in ACTIVATING or notification.kind == "agreement_created"
         standing = self._follow_up(standing, release=may_activate)
+        if notification.kind in ACTIVATING and standing.stored.subscription.lacks_account:
+            self._queue.reconcile(subscription_id, delay_seconds=_ACCOUNT_DELAY)
         if notification.kind in CHANGES_ENTITLEMENTS:
             activated = notification.kind in ACTIVATING and standing.state.status == "active"
             self._queue.read_back(subscription_id, attempt=0 if activated else None)
-        if any(fact.intent == "REPLACE" and fact.previous_agreement_id is None for fact in facts):
+        if any(one.intent == "REPLACE" and one.previous_agreement_id is None for one in (notification, *waiting)):
             self._queue.reconcile(subscription_id)  # AWS's agreement API names the first agreement of the chain
         return "applied"
 
     def _apply(
-        self,
-        subscription_id: str,
-        facts: Sequence[Fact],
-        notification: Notification | None = None,
-        agreement_id: str | None = None,
+        self, subscription_id: str, notifications: Sequence[Notification], agreement_id: str | None = None
     ) -> Standing | None:
-        """Adds the facts to the subscription and writes the state that follows, with the event about it, if that
-        differs from what is stored. `agreement_id`: as marketplace.lifecycle.changes.change takes it.
+        """Adds the notifications' facts to the subscription and writes the state that follows, with the event about it,
+        if that differs from what is stored. `agreement_id`: as marketplace.lifecycle.changes.change takes it.
 
-        None when there is no such subscription and the notification doesn't say whose it would be.
+        A subscription without facts takes what its inbox holds of notifications that name no product: they may have
+        come before anybody knew whose it is. So they are read once more after it is written.
+
+        None when there is no such subscription and no notification says whose it would be.
         """
+        told, is_new = list(notifications), False
         for _ in range(_ROUNDS):
             read = self._store.read(subscription_id)
-            if read is None and (notification is None or notification.identity is None):
+            if read is None and not any(one.identity and one.product_code for one in notifications):
                 return None
-            now = epoch(self._clock())
-            found = change(subscription_id, read, facts, now, notification=notification, agreement_id=agreement_id)
+            is_new = is_new or read is None or not read.facts
+            if is_new:
+                kept = self._store.inbox(subscription_id)
+                told = [*notifications, *(one for one in kept if one.product_code is None)]
+            found = change(subscription_id, read, told, epoch(self._clock()), agreement_id=agreement_id)
             if read is not None and found.is_stored_in(read):
                 return Standing(read, found.state)
             events = [self._with_proposal(event, read, found) for event in found.events]
             written = self._store.write(
                 subscription_id, read=read, changes=found.attributes, defaults=found.defaults, events=events
             )
-            if written is not None:
+            if written is not None and not is_new:
                 return Standing(written, found.state)
         raise ThrottledError("SubscriptionInUse", "others kept changing it at the same time")
 

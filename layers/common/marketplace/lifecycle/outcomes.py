@@ -7,6 +7,7 @@ type Outcome = Literal[
     "waiting",  # of an agreement whose licence isn't known yet
     "ambiguous",  # as waiting, but an agreement has ended and its buyer holds licences: a person may have to look
     "noted",
+    "own_purchase",  # the seller's account is the buyer: no sale, and not kept
     "unknown",
     "other_product",
     "unknown_subscription",
@@ -25,6 +26,7 @@ type ReconcileOutcome = Literal[
     "reconciliation_denied",  # the role may not call the agreement API; everything else was done
     "reconciliation_refused",  # the agreement API refuses the request
     "unknown_subscription",
+    "account_unknown",  # an active licence whose buyer's account nobody has named, so that it can't be metered
     "page",  # a part of a run over all subscriptions was handed out
 ]
 
@@ -36,6 +38,7 @@ METRIC_OF_OUTCOME: dict[AnyOutcome, str] = {
     "waiting": "NotificationWaiting",
     "ambiguous": "AmbiguousAgreement",
     "noted": "NotificationNoted",
+    "own_purchase": "OwnPurchaseNotification",
     "unknown": "UnknownNotification",
     "other_product": "OtherProductNotification",
     "unknown_subscription": "RequestWithoutSubscription",
@@ -47,6 +50,7 @@ METRIC_OF_OUTCOME: dict[AnyOutcome, str] = {
     "corrected": "SubscriptionCorrected",
     "reconciliation_denied": "ReconciliationDenied",
     "reconciliation_refused": "ReconciliationRefused",
+    "account_unknown": "BuyerAccountUnknown",
     "page": "ReconciliationPage",
 }
 """Every outcome of a message, and its metric (docs/operations.md names the alarms)."""
@@ -61,6 +65,7 @@ WARNED_OF: frozenset[AnyOutcome] = frozenset(
         "corrected",
         "reconciliation_denied",
         "reconciliation_refused",
+        "account_unknown",
     }
 )
 """Outcomes that are logged as warnings."""

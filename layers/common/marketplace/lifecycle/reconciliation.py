@@ -109,7 +109,7 @@ class Reconciliation:
             outcome = "reconciliation_refused"
         self._lifecycle.look_again(LookAgain(subscription_id=request.subscription_id, reason=recheck.COMPARED))
         self._lifecycle.read_back(ReadBack(subscription_id=request.subscription_id))
-        return outcome
+        return "account_unknown" if self._is_unbillable(request.subscription_id) else outcome
 
     def _compare(self, stored: Stored) -> ReconcileOutcome:
         subscription, now = stored.subscription, epoch(self._clock())
@@ -124,6 +124,7 @@ class Reconciliation:
         if found is not None:
             self._lifecycle.receive(self._notification(subscription, found, now))
         if agreement is not None:
+            self._note_account(subscription.id, agreement)
             self._note_free_trial(subscription.id, agreement, now)
         return "agrees" if found is None else "corrected"
 
@@ -145,6 +146,20 @@ class Reconciliation:
             product_code=subscription.product_code,
             agreement_id=found.agreement.id,
         )
+
+    def _is_unbillable(self, subscription_id: str) -> bool:
+        """Whether it takes usage by its state and can't, because its buyer's account is not known."""
+        stored = self._store.read(subscription_id)
+        if stored is None or not stored.subscription.lacks_account:
+            return False
+        return stored.subscription.status_at(epoch(self._clock())) in {"active", "closing"}
+
+    def _note_account(self, subscription_id: str, agreement: Agreement) -> None:
+        """Writes the buyer's account where no registration and no notification has named it."""
+        stored = self._store.read(subscription_id)
+        if stored is not None and stored.subscription.lacks_account and agreement.account_id is not None:
+            # Another writer in between is no loss: the next reconciliation writes it.
+            self._store.write(subscription_id, read=stored, changes={}, defaults={"account_id": agreement.account_id})
 
     def _note_free_trial(self, subscription_id: str, agreement: Agreement, now: int) -> None:
         """Writes whether the agreement is a free trial. A trial is a term of an agreement, and its conversion is

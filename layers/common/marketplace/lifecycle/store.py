@@ -82,6 +82,16 @@ class SubscriptionStore:
         """The ids of the subscriptions that the agreement belongs to."""
         return joined_subscriptions(self._table, agreement_id)
 
+    def note_other_product(self, agreement_id: str, *, expires_at: int | None = None) -> None:
+        """Stores that the agreement is of a product that is not sold here. `expires_at` (seconds since the epoch): when
+        that may be forgotten; without it, what is stored of it stays."""
+        expiry = {} if expires_at is None else {"expires_at": expires_at}
+        self._table.update_if(keys.other_product(agreement_id), Update(keep={"agreement_id": agreement_id, **expiry}))
+
+    def is_of_other_product(self, agreement_id: str) -> bool:
+        """Whether that is stored of the agreement. It says nothing of the agreement's joins, which count first."""
+        return self._table.get(keys.other_product(agreement_id)) is not None
+
     # The subscription
 
     def read(self, subscription_id: str) -> Stored | None:

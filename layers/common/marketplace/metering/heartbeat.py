@@ -129,7 +129,9 @@ class Heartbeat:
         return Filled(sum(each or 0 for each in done), complete=None not in done)
 
     def _fill(self, subscription: Subscription, hour: EpochSeconds, now: EpochSeconds) -> int:
-        if subscription.activated_at is None or hour < hour_of(subscription.activated_at):
+        if subscription.activated_at is None or subscription.lacks_account:
+            return 0
+        if hour < hour_of(subscription.activated_at):
             return 0
         period = Period(subscription.activated_at)
         if not period.is_reached(hour, now) or subscription.billed_to(hour) != subscription.id:

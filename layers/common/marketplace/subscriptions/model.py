@@ -66,6 +66,11 @@ class Subscription:
             return LicenseIdentity(self.license_arn)
         return LegacyIdentity(self.product_code, self.customer_identifier or "")
 
+    @property
+    def lacks_account(self) -> bool:
+        """Whether it is a licence whose buyer's account is not known yet. BatchMeterUsage requires both."""
+        return self.license_arn is not None and self.account_id is None
+
     def status_at(self, now: int) -> Status:
         """The status as of now: a closing subscription has ended once its deadline is reached, whether or not the
         timer that writes it down has run."""

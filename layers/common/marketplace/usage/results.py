@@ -14,6 +14,12 @@ NOT_ACTIVE = Rejection(
     "AWS Marketplace has not activated this subscription yet; report the usage again once it is active",
     retryable=True,
 )
+ACCOUNT_UNKNOWN = Rejection(
+    "account_unknown",
+    "the subscription is active, but AWS Marketplace has not named its buyer's AWS account yet, without which it can't "
+    "be metered; AWS is being asked, so send this record again with the same id",
+    retryable=True,
+)
 ENDED = Rejection("ended", "the subscription has ended and AWS Marketplace takes no more usage for it")
 ENDED_RECENTLY = Rejection(
     "ended",
