@@ -180,7 +180,8 @@ def test_what_a_buyer_enters_reaches_the_bus_and_the_subscription(neighbourhood:
     neighbourhood.advance(1)
 
     events = call("GET", f"{neighbourhood.console}/events.json").json()["events"]
-    told = [event["detail"] for event in events if event["detail_type"] == "Contact Provided"]
-    assert sorted(detail["contact"]["email"] for detail in told) == ["jo@buyer.example", "kim@buyer.example"]
-    contacts = neighbourhood.get(f"/subscriptions/{told[0]['subscription_id']}")["contacts"]
+    told = {one["detail"]["id"]: one["detail"] for one in events if one["detail_type"] == "Contact Provided"}
+    assert sorted(one["contact"]["email"] for one in told.values()) == ["jo@buyer.example", "kim@buyer.example"]
+    (subscription_id,) = {one["subscription_id"] for one in told.values()}
+    contacts = neighbourhood.get(f"/subscriptions/{subscription_id}")["contacts"]
     assert [contact["email"] for contact in contacts] == ["jo@buyer.example", "kim@buyer.example"]
