@@ -110,6 +110,7 @@ class Deployment:
     subscriptions: list[Subscription]
     fulfilment_path: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    exports: list[str] = field(default_factory=list)
 
 
 def queue_arn(name: str) -> str:

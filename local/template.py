@@ -107,6 +107,7 @@ class _Reader:
             rules=list(self._rules()),
             subscriptions=list(self._subscriptions()),
             fulfilment_path=self._fulfilment_path(),
+            exports=list(self._exports()),
             parameters=self._parameters,
         )
 
@@ -232,6 +233,11 @@ class _Reader:
     def _fulfilment_path(self) -> str:
         output = self._template.get("Outputs", {}).get("FulfilmentUrl", {}).get("Value", "")
         return urlsplit(str(self._value(output))).path
+
+    def _exports(self) -> Iterator[str]:
+        for body in self._template.get("Outputs", {}).values():
+            if "Export" in body and ("Condition" not in body or self._condition(body["Condition"])):
+                yield str(self._value(body["Export"]["Name"]))
 
     # -- names and intrinsic functions ----------------------------------------------------------------------
 

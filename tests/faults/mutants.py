@@ -51,6 +51,7 @@ UNIT_TESTS = (
     "tests/unit/test_moments.py",
     "tests/unit/test_tag_attribution.py",
     "tests/unit/test_migration_billing.py",
+    "tests/unit/test_not_metering.py",
 )
 LIFECYCLE_TESTS = (
     "tests/unit/test_seller_events.py",
@@ -405,7 +406,7 @@ MUTANTS = (
     Mutant(
         "the gauges count what a run does and not what stands in the index",
         "metering/run",
-        "                self.report.stands_as_seen(found, now)\n",
+        "                self._stands(found, now)\n",
         "                pass\n",
     ),
     Mutant(
@@ -932,6 +933,24 @@ MUTANTS = (
         "metering/settlement",
         "            if seen is not None and seen.closes_at <= now:\n",
         "            if seen is not None:\n",
+    ),
+    Mutant(
+        "a deployment that does not meter records usage",
+        "usage/recorder",
+        "            elif not self.metering_enabled:\n",
+        "            elif False:\n",
+    ),
+    Mutant(
+        "a deployment that does not meter sends what it recorded before",
+        "metering/run",
+        "            if phase in _SENDING and not self.metering_enabled:\n",
+        "            if phase in _SENDING and not self.region:\n",
+    ),
+    Mutant(
+        "hours of a time without metering get their zeros later",
+        "metering/heartbeat",
+        "        if mark is None or mark.filled_to < running:\n",
+        "        if mark is None:\n",
     ),
 )
 

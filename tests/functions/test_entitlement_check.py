@@ -13,6 +13,7 @@ import pytest
 
 from functions.entitlement_check import app
 from marketplace.dynamodb.table import Table
+from marketplace.lifecycle.outcomes import GAUGE_OF_WAITING
 from marketplace.lifecycle.store import SubscriptionStore
 from marketplace.platform import clients
 from marketplace.platform.clock import HOUR
@@ -267,6 +268,37 @@ def test_the_log_names_no_account(deployment: Deployment, log: io.StringIO) -> N
     assert "message handled" in log.getvalue()
     for secret in ("111122223333", "222233334444", "X01EXAMPLEX"):
         assert secret not in log.getvalue()
+
+
+def test_the_schedules_message_publishes_how_long_the_oldest_has_waited(
+    deployment: Deployment, capsys: pytest.CaptureFixture[str], log: io.StringIO
+) -> None:
+    deployment.invoke(sample("sns_entitlement_updated"))
+    deployment.invoke(sample("eventbridge_purchase_agreement_created"))
+    (record,) = sample("eventbridge_unknown_type")
+    nobodys = {**json.loads(record["body"]), "detail": {}}
+    deployment.invoke([{**record, "body": json.dumps(nobodys)}])
+    deployment.time.seconds += 3 * HOUR
+    capsys.readouterr()
+    log.truncate(0)
+    assert deployment.invoke(sample("request_measure_waiting")) == []
+    counts = metric_counts(capsys.readouterr().out)
+    assert counts.pop("WaitingMeasured") == 1
+    assert set(counts) == set(GAUGE_OF_WAITING.values())
+    assert counts.pop(GAUGE_OF_WAITING["account"]) == 0
+    assert all(3 * HOUR <= seconds < 4 * HOUR for seconds in counts.values())
+    assert f'"oldest_registration":"SUB#{LEGACY}"' in log.getvalue().replace(" ", "")
+
+
+def test_the_gauges_are_published_when_nothing_waits_too(
+    deployment: Deployment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An alarm ends by a value of 0, not by silence."""
+    deployment.invoke(sample("request_measure_waiting"))
+    assert metric_counts(capsys.readouterr().out) == {
+        "WaitingMeasured": 1,
+        **dict.fromkeys(GAUGE_OF_WAITING.values(), 0),
+    }
 
 
 def test_unknown_types_are_counted(deployment: Deployment, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,9 +23,10 @@ LOADED: dict[str, dict[str, str]] = {
         "entitlements": "entitlements rules source store terms",
         "ledger": "deadlines recent record rescheduling",
         "lifecycle": "agreement_api changes facts joins lifecycle members messages notifications "
-        "outcomes reconciliation sqs_batch store timers",
+        "outcomes products reconciliation sqs_batch store timers waiting_gauges",
         "platform": "aws_errors backoff clients clock errors logs moments pages settings",
-        "subscriptions": "identity model outbox predecessors reader recheck recheck_queue seller_events",
+        "subscriptions": "free_trial identity model outbox predecessors reader recheck recheck_queue "
+        "seller_events waiting",
         "usage": "contract_terms overage report rerating results",
     },
     "meter_usage": {
@@ -39,8 +40,8 @@ LOADED: dict[str, dict[str, str]] = {
     "resolve_customer": {
         "dynamodb": "attributes keys table transactions update",
         "platform": "aws_errors backoff clients clock deadline errors http logs problem settings",
-        "registration": "codes contacts pages problems register routes seller style",
-        "subscriptions": "identity model recheck recheck_queue seller_events",
+        "registration": "codes contacts free_trials pages problems register routes seller style",
+        "subscriptions": "free_trial identity model recheck recheck_queue seller_events waiting",
     },
     "seller_api": {
         "dynamodb": "attributes keys paging table transactions update",

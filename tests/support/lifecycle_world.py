@@ -16,7 +16,9 @@ from marketplace.entitlements.store import EntitlementStore
 from marketplace.lifecycle.lifecycle import Lifecycle
 from marketplace.lifecycle.notifications import FindLicenses, LookAgain, Notification, QueueMessage, ReadBack, parsed
 from marketplace.lifecycle.outcomes import Outcome, ReadBackOutcome
+from marketplace.lifecycle.products import Products
 from marketplace.lifecycle.store import SubscriptionStore
+from marketplace.lifecycle.waiting_gauges import WaitingGauges
 from marketplace.platform.clock import DAY, MINUTE, iso
 from marketplace.platform.errors import AwsError
 from marketplace.subscriptions import recheck
@@ -25,6 +27,7 @@ from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.outbox import Outbox
 from marketplace.subscriptions.recheck_queue import LifecycleRequests
 from marketplace.subscriptions.seller_events import SellerBus, stable_id
+from marketplace.subscriptions.waiting import WaitingItems
 from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.seller_schemas import check
 from tests.support.tables import Tables, create_tables
@@ -181,10 +184,12 @@ class Source:
 
 
 class LifecycleWorld:
-    """`receive`, `look_again` and `wait` drive it; everything around it is remembered."""
+    """`receive`, `look_again` and `wait` drive it; everything around it is remembered. `terms`: the kinds of every
+    agreement's terms."""
 
     def __init__(self, dynamodb: Any, tables: Tables, **given: Any) -> None:
         self.dynamodb, self.tables = dynamodb, tables
+        self.terms: frozenset[str] = frozenset()
         self._awaited: list[tuple[int, dict[str, Any]]] = []
         self.time, self.bus, self.sqs, self.usage, self.source = (
             given.pop("time", None) or Timeline(),
@@ -197,6 +202,8 @@ class LifecycleWorld:
         self.store = SubscriptionStore(table)
         seller_bus = SellerBus(self.bus, "seller")  # type: ignore[arg-type]
         self.outbox = Outbox(table, seller_bus)
+        self.waiting_items = WaitingItems(table)
+        self.gauges = WaitingGauges(self.waiting_items, self.time.now)
         self.entitlement_store = EntitlementStore(table)
         self.entitlements = Entitlements(
             store=self.entitlement_store,
@@ -220,6 +227,7 @@ class LifecycleWorld:
             outbox=self.outbox,
             queue=self.queue,
             clock=self.time.now,
+            products=Products(table, lambda _: self.terms),
             **given,
         )
 

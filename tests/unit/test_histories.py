@@ -16,9 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from marketplace.dynamodb import keys
 from marketplace.dynamodb.table import Table
+from marketplace.lifecycle.facts import _RANK as RANKED
 from marketplace.lifecycle.lifecycle import Lifecycle
-from marketplace.lifecycle.notifications import FindLicenses, LookAgain, Notification, QueueMessage, parsed
+from marketplace.lifecycle.notifications import FindLicenses, Kind, LookAgain, Notification, QueueMessage, parsed
+from marketplace.lifecycle.products import Products
 from marketplace.lifecycle.store import Stored, SubscriptionStore
 from marketplace.platform.clock import DAY, iso
 from marketplace.subscriptions.identity import LegacyIdentity, LicenseIdentity
@@ -26,6 +29,7 @@ from marketplace.subscriptions.outbox import Outbox
 from marketplace.subscriptions.recheck import FIND_LICENSES, RECONCILED, REGISTERED, REQUEST
 from marketplace.subscriptions.recheck_queue import LifecycleRequests
 from marketplace.subscriptions.seller_events import SellerBus, stable_id
+from marketplace.subscriptions.waiting import WaitingItems
 from tests.support.json_shapes import shapes_of
 from tests.support.lifecycle_world import EventsClient, QueueClient, Timeline, Usage, at, sample
 from tests.support.memory_dynamodb import MemoryDynamoDB
@@ -85,7 +89,7 @@ class World:
         self.outcomes: list[tuple[str, str]] = []
         dynamodb = MemoryDynamoDB().client
         table = Table(dynamodb, create_tables(dynamodb).subscriptions)
-        self.store = SubscriptionStore(table)
+        self.store, self.waiting = SubscriptionStore(table), WaitingItems(table)
         bus = SellerBus(self.bus, "seller")  # type: ignore[arg-type]
         self.outbox = Outbox(table, bus)
         self.lifecycle = Lifecycle(
@@ -101,6 +105,7 @@ class World:
                 metering_queue_url="metering",
             ),
             clock=self.time.now,
+            products=Products(table, lambda _: frozenset()),
             product_codes=frozenset({"p", "legacy"}),
             find_licenses=licenses_of if answers else lambda _: [],
         )
@@ -352,6 +357,36 @@ def test_any_order_any_repetition_and_any_shape_end_in_the_same_state(data: st.D
     assert {name: wait(first) for name, wait in WAITS.items()} == {name: wait(second) for name, wait in WAITS.items()}
     for subscription_id in IDS:
         assert second.outbox.unpublished(subscription_id) == []
+
+
+@pytest.mark.slow
+@settings(max_examples=EXAMPLES)
+@given(st.data(), histories())
+def test_whoever_waits_is_in_the_index_and_nobody_else(data: st.DataObject, history: list[Step]) -> None:
+    repeated = data.draw(st.lists(st.sampled_from(history), max_size=6))
+    world = World()
+    for step in data.draw(st.permutations([*history, *repeated])):
+        world.take(step)
+        _check_waiting(world)
+    world.pass_time()
+    _check_waiting(world)
+
+
+def _check_waiting(world: World) -> None:
+    shown = {keys.subscription_id_of(one.key.pk) for one in world.waiting.all("registration")}
+    assert shown == _pending(world)
+    unbillable = {keys.subscription_id_of(one.key.pk) for one in world.waiting.all("account")}
+    assert unbillable == _without_account(world)
+    # An agreement that has ended waits only if its buyer may have a licence of it.
+    waiting = _waiting_agreements(world)
+    over = {one for one in waiting if "agreement_ended" in _kinds(world, one)}
+    without_effect = {one for one in waiting if _kinds(world, one).isdisjoint(RANKED)}
+    marked = {keys.agreement_id_of(one.key.pk) for one in world.waiting.all("agreement")}
+    assert waiting - over - without_effect <= marked <= waiting - without_effect
+
+
+def _kinds(world: World, agreement_id: str) -> set[Kind]:
+    return {notification.kind for notification in world.store.waiting(agreement_id)}
 
 
 @pytest.mark.slow

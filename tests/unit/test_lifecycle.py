@@ -349,10 +349,10 @@ def test_entitlements_that_are_not_listed_yet_are_read_again_later(world: Lifecy
     assert world.bus.details("Entitlements Changed")[0]["after"] == {"seats": {"value": 25, "value_type": "integer"}}
 
 
-def test_the_activation_of_a_product_without_a_contract_asks_three_times(world: LifecycleWorld) -> None:
+def test_the_first_activation_of_a_product_without_a_contract_asks_for_an_hour(world: LifecycleWorld) -> None:
     world.receive(UPDATED)
     world.wait(world.time.seconds + DAY)
-    assert world.source.calls == 3
+    assert world.source.calls == 6
 
 
 def test_entitlements_of_a_subscription_that_has_ended_are_not_waited_for(world: LifecycleWorld) -> None:

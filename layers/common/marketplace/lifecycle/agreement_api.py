@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from marketplace.platform.clock import epoch
-from marketplace.platform.errors import RefusedError, SystemicError
+from marketplace.platform.errors import AwsError, RefusedError, SystemicError
 from marketplace.platform.pages import pages
 
 if TYPE_CHECKING:
@@ -79,6 +79,18 @@ def license_finder(agreements: Agreements) -> LicenseFinder:
     return find
 
 
+def terms_finder(agreements: "MarketplaceAgreements") -> Callable[[str], frozenset[str]]:
+    """Finds the kinds of an agreement's accepted terms, none when AWS gave no answer or refused one."""
+
+    def find(agreement_id: str) -> frozenset[str]:
+        try:
+            return agreements.terms(agreement_id)
+        except AwsError:
+            return frozenset()
+
+    return find
+
+
 class MarketplaceAgreements:
     """The agreement API, as the proposer of the agreements."""
 
@@ -107,8 +119,12 @@ class MarketplaceAgreements:
 
     def has_free_trial(self, agreement_id: str) -> bool:
         """Whether a free trial is among the accepted terms."""
+        return "freeTrialPricingTerm" in self.terms(agreement_id)
+
+    def terms(self, agreement_id: str) -> frozenset[str]:
+        """The kinds of the accepted terms, as the model names them: each is a union with one member."""
         found = pages(self._client.get_agreement_terms, "nextToken", agreementId=agreement_id)
-        return any("freeTrialPricingTerm" in term for page in found for term in page.get("acceptedTerms", ()))
+        return frozenset(kind for page in found for term in page.get("acceptedTerms", ()) for kind in term)
 
 
 def _seconds(moment: datetime | None) -> int | None:

@@ -12,6 +12,8 @@ from marketplace.subscriptions.identity import LegacyIdentity, LicenseIdentity
 from marketplace.subscriptions.model import Status
 from marketplace.subscriptions.seller_events import Kind as SellerEventKind
 from marketplace.subscriptions.seller_events import SellerEvent, stable_id
+from marketplace.subscriptions.waiting import AWAITED_UNTIL, NOT_WAITING, waits
+from marketplace.subscriptions.waiting import Kind as WaitingKind
 
 RELEASE_DUE = "release_due"
 """An attribute that the write which makes a subscription active sets. It is removed once the held usage is released and
@@ -27,6 +29,8 @@ ACTIVATION_SEEN_AT = "activation_seen_at"
 
 ANNOUNCED_ATTRIBUTES = ("tenant_id", "product_code", "integration", "license_arn", "customer_identifier")
 """The attributes of a subscription that every event about its status carries."""
+
+_BEGINNINGS = ("registered_at", "imported_at")
 
 _EVENT_OF_STATUS: dict[Status, SellerEventKind] = {
     "active": "Subscription Activated",
@@ -92,10 +96,10 @@ def change(
     known = () if read is None else read.facts
     whole = merged(known, [fact for _, fact in told])
     state, history = folded(whole, now), compacted(whole, now)
-    attributes = state_changes(state, history, read, agreement_id)
+    defaults = identity_attributes(subscription_id, [notification for notification, _ in told])
+    attributes = state_changes(state, history, read, agreement_id, defaults)
     if _holds_new_activation(history, known):
         attributes[ACTIVATION_SEEN_AT] = now
-    defaults = identity_attributes(subscription_id, [notification for notification, _ in told])
     status: Status = "pending" if read is None else read.subscription.status
     values = defaults if read is None else {**defaults, **read.values}
     return Change(state, attributes, defaults, state_events(subscription_id, status, state, values))
@@ -124,9 +128,14 @@ def _identity_of(subscription_id: str, notification: Notification) -> dict[str, 
 
 
 def state_changes(
-    state: State, history: Sequence[Fact], read: Stored | None, agreement_id: str | None = None
+    state: State,
+    history: Sequence[Fact],
+    read: Stored | None,
+    agreement_id: str | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The attributes that the state decides, None for one that it leaves empty."""
+    """The attributes that the state decides, None for one that it leaves empty. `defaults`: what else is written where
+    there is no value yet."""
     listed = [*(read.subscription.agreement_ids if read is not None else ()), *filter(None, [agreement_id])]
     changes: dict[str, Any] = {
         "status": state.status,
@@ -139,6 +148,7 @@ def state_changes(
         "last_event_at": state.last_event_at,
         "last_activating_at": state.last_activating_at,
         "history": [fact.as_stored() for fact in history],
+        **_waiting(state, history, {**(defaults or {}), **({} if read is None else read.values)}),
     }
     if state.free_trial is not None:
         changes["free_trial"] = state.free_trial
@@ -147,6 +157,24 @@ def state_changes(
     if state.status == "active" and (read is None or read.subscription.status != "active"):
         changes[RELEASE_DUE] = True
     return changes
+
+
+def _waiting(state: State, history: Sequence[Fact], values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Since when a pending subscription has waited for its activation, or from when on: not before its agreement
+    starts. Of a licence that is active or closing: since when its buyer's account has been missing."""
+    if state.status == "pending":
+        begun = [fact.at_ms // 1000 for fact in history[:1]] + [values[name] for name in _BEGINNINGS if name in values]
+        return _waits("registration", max(min(begun, default=0), state.expected_start or 0), values)
+    if state.status in {"active", "closing"} and values.get("license_arn") and not values.get("account_id"):
+        return _waits("account", state.activated_at or 0, values)
+    return {**NOT_WAITING, AWAITED_UNTIL: None}
+
+
+def _waits(kind: WaitingKind, since: int, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The attributes of a subscription that waits. What an operator expected of another wait is over with that."""
+    if values.get("waiting") != kind:
+        return {**waits(kind, since), AWAITED_UNTIL: None}
+    return waits(kind, since, values.get(AWAITED_UNTIL))
 
 
 def state_events(subscription_id: str, before: Status, state: State, values: Mapping[str, Any]) -> list[SellerEvent]:

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 from marketplace.dynamodb import keys
 from marketplace.lifecycle.agreement_api import LicenseFinder
-from marketplace.lifecycle.facts import ENDING_STATUSES
+from marketplace.lifecycle.facts import ENDING_STATUSES, Fact
 from marketplace.lifecycle.notifications import Kind, Notification
 from marketplace.lifecycle.store import INBOX_DAYS, SubscriptionStore
 from marketplace.platform.clock import DAY
 from marketplace.subscriptions.identity import LicenseIdentity
 
+_ROUNDS = 10
 _LAST_EVENTS: frozenset[Kind] = frozenset({"agreement_ended", "license_deprovisioned"})
 
 
@@ -45,11 +46,42 @@ class Joins:
         found: list[Notification] = []
         for agreement_id in agreement_ids:
             self._store.join(agreement_id, subscription_id)
-            for notification in self._store.waiting(agreement_id):
+            waiting = self._store.waiting(agreement_id)
+            if waiting:
+                self._store.await_no_join(agreement_id)
+            for notification in waiting:
                 if notification.may_concern(subscription_id):
                     self._store.keep(keys.event(subscription_id, notification.time, notification.id), notification)
                     found.append(notification)
         return found
+
+    def await_join(self, agreement_id: str, now: int) -> None:
+        """Marks the agreement as waiting for its join, or no more. It is looked at again after the mark is written: so
+        of several that bring its events at once, the last one to write has seen what all of them have kept."""
+        for _ in range(_ROUNDS):
+            since = self._waits_since(agreement_id, now)
+            if since is None:
+                self._store.await_no_join(agreement_id)
+            else:
+                self._store.await_join(agreement_id, since)
+            if self._waits_since(agreement_id, now) == since:
+                return
+
+    def _waits_since(self, agreement_id: str, now: int) -> int | None:
+        """Since when the events of an agreement have waited for the join, or from when on they will: nobody expects a
+        licence before the agreement's start. None when they wait no more: the agreement is joined or of another
+        product, or it is over and its buyer has nothing that it may be the end of."""
+        if self._store.joined(agreement_id) or self._store.is_of_other_product(agreement_id):
+            return None
+        events = [one for one in self._store.waiting(agreement_id) if Fact.of(one) is not None]
+        ended = [one for one in events if one.kind == "agreement_ended"]
+        if ended:
+            events = [one for one in ended if self.may_concern_a_licence(one)]
+        if not events:
+            return None
+        starts = [(one.at_ms, one.starts_at_ms) for one in events if one.starts_at_ms is not None]
+        expected_at = max(starts)[1] // 1000 if starts else 0
+        return max(min(events[0].at_ms // 1000, now), expected_at, self._store.awaited_until(agreement_id))
 
     def may_concern_a_licence(self, notification: Notification) -> bool:
         """Whether an agreement has ended whose buyer has an open subscription. Only the buyer's account is known then.
@@ -76,10 +108,12 @@ class Joins:
         the notifications about it are kept. An agreement may last for years without another word about its product."""
         is_last = notification.kind in _LAST_EVENTS
         self._store.note_other_product(agreement_id, expires_at=_forgotten_at(notification.at_ms) if is_last else None)
+        self._store.await_no_join(agreement_id)
 
     def note_no_licence_here(self, agreement_id: str, now: int) -> None:
         """Remembers the same of an ended agreement of which AWS names licences, none of them known here."""
         self._store.note_other_product(agreement_id, expires_at=_forgotten_at(now * 1000))
+        self._store.await_no_join(agreement_id)
 
     def _is_open(self, subscription_id: str) -> bool:
         stored = self._store.read(subscription_id)

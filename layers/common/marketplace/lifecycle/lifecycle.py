@@ -16,14 +16,16 @@ from typing import Protocol
 
 from marketplace.dynamodb import keys
 from marketplace.entitlements.entitlements import Entitlements
+from marketplace.entitlements.rules import Entitlement, decide
 from marketplace.entitlements.store import UnknownSubscriptionError
 from marketplace.entitlements.terms import next_reading_at
 from marketplace.lifecycle.agreement_api import LicenseFinder
 from marketplace.lifecycle.changes import ACTIVATION_SEEN_AT, RELEASE_DUE, Change, Standing, change
 from marketplace.lifecycle.facts import ACTIVATING, CHANGES_ENTITLEMENTS, KNOWN_STATUSES, Fact
 from marketplace.lifecycle.joins import Joins
-from marketplace.lifecycle.notifications import FindLicenses, LookAgain, Notification, ReadBack
+from marketplace.lifecycle.notifications import FindLicenses, LookAgain, Notification, ReadBack, finding
 from marketplace.lifecycle.outcomes import Outcome, ReadBackOutcome
+from marketplace.lifecycle.products import Products
 from marketplace.lifecycle.store import Stored, SubscriptionStore
 from marketplace.lifecycle.timers import CLOCK_SKEW, FIRST_RECHECK, Timers
 from marketplace.platform.clock import MINUTE, Clock, epoch
@@ -33,12 +35,12 @@ from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.outbox import Outbox
 from marketplace.subscriptions.recheck_queue import LifecycleRequests
 from marketplace.subscriptions.seller_events import SellerBus, SellerEvent, stable_id
+from marketplace.subscriptions.waiting import waits
 
-_PENDING_DELAYS = (120, 900)
-"""Seconds after which entitlements that AWS doesn't list yet are read back again. A product without a contract never
-lists any, and nothing tells it from one whose entitlements are late; so these readings only spare the seller a wait of
-minutes. Whatever comes later is read when it is needed: by each check of a dimension that isn't stored
-(marketplace.entitlements.rules), and by reconciliation."""
+_PENDING_DELAYS = (120, 900, 900, 900, 900)
+"""Seconds after which entitlements that AWS doesn't list yet are read back again, unless the product is known to have
+none. They reach beyond the hour for which an empty answer means "not yet" (marketplace.entitlements.rules). Whatever
+comes later is read when it is needed: by each check of a dimension that isn't stored, and by reconciliation."""
 _ROUNDS = 10
 _JOINING = frozenset(
     {recheck.REGISTERED, recheck.CLAIMED, recheck.NOT_SUBSCRIBED, recheck.RECONCILED, recheck.COMPARED}
@@ -72,8 +74,9 @@ class OpenUsage(Protocol):
 
 
 class Lifecycle:
-    """The use case. `product_codes`: the products that are the seller's; empty takes every product. `find_licenses` is
-    asked about an ended agreement that no notification has joined to a licence."""
+    """The use case. `product_codes`: the products that are the seller's; empty takes every product. `products`: what is
+    known of their entitlements. `find_licenses` is asked about an ended agreement that no notification has joined to a
+    licence."""
 
     def __init__(
         self,
@@ -85,6 +88,7 @@ class Lifecycle:
         outbox: Outbox,
         queue: LifecycleRequests,
         clock: Clock,
+        products: Products,
         product_codes: frozenset[str] = frozenset(),
         find_licenses: LicenseFinder = lambda _: [],
     ) -> None:
@@ -98,6 +102,7 @@ class Lifecycle:
         self._outbox = outbox
         self._queue = queue
         self._clock = clock
+        self._products = products
         self._product_codes = product_codes
 
     def receive(self, notification: Notification) -> Outcome:
@@ -111,8 +116,10 @@ class Lifecycle:
             return self._of_subscription(notification, subscription_id)
         if notification.agreement_id is not None:
             return self._of_agreement(notification, notification.agreement_id)
-        self._store.keep(keys.unassigned_event(notification.time, notification.id), notification)
-        return self._without_effect(notification, []) if notification.kind == "advisory_issued" else "unknown"
+        advisory = notification.kind == "advisory_issued"
+        waiting = None if advisory else waits("unassigned", self._past(notification))
+        self._store.keep(keys.unassigned_event(notification.time, notification.id), notification, waiting)
+        return self._without_effect(notification, []) if advisory else "unknown"
 
     def look_again(self, request: LookAgain) -> Outcome:
         """Does what is due for the subscription by now. Raises AwsError: it has to be requested again."""
@@ -134,8 +141,7 @@ class Lifecycle:
     def read_back(self, request: ReadBack) -> ReadBackOutcome:
         """Reads the entitlements from AWS. When AWS lists none although some may have to be there, requests another
         reading; likewise around the end of a term. Raises AwsError: it has to be requested again."""
-        subscription_id, attempt = request.subscription_id, request.attempt
-        now = epoch(self._clock())
+        subscription_id, now = request.subscription_id, epoch(self._clock())
         if request.at is not None and now < request.at:
             self._timers.set_reading(subscription_id, request.at)
             return "read_back_later"
@@ -145,12 +151,16 @@ class Lifecycle:
             return "unknown_subscription"
         except RefusedError:
             return "entitlements_refused"
-        if not granted and attempt is not None and attempt < len(_PENDING_DELAYS) and self._is_active(subscription_id):
-            delay = _PENDING_DELAYS[attempt]
-            self._queue.read_back(subscription_id, attempt=attempt + 1, delay_seconds=delay)
         following = next_reading_at(granted, now)
         if following is not None:
             self._timers.set_reading(subscription_id, following)
+        stored = self._store.read(subscription_id)
+        if stored is None:
+            return "unknown_subscription"
+        if granted:
+            self._products.note_listed(stored.subscription.product_code)
+            return "activated" if self._activated_by(granted, stored.subscription) else "read_back"
+        self._read_again(stored, request.attempt)
         return "read_back"
 
     def find_licenses(self, request: FindLicenses) -> Outcome:
@@ -217,6 +227,7 @@ class Lifecycle:
             return "unknown"
         if subscription_ids:
             return "applied"
+        self._joins.await_join(agreement_id, epoch(self._clock()))
         if self._joins.may_concern_a_licence(notification):
             self._queue.find_licenses(agreement_id)
         return "waiting"
@@ -328,14 +339,36 @@ class Lifecycle:
         started = request.reason == recheck.START_TIMER and standing.state.status == "active"
         if request.reason == recheck.NOT_SUBSCRIBED and not released:
             self._queue.reconcile(standing.id)  # reads the entitlements back as well
-        elif request.reason in _READING_BACK or started:
+        elif started or (request.reason in _READING_BACK and not _read_since_activation(request, standing)):
             self._queue.read_back(standing.id, attempt=0 if started else None)
         if request.reason == recheck.REGISTERED and standing.state.status not in {"active", "closing"}:
             self._queue.reconcile(standing.id, delay_seconds=_RECONCILE_DELAY)
 
-    def _is_active(self, subscription_id: str) -> bool:
-        stored = self._store.read(subscription_id)
-        return stored is not None and stored.subscription.status == "active"
+    def _activated_by(self, granted: Sequence[Entitlement], subscription: Subscription) -> bool:
+        """Activates a legacy customer whom AWS grants something and whose subscribe-success has not come. There is no
+        other question that AWS would answer about them; of a licence the agreement API knows more."""
+        now = epoch(self._clock())
+        entitled = any(decide(entitlement, None, now)[0] for entitlement in granted)
+        if subscription.status != "pending" or subscription.integration != "legacy" or not entitled:
+            return False
+        found = finding("subscribe_success", f"entitled-{subscription.id}", now, subscription)
+        return self.receive(found) == "applied"
+
+    def _read_again(self, stored: Stored, attempt: int | None) -> None:
+        """Requests another reading of entitlements that AWS did not list in the reading of this number, if it may list
+        them later."""
+        subscription = stored.subscription
+        if attempt is None or subscription.status != "active":
+            return
+        agreement_id, last = stored.values.get("current_agreement_id"), attempt >= len(_PENDING_DELAYS)
+        may_list = self._products.may_list_later(subscription.product_code, agreement_id, first=attempt == 0, last=last)
+        if may_list and not last:
+            delay = _PENDING_DELAYS[attempt]
+            self._queue.read_back(subscription.id, attempt=attempt + 1, delay_seconds=delay)
+
+    def _past(self, notification: Notification) -> int:
+        """When the notification's event happened; now, if it claims a later time."""
+        return min(notification.at_ms // 1000, epoch(self._clock()))
 
     def _announce_advisory(self, notification: Notification, subscription_ids: Sequence[str]) -> None:
         """Passes on AWS's warning of a closed, compromised or abusive account; people decide what follows (Seller
@@ -351,6 +384,13 @@ class Lifecycle:
             },
         )
         self._bus.publish([event])
+
+
+def _read_since_activation(request: LookAgain, standing: Standing) -> bool:
+    """Whether a buyer registers whose entitlements were read when their subscription was activated."""
+    synced_at = standing.stored.subscription.entitlements_synced_at or 0
+    activated = standing.state.status == "active" and synced_at >= (standing.state.last_activating_at or 0)
+    return activated and request.reason == recheck.REGISTERED
 
 
 def _refused_before_activation(request: LookAgain, standing: Standing) -> bool:

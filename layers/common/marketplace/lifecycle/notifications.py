@@ -21,6 +21,7 @@ from typing import Any, Literal, get_args
 from marketplace.lifecycle.members import Members
 from marketplace.subscriptions import recheck
 from marketplace.subscriptions.identity import Identity, LegacyIdentity, LicenseIdentity
+from marketplace.subscriptions.model import Subscription
 
 SOURCE = "aws.agreement-marketplace"
 FINDING = "marketplace_finding"
@@ -42,7 +43,7 @@ type Kind = Literal[
     "unknown",
 ]
 
-type FindingKind = Literal["license_updated", "license_deprovisioned", "subscribe_fail"]
+type FindingKind = Literal["license_updated", "license_deprovisioned", "subscribe_fail", "subscribe_success"]
 
 # Detail-types without the role: of one event AWS sends the form for the seller's role, "- Proposer" in a direct sale
 # and "- Manufacturer" in one through a channel partner (Seller Guide: EventBridge events for SaaS). The form for the
@@ -192,11 +193,16 @@ class Reconcile:
     tries: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class MeasureWaiting:
+    """A request to publish how long the oldest item of each kind has waited (marketplace.subscriptions.waiting)."""
+
+
 type Question = ReadBack | FindLicenses | Reconcile
 """A request that can't be done without an answer of AWS Marketplace."""
 
 
-def parsed(message: QueueMessage) -> Notification | LookAgain | Question:
+def parsed(message: QueueMessage) -> Notification | LookAgain | MeasureWaiting | Question:
     """What the message says. Raises MalformedMessageError."""
     content = _members(message.body)
     if recheck.REQUEST in content.kept:
@@ -301,18 +307,28 @@ def _is_own_purchase(event: Members, role: re.Match[str] | None, acceptor: str |
 
 
 def finding(
-    kind: FindingKind, event_id: str, at: int, *, license_arn: str, product_code: str, agreement_id: str
+    kind: FindingKind,
+    event_id: str,
+    at: int,
+    subscription: Subscription,
+    *,
+    agreement_id: str | None = None,
+    reason: str | None = None,
 ) -> Notification:
-    """A difference that reconciliation found, as a notification. at: when it was found, in seconds since the epoch."""
+    """What no notification has said of a subscription, as a notification. at: when it was found, in seconds since the
+    epoch. reason: why an operator says so; it is kept with the notification."""
     content = {
         FINDING: kind,
         "id": event_id,
         "at": at,
-        "license_arn": license_arn,
-        "product_code": product_code,
+        "license_arn": subscription.license_arn,
+        "customer_identifier": subscription.customer_identifier if subscription.license_arn is None else None,
+        "product_code": subscription.product_code,
         "agreement_id": agreement_id,
+        "reason": reason,
     }
-    return _finding(content, QueueMessage(message_id=event_id, body=json.dumps(content), sent_at_ms=at * 1000))
+    body = json.dumps({name: value for name, value in content.items() if value is not None})
+    return _finding(json.loads(body), QueueMessage(message_id=event_id, body=body, sent_at_ms=at * 1000))
 
 
 def _finding(content: Mapping[str, Any], message: QueueMessage) -> Notification:
@@ -321,15 +337,16 @@ def _finding(content: Mapping[str, Any], message: QueueMessage) -> Notification:
         kind=kinds.get(str(content[FINDING]), "unknown"),
         id=str(content.get("id")),
         at_ms=int(content.get("at", 0)) * 1000,
-        title="Reconciliation",
+        title="Operator" if "reason" in content else "Reconciliation",
         message=message,
         license_arn=_text(content.get("license_arn")),
         product_code=_text(content.get("product_code")),
+        customer_identifier=_text(content.get("customer_identifier")),
         agreement_id=_text(content.get("agreement_id")),
     )
 
 
-def _request(content: Mapping[str, Any]) -> LookAgain | Question:
+def _request(content: Mapping[str, Any]) -> LookAgain | MeasureWaiting | Question:
     subscription_id, agreement_id = _text(content.get("subscription_id")), _text(content.get("agreement_id"))
     tries = _whole(content.get("tries")) or 0
     match content[recheck.REQUEST]:
@@ -345,6 +362,8 @@ def _request(content: Mapping[str, Any]) -> LookAgain | Question:
             return ReadBack(subscription_id=subscription_id, attempt=attempt, at=at, tries=tries)
         case recheck.FIND_LICENSES if agreement_id is not None:
             return FindLicenses(agreement_id=agreement_id, last=content.get("last") is True, tries=tries)
+        case recheck.MEASURE_WAITING:
+            return MeasureWaiting()
         case recheck.RECONCILE:
             status, after = _text(content.get("status")), _text(content.get("after"))
             return Reconcile(subscription_id=subscription_id, status=status, after=after, tries=tries)

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from marketplace.subscriptions.waiting import Kind
+
 type Outcome = Literal[
     "applied",
     "waiting",  # of an agreement whose licence isn't known yet
@@ -15,6 +17,7 @@ type Outcome = Literal[
 
 type ReadBackOutcome = Literal[
     "read_back",
+    "activated",  # AWS grants something to a legacy customer whose subscribe-success has not come
     "read_back_later",  # its moment has not come yet
     "entitlements_refused",  # AWS refuses GetEntitlements for this product
     "unknown_subscription",
@@ -23,6 +26,7 @@ type ReadBackOutcome = Literal[
 type ReconcileOutcome = Literal[
     "agrees",
     "corrected",
+    "unconfirmed",  # a pending legacy customer, of whom AWS says nothing until it grants something
     "reconciliation_denied",  # the role may not call the agreement API; everything else was done
     "reconciliation_refused",  # the agreement API refuses the request
     "unknown_subscription",
@@ -30,8 +34,8 @@ type ReconcileOutcome = Literal[
     "page",  # a part of a run over all subscriptions was handed out
 ]
 
-type AnyOutcome = Outcome | ReadBackOutcome | ReconcileOutcome | Literal["postponed"]
-"""`postponed`: AWS gave no answer; the question is asked again later."""
+type AnyOutcome = Outcome | ReadBackOutcome | ReconcileOutcome | Literal["postponed", "measured"]
+"""`postponed`: AWS gave no answer; the question is asked again later. `measured`: gauges were published."""
 
 METRIC_OF_OUTCOME: dict[AnyOutcome, str] = {
     "applied": "NotificationApplied",
@@ -43,17 +47,28 @@ METRIC_OF_OUTCOME: dict[AnyOutcome, str] = {
     "other_product": "OtherProductNotification",
     "unknown_subscription": "RequestWithoutSubscription",
     "read_back": "EntitlementsReadBack",
+    "activated": "EntitlementsActivated",
     "read_back_later": "ReadBackScheduled",
     "entitlements_refused": "EntitlementsRefused",
     "postponed": "ReadBackPostponed",
     "agrees": "SubscriptionReconciled",
     "corrected": "SubscriptionCorrected",
+    "unconfirmed": "SubscriptionUnconfirmed",
     "reconciliation_denied": "ReconciliationDenied",
     "reconciliation_refused": "ReconciliationRefused",
     "account_unknown": "BuyerAccountUnknown",
     "page": "ReconciliationPage",
+    "measured": "WaitingMeasured",
 }
 """Every outcome of a message, and its metric (docs/operations.md names the alarms)."""
+
+GAUGE_OF_WAITING: dict[Kind, str] = {
+    "registration": "OldestPendingRegistrationSeconds",
+    "account": "OldestUnknownAccountSeconds",
+    "agreement": "OldestWaitingAgreementSeconds",
+    "unassigned": "OldestUnassignedSeconds",
+}
+"""What waits, and the gauge of how long the oldest has waited."""
 
 WARNED_OF: frozenset[AnyOutcome] = frozenset(
     {
@@ -62,7 +77,9 @@ WARNED_OF: frozenset[AnyOutcome] = frozenset(
         "unknown_subscription",
         "entitlements_refused",
         "postponed",
+        "activated",
         "corrected",
+        "unconfirmed",
         "reconciliation_denied",
         "reconciliation_refused",
         "account_unknown",

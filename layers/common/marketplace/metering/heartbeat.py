@@ -115,6 +115,14 @@ class Heartbeat:
             self._remember(mark)
         return Filled(written, complete=True)
 
+    def skip(self, now: EpochSeconds) -> Filled:
+        """Leaves every hour up to the running one as it is, for good: a zero of a deployment that did not meter would
+        take the hour from the one that did. Raises AwsError when DynamoDB gives no answer."""
+        running, mark = hour_of(now), self._mark()
+        if mark is None or mark.filled_to < running:
+            self._remember(_Mark(filled_to=running))
+        return Filled(written=0, complete=True)
+
     def _fill_all(
         self, wanted: Iterable[tuple[Subscription, EpochSeconds]], now: EpochSeconds, time_left: Callable[[], float]
     ) -> Filled:
