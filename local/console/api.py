@@ -1,9 +1,11 @@
-"""The seller API as an application calls it. Calls are unsigned: on one machine no signature is checked."""
+"""The seller API as an application calls it: with signed requests."""
 
 import json
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 from urllib.parse import urlencode, urlsplit
+
+from local.signature import signed
 
 STATUSES = ("active", "pending", "closing", "ended", "failed")
 TIMEOUT = 35
@@ -17,6 +19,7 @@ class Api:
     """The API at one address. Every call raises ApiError where the API refuses or does not answer."""
 
     def __init__(self, url: str) -> None:
+        self._url = url
         parts = urlsplit(url)
         self._address = (parts.hostname or "", parts.port or 80)
 
@@ -33,8 +36,9 @@ class Api:
     def _call(self, method: str, path: str, body: Any) -> Any:
         connection = HTTPConnection(*self._address, timeout=TIMEOUT)
         try:
-            content = None if body is None else json.dumps(body)
-            connection.request(method, path, content, {"content-type": "application/json"})
+            content = None if body is None else json.dumps(body).encode()
+            headers = signed(method, f"{self._url}{path}", content, {"content-type": "application/json"})
+            connection.request(method, path, content, headers)
             response = connection.getresponse()
             answer = json.loads(response.read() or b"{}")
         except (OSError, HTTPException, ValueError) as error:

@@ -78,7 +78,7 @@ def _about(detail: Any) -> str:
     """The detail of an event in one line."""
     if not isinstance(detail, dict):
         return json.dumps(detail)
-    shown = ((name, value) for name, value in detail.items() if name not in ("id", "time") and value)
+    shown = ((name, value) for name, value in detail.items() if name not in ("id", "time", "schema_version") and value)
     return ", ".join(f"{name} {value if isinstance(value, str) else json.dumps(value)}" for name, value in shown)
 
 

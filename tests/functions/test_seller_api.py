@@ -21,6 +21,7 @@ from marketplace.seller_api.routes import ROUTES, SellerRoutes
 from marketplace_emulator import Purchase
 from tests.support.deployed import Deployed, http_event, sample
 from tools import openapi
+from tools.openapi_document import Error
 
 SOMEONE = "sub-" + "a" * 26
 CLAIM = "POST /registrations/{code}/claim"
@@ -57,7 +58,7 @@ def call(deployment: Deployed, route: str, body: Any = None, **given: Any) -> tu
     if answer["statusCode"] == 200:
         fits(route, content)
     else:
-        openapi.Error.model_validate(content)
+        Error.model_validate(content)
     return answer["statusCode"], content
 
 
@@ -546,7 +547,7 @@ def test_an_unknown_route_is_not_found(deployment: Deployed) -> None:
 
 
 SAMPLES = (
-    *("claim", "subscriptions_list", "subscription_get", "entitlements_get", "entitlement_check"),
+    *("claim", "subscriptions_list", "subscription_get", "entitlements_get", "entitlements_check"),
     *("usage_post", "usage_validate", "usage_get", "usage_proof", "usage_retry"),
     *("registration_get", "claim_subscription", "claim_release", "claim_transfer", "claims_list"),
 )
