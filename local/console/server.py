@@ -64,7 +64,7 @@ class Console(Server):
             case ["subscriptions", subscription_id]:
                 return self._subscription(subscription_id, query)
             case ["sign-up"]:
-                return self._page("sign_up.html", query=query)
+                return self._sign_up_page(query)
             case ["events.json"]:
                 return pages.as_json({"events": self._events()})
         return None
@@ -75,6 +75,8 @@ class Console(Server):
                 return self._sign_up(form)
             case ["subscriptions", subscription_id, "usage"]:
                 return self._report(subscription_id, form)
+            case ["subscriptions", subscription_id, "claim", *change]:
+                return self._change_claim(subscription_id, change, form)
             case ["clock"]:
                 return self._move_clock(form)
         return None
@@ -129,11 +131,39 @@ class Console(Server):
             one=subscription,
             title=self._titles().get(str(subscription["product_code"]), ""),
             usage=self._api.get(f"{path}/usage")["metering_records"][::-1],
+            changes=self._api.get(f"{path}/claims")["changes"],
             dimensions=[one.key for one in product.usage_dimensions()] if product else [],
             query={**query, "problem": problem},
             decision=decision,
             proof=proof,
         )
+
+    def _sign_up_page(self, query: Form) -> Response:
+        """The page that names what is about to be claimed, before anything is."""
+        found, code, problem = None, query.get("registration", ""), query.get("problem", "")
+        if code:
+            try:
+                found = self._api.get(f"/registrations/{quote(code, safe='')}")
+            except ApiError as error:
+                problem = str(error)
+        return self._page("sign_up.html", query={**query, "problem": problem}, found=found, titles=self._titles())
+
+    def _change_claim(self, subscription_id: str, change: list[str], form: Form) -> Response | None:
+        """Claim, release or transfer, as a seller's back office does."""
+        if change not in ([], ["release"], ["transfer"]):
+            return None
+        path = _path(subscription_id)
+        asked: dict[str, Any] = {name: value.strip() for name, value in form.items() if value.strip()}
+        if asked.get("claim_revision", "").isdigit():
+            asked["claim_revision"] = int(asked["claim_revision"])
+        if "share_account" in asked:
+            asked["share_account"] = True
+        try:
+            changed = self._api.post("/".join([path, "claim", *change]), asked)
+        except ApiError as error:
+            return _see_other(path, problem=str(error))
+        owner = changed["tenant_id"]
+        return _see_other(path, notice=f"{owner} now owns this subscription." if owner else "Nobody owns it now.")
 
     def _sign_up(self, form: Form) -> Response:
         code, tenant = form.get("registration", "").strip(), form.get("tenant_id", "").strip()

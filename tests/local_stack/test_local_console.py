@@ -49,6 +49,7 @@ def test_a_registered_buyer_is_listed_with_what_the_bus_told(
 def test_signing_up_claims_the_registration(neighbourhood: Neighbourhood, sold: tuple[str, str, str]) -> None:
     page = call("GET", f"{neighbourhood.console}/sign-up?registration={sold[1]}")
     assert sold[1] in page.text
+    assert "AWS account 111122223333 has bought Acme" in shown(page)
     claimed = submit(f"{neighbourhood.console}/sign-up", {"registration": sold[1], "tenant_id": "acme"})
 
     assert "acme now owns this subscription" in followed(neighbourhood.console, claimed)
@@ -141,3 +142,46 @@ def test_what_a_buyer_typed_is_shown_as_text(neighbourhood: Neighbourhood, sold:
     page = call("GET", f"{neighbourhood.console}/subscriptions/{sold[2]}?problem=%3Cscript%3Ealert(1)%3C/script%3E")
 
     assert "<script>alert" not in page.text
+
+
+def test_a_claim_is_released_made_again_and_transferred_with_its_history_shown(
+    neighbourhood: Neighbourhood, sold: tuple[str, str, str]
+) -> None:
+    bought = neighbourhood.buy(PRODUCT, "777788889999", entitlements={"seats": 10})
+    code = neighbourhood.register(bought["id"]).rsplit("/", 1)[1]
+    one = neighbourhood.get(f"/registrations/{code}")["subscription_id"]
+    here = f"{neighbourhood.console}/subscriptions/{one}"
+
+    def change(action: str, **form: str) -> str:
+        revision = neighbourhood.get(f"/subscriptions/{one}")["claim_revision"]
+        return followed(
+            neighbourhood.console, submit(f"{here}/claim{action}", {"claim_revision": str(revision), **form})
+        )
+
+    assert "initech now owns" in change("", tenant_id="initech")
+    assert "Nobody owns it now" in change("/release", tenant_id="initech", reason="lured")
+    assert "no longer" in change("/release", tenant_id="initech", reason="again, with a new revision")
+    change("", tenant_id="initech")
+    text = change("/transfer", tenant_id="initech", to_tenant_id="hooli", reason="merged")
+
+    assert "hooli now owns" in text
+    for entry in ("Claimed: initech", "Released: nobody, before initech", "lured", "Transferred: hooli", "user/local"):
+        assert entry in text
+    refused = submit(f"{neighbourhood.console}/sign-up", {"registration": code, "tenant_id": "initech"})
+    assert "release" in followed(neighbourhood.console, refused)
+    assert submit(f"{here}/claim/elsewhere", {}).status == 404
+
+
+def test_what_a_buyer_enters_reaches_the_bus_and_the_subscription(neighbourhood: Neighbourhood) -> None:
+    bought = neighbourhood.buy(PRODUCT, "555566667777", entitlements={"seats": 10})
+    landing = neighbourhood.register(bought["id"])
+    for email in ("jo@buyer.example", "kim@buyer.example"):
+        assert submit(landing, {"email": email}).status == 303
+    neighbourhood.advance(1)
+
+    events = call("GET", f"{neighbourhood.console}/events.json").json()["events"]
+    told = {one["detail"]["id"]: one["detail"] for one in events if one["detail_type"] == "Contact Provided"}
+    assert sorted(one["contact"]["email"] for one in told.values()) == ["jo@buyer.example", "kim@buyer.example"]
+    (subscription_id,) = {one["subscription_id"] for one in told.values()}
+    contacts = neighbourhood.get(f"/subscriptions/{subscription_id}")["contacts"]
+    assert [contact["email"] for contact in contacts] == ["jo@buyer.example", "kim@buyer.example"]
