@@ -21,6 +21,7 @@ from local.queues import Poller
 from local.runtime import BusyError, FunctionError, Runtime, StoppedError
 from local.schedule import ScheduleError, Ticks, parse, scheduled_event
 from local.servers import Servers, endpoint_variables, port_named
+from local.traffic import Traffic
 
 HOUR = 3600
 ALL_TICKS = 3 * HOUR
@@ -51,6 +52,7 @@ class Stack(Servers):
         self._pollers: list[Poller] = []
         self._ticks: dict[str, Ticks] = {}
         self._fired: dict[str, float] = {}
+        self.traffic = Traffic(self.clock.timestamp)
         self._start_console_and_api(cleanup)
         self._start_functions(cleanup)
         self._start_events(cleanup)
@@ -61,6 +63,7 @@ class Stack(Servers):
             console = Console(options.host, options.console_port, self)
         cleanup.callback(console.stop)
         self.console_url = console.url
+        self.marketplace.seller = console.seller
         self.deploy(
             {
                 "SupportContact": "support@acme.example",
@@ -69,7 +72,14 @@ class Stack(Servers):
             }
         )
         with port_named("the API (--port)", options.api_port):
-            gateway = Gateway(options.host, options.api_port, self.deployment.routes, self._serve, self.clock.now)
+            gateway = Gateway(
+                options.host,
+                options.api_port,
+                self.deployment.routes,
+                self._serve,
+                self.clock.now,
+                watch=self.traffic.add,
+            )
         cleanup.callback(gateway.stop)
         self.api_url = gateway.url
         self.marketplace.settings.update({"fulfilment_url": f"{self.api_url}{self.deployment.fulfilment_path}"})

@@ -1,6 +1,7 @@
 """What the forms of the pages do. Each is answered with 303 to the page where the result shows, with a notice or a
 problem in its query; a refused form also finds there what was typed."""
 
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from werkzeug.wrappers import Response
@@ -31,6 +32,16 @@ class Forms:
 
     def __init__(self, marketplace: Marketplace) -> None:
         self._marketplace = marketplace
+        self._by_path: dict[str, Callable[[Form], Response]] = {
+            "clock": self._move_clock,
+            "subscribe": self._subscribe,
+            "fulfilment-url": self._set_fulfilment_url,
+            "faults": self._plan_fault,
+            "faults/clear": self._clear_faults,
+            "delivery": self._add_rule,
+            "delivery/clear": self._clear_rules,
+            "delivery/release": self._release,
+        }
 
     def carry_out(self, path: list[str], form: Form) -> Response:
         """Carry out the form with this path below /ui."""
@@ -46,22 +57,15 @@ class Forms:
 
     def _carry_out(self, path: list[str], form: Form) -> Response:
         match path:
-            case ["clock"]:
-                return self._move_clock(form)
-            case ["subscribe"]:
-                return self._subscribe(form)
-            case ["fulfilment-url"]:
-                return self._set_fulfilment_url(form)
             case ["purchases", purchase_id, action]:
                 return self._act(purchase_id, action, form)
             case ["messages", seq, "again"] if seq.isdecimal():
                 message = self._marketplace.outbox.deliver_again(int(seq))
                 return see_other(f"/messages/{seq}", notice=f"{message.name} was delivered once more.")
-            case ["faults", *rest]:
-                return self._plan_fault(form) if not rest else self._change_faults(rest)
-            case ["delivery", *rest]:
-                return self._add_rule(form) if not rest else self._change_rules(rest)
-        raise AdminError(404, "There is no such action")
+        carry_out = self._by_path.get("/".join(path))
+        if carry_out is None:
+            raise AdminError(404, "There is no such action")
+        return carry_out(form)
 
     def _move_clock(self, form: Form) -> Response:
         clock, by = self._marketplace.clock, form.get("by", "")
@@ -131,9 +135,7 @@ class Forms:
             (planned,) = self._marketplace.faults.plan([fault])
         return see_other("/faults", notice=f"Planned: {planned.fault.replace('_', ' ')}.")
 
-    def _change_faults(self, path: list[str]) -> Response:
-        if path != ["clear"]:
-            raise AdminError(404, "There is no such action")
+    def _clear_faults(self, _form: Form) -> Response:
         with self._marketplace.agenda.lock:
             self._marketplace.faults.clear()
         return see_other("/faults", notice="No fault is planned any more.")
@@ -143,17 +145,18 @@ class Forms:
         if rule["do"] == "delay":
             rule["seconds"] = _whole(form.get("seconds", "") or "60", "The delay", "seconds")
         self._marketplace.outbox.add_rules([rule])
-        return see_other("/faults", "rules", notice=f"Messages that fit {rule['match']} now follow the rule.", at="rules")
+        return see_other(
+            "/faults", "rules", notice=f"Messages that fit {rule['match']} now follow the rule.", at="rules"
+        )
 
-    def _change_rules(self, path: list[str]) -> Response:
-        match path:
-            case ["clear"]:
-                self._marketplace.outbox.clear_rules()
-                notice = "There is no rule any more; what rules kept was delivered."
-            case ["release"]:
-                notice = f"{self._marketplace.outbox.release()} messages were released."
-            case _:
-                raise AdminError(404, "There is no such action")
+    def _clear_rules(self, _form: Form) -> Response:
+        self._marketplace.outbox.clear_rules()
+        return see_other(
+            "/faults", "rules", notice="There is no rule any more; what rules kept was delivered.", at="rules"
+        )
+
+    def _release(self, _form: Form) -> Response:
+        notice = f"{self._marketplace.outbox.release()} messages were released."
         return see_other("/faults", "rules", notice=notice, at="rules")
 
 
@@ -163,20 +166,17 @@ _OWN = frozenset({"by", "back", "notice", "problem", "at", "page"})
 
 def _place_of(path: list[str], form: Form) -> tuple[str, str]:
     """The page of a form and its anchor there."""
+    place, anchor = "/", ""
     match path:
         case ["clock"]:
-            return local_path(form.get("back", "/")).partition("?")[0], ""
+            place = local_path(form.get("back", "/")).partition("?")[0]
         case ["subscribe"] if form.get("product"):
-            return "/", f"product-{form['product']}"
-        case ["purchases", purchase_id, "change"]:
-            return f"/purchases/{purchase_id}", "change"
-        case ["purchases", purchase_id, _]:
-            return f"/purchases/{purchase_id}", ""
-        case ["faults", *_]:
-            return "/faults", ""
-        case ["delivery", *_]:
-            return "/faults", "rules"
-    return "/", ""
+            anchor = f"product-{form['product']}"
+        case ["purchases", purchase_id, action]:
+            place, anchor = f"/purchases/{purchase_id}", "change" if action == "change" else ""
+        case ["faults" | "delivery", *_]:
+            place, anchor = "/faults", "rules" if path[0] == "delivery" else ""
+    return place, anchor
 
 
 def _whole(text: str, what: str, hint: str) -> int:

@@ -256,7 +256,8 @@ class Marketplace:
         """A text that is another one whenever something has happened here, and in every minute of the clock."""
         with self.agenda.acting() as now:
             last_call = self.calls[-1].seq if self.calls else 0
-            happened = (self.generation, self.outbox.announced, last_call, len(self.registry.purchases))
+            here = (self.generation, self.outbox.announced, last_call, len(self.registry.purchases))
+            happened = (*here, self.seller.activity())
             clock = self.clock
             return "-".join(str(part) for part in (*happened, int(now // 60), int(clock.offset), int(clock.is_frozen)))
 

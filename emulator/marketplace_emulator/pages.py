@@ -54,6 +54,19 @@ class Pages:
         self._marketplace = marketplace
         self._stopping = stopping
         self._forms = Forms(marketplace)
+        self._lists: dict[str, Callable[[Query], Response]] = {
+            "": self._home,
+            "bill": self._bill,
+            "bill.csv": self._bill_as_csv,
+            "calls": self._calls,
+            "messages": self._messages,
+            "faults": self._faults,
+        }
+        self._items: dict[str, Callable[[str, Query], Response]] = {
+            "purchases": self._purchase,
+            "calls": self._call,
+            "messages": self._message,
+        }
         self._templates = environment()
         self._templates.globals |= {
             "default_account": DEFAULT_ACCOUNT,
@@ -83,25 +96,10 @@ class Pages:
 
     def _show(self, path: list[str], query: Query) -> Response:
         match path:
-            case []:
-                return self._home(query)
-            case ["purchases", purchase_id]:
-                return self._purchase(purchase_id, query)
-            case ["bill"]:
-                return self._bill(query)
-            case ["bill.csv"]:
-                return self._bill_as_csv(query)
-            case ["calls"]:
-                return self._calls(query)
-            case ["calls", seq]:
-                return self._call(seq, query)
-            case ["messages"]:
-                found = self._marketplace.outbox.notifications()[::-1]
-                return self._page("messages.html", "/messages", query, messages=paged(found, query.get("page")))
-            case ["messages", seq]:
-                return self._message(seq, query)
-            case ["faults"]:
-                return self._faults(query)
+            case [] | [_] if (page := self._lists.get("".join(path))) is not None:
+                return page(query)
+            case [name, item] if name in self._items:
+                return self._items[name](item, query)
         return self._not_found()
 
     def _home(self, query: Query) -> Response:
@@ -171,6 +169,10 @@ class Pages:
         if call is None:
             raise AdminError(404, "this call is not kept: only the last 1,000 are")
         return self._page("call.html", "/calls", query, call=call)
+
+    def _messages(self, query: Query) -> Response:
+        found = self._marketplace.outbox.notifications()[::-1]
+        return self._page("messages.html", "/messages", query, messages=paged(found, query.get("page")))
 
     def _message(self, seq: str, query: Query) -> Response:
         log = self._marketplace.outbox.notifications()

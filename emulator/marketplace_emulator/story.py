@@ -18,6 +18,9 @@ class Seller(Protocol):
     def has_reported(self, purchase: Purchase) -> bool:
         """Whether the seller's application has reported usage of the purchase."""
 
+    def activity(self) -> int:
+        """A number that grows whenever something happens there."""
+
     def metered_at(self) -> float | None:
         """When the hour that is running will be metered, in seconds since the epoch; None if that is not known."""
 
@@ -27,9 +30,13 @@ class UnknownSeller:
 
     console_url = ""
 
-    def has_reported(self, purchase: Purchase) -> bool:
+    def has_reported(self, purchase: Purchase) -> bool:  # noqa: ARG002 - the protocol's
         """Not known; usage that AWS has accepted was reported, and that the story sees by itself."""
         return False
+
+    def activity(self) -> int:
+        """Nothing happens that is not a call."""
+        return 0
 
     def metered_at(self) -> float | None:
         """Not known."""
@@ -89,22 +96,17 @@ def story_of(
 
 
 def _hint(marketplace: "Marketplace", purchase: Purchase, current: str) -> str:
-    ended = purchase.ended_at is not None
-    match current:
-        case "Set up" if purchase.failed_reason or ended:
-            return "This purchase came to an end before its account was set up."
-        case "Set up":
-            return "Set up your account: AWS Marketplace sends the buyer to the seller."
-        case "Report" if purchase.failed_reason or ended:
-            return "This purchase came to an end before usage was reported."
-        case "Report" if purchase.provisioned_at is None:
-            return "AWS Marketplace activates the subscription in a moment; then report usage in your application."
-        case "Report":
-            return "Report usage in your application."
-        case "Metered":
-            moment = marketplace.seller.metered_at()
-            when = f" at {to_datetime(moment):%H:%M} UTC" if moment is not None else " after its hour has ended"
-            return f"The usage is metered{' before AWS stops taking it' if ended else when}; move the clock on."
-        case "Billed":
-            return "The application takes the usage as metered, and AWS has not billed it: look at the calls."
-    return "Usage is on the bill: from the purchase to the bill, all is done."
+    over = bool(purchase.failed_reason) or purchase.ended_at is not None
+    moment = marketplace.seller.metered_at()
+    when = "after its hour has ended" if moment is None else f"at {to_datetime(moment):%H:%M} UTC"
+    hints = {
+        "Set up": "Set up your account: AWS Marketplace sends the buyer to the seller.",
+        "Report": "Report usage in your application.",
+        "Metered": f"The usage is metered {'before AWS stops taking it' if over else when}; move the clock on.",
+        "Billed": "The application takes the usage as metered, and AWS has not billed it: look at the calls.",
+    }
+    if over and current in ("Set up", "Report"):
+        return "This purchase came to an end before any usage was reported."
+    if current == "Report" and purchase.provisioned_at is None:
+        return "AWS Marketplace activates the subscription in a moment; then report usage in your application."
+    return hints.get(current, "Usage is on the bill: from the purchase to the bill, all is done.")

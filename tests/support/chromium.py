@@ -67,6 +67,22 @@ class Page:
             raise PageError(json.dumps(answer["exceptionDetails"]))
         return answer["result"].get("value")
 
+    def await_value(self, script: str) -> Any:
+        """The value of the promise that a JavaScript expression gives."""
+        answer = self._call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        if "exceptionDetails" in answer:
+            raise PageError(json.dumps(answer["exceptionDetails"]))
+        return answer["result"].get("value")
+
+    def violations(self, axe: str) -> list[str]:
+        """What axe, a script that defines it, finds wrong with the page: the rule, and where."""
+        if self.run("typeof axe") == "undefined":
+            self.run(f"{axe};0")
+        found = self.await_value(
+            "axe.run().then(r => r.violations.map(v => v.id + ': ' + v.nodes.slice(0, 3).map(n => n.html).join(' ')))"
+        )
+        return [str(one) for one in found]
+
     def run_and_load(self, script: str) -> None:
         """Runs a script that leads to another page, and waits for that."""
         self._loaded = False

@@ -1,6 +1,6 @@
 """What a test may ask of the machine, and what happens where the machine does not have it.
 
-A test marked `dynamodb_local`, `docker` or `browser` runs where the machine can run it. Where it cannot, it is
+A test marked `dynamodb_local`, `docker`, `browser` or `axe` runs where the machine can run it. Where it cannot, it is
 skipped, and the end of the run says which group did not run and why. With CI or REQUIRE_ALL set, nothing may be
 skipped: every skip, whatever its cause, becomes a failure.
 """
@@ -14,7 +14,7 @@ from functools import cache
 
 import pytest
 
-from tools import dynamodb_local
+from tools import axe, dynamodb_local
 
 LAMBDA_IMAGE = "public.ecr.aws/lambda/python:3.13-x86_64"
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -53,6 +53,7 @@ _MISSING: dict[str, Callable[[], str | None]] = {
     "docker": docker_missing,
     "dynamodb_local": dynamodb_local.missing,
     "browser": lambda: None if chromium() else "needs Chromium",
+    "axe": axe.missing,
 }
 
 

@@ -1,0 +1,123 @@
+"""What passed through the HTTP API: the last requests with their answers, and the usage records that were reported."""
+
+import json
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from werkzeug import Request, Response
+
+KEPT = 1000
+BODY_KEPT = 65_536
+REPORTS_KEPT = 20_000
+TOKEN_FIELD = "x-amzn-marketplace-token"  # noqa: S105 - the name of a form field
+CONSOLE = "marketplace-console"
+"""The user agent of the console. What it only reads, in order to show it, is not kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request and its answer. `at`: seconds since the epoch, by the emulator's clock. `target`: path and query."""
+
+    seq: int
+    at: float
+    method: str
+    target: str
+    content_type: str
+    body: bytes
+    status: int
+    answer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """One usage record of a `POST /usage`, and what it came to. `names`: the subscription's id or its licence."""
+
+    at: float
+    names: str
+    record: Mapping[str, Any]
+    result: Mapping[str, Any]
+
+
+class Traffic:
+    """Keeps what it is shown; thread-safe. `passed` is a number that grows with each request."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._lock = threading.Lock()
+        self._exchanges: deque[Exchange] = deque(maxlen=KEPT)
+        self._reports: deque[Reported] = deque(maxlen=REPORTS_KEPT)
+        self._registrations: deque[tuple[str, str]] = deque(maxlen=KEPT)
+        self.passed = 0
+
+    def add(self, request: Request, response: Response) -> None:
+        """Keep one request and its answer."""
+        if request.method == "GET" and request.headers.get("User-Agent") == CONSOLE:
+            return
+        target: str = request.environ["REQUEST_URI"]
+        body, answer, now = request.get_data(), response.get_data(), self._now()
+        path = urlsplit(target).path
+        reports = list(_reported(now, body, answer)) if path == "/usage" and response.status_code == 200 else []
+        registration = None
+        if path == "/register" and request.method == "POST":
+            registration = _registration(body, response.headers.get("location", ""))
+            body = b"(a registration token, which is not kept)"
+        with self._lock:
+            self.passed += 1
+            self._reports.extend(reports)
+            if registration is not None:
+                self._registrations.append(registration)
+            self._exchanges.append(
+                Exchange(
+                    self.passed,
+                    now,
+                    request.method,
+                    target,
+                    request.mimetype,
+                    body[:BODY_KEPT],
+                    response.status_code,
+                    answer[:BODY_KEPT],
+                )
+            )
+
+    def exchanges(self) -> list[Exchange]:
+        """The last requests, newest first."""
+        with self._lock:
+            return list(self._exchanges)[::-1]
+
+    def exchange(self, seq: str) -> Exchange | None:
+        """One request by its number."""
+        return next((one for one in self.exchanges() if str(one.seq) == seq), None)
+
+    def registrations(self) -> list[tuple[str, str]]:
+        """The tokens that buyers brought, each with the registration code that was made of it, newest first."""
+        with self._lock:
+            return list(self._registrations)[::-1]
+
+    def reports(self, *names: str) -> list[Reported]:
+        """The usage records that were reported for a subscription, by any of its names, newest first."""
+        wanted = set(filter(None, names))
+        with self._lock:
+            return [one for one in reversed(self._reports) if one.names in wanted]
+
+
+def _reported(now: float, body: bytes, answer: bytes) -> Iterable[Reported]:
+    try:
+        records, results = json.loads(body)["records"], json.loads(answer)["results"]
+    except (ValueError, KeyError, TypeError):
+        return
+    for record, result in zip(records, results, strict=False):
+        if isinstance(record, dict):
+            names = record.get("subscription_id") or record.get("license_arn") or ""
+            yield Reported(now, str(names), record, result)
+
+
+def _registration(body: bytes, location: str) -> tuple[str, str] | None:
+    """The token that a buyer brought, and the registration code that the seller's answer leads to."""
+    tokens = parse_qs(body.decode(errors="replace")).get(TOKEN_FIELD, [])
+    to = urlsplit(location)
+    codes = parse_qs(to.query).get("registration") or [to.path.rpartition("/")[2]]
+    return (tokens[-1], codes[-1]) if tokens and codes[-1] else None
