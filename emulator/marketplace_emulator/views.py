@@ -99,7 +99,7 @@ def respond(content: str, status: int = 200, *, nonce: str = "", form_action: st
     headers = {
         "Cache-Control": "no-store",
         "Content-Security-Policy": policy,
-        "Referrer-Policy": "no-referrer",
+        "Referrer-Policy": "same-origin",
         "X-Content-Type-Options": "nosniff",
     }
     return Response(content, status, headers, mimetype="text/html")

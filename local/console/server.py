@@ -76,7 +76,7 @@ class Console(Server):
     def _answer(self, request: Request) -> Response:
         """The page for a request; a form is carried out, then answered with 303 to where the result shows."""
         origin = request.headers.get("Origin")
-        if request.method == "POST" and origin not in (None, "null") and urlsplit(origin).netloc != request.host:
+        if request.method == "POST" and origin is not None and urlsplit(origin).netloc != request.host:
             return Response("the request comes from another site", 403)
         path = [unquote(part) for part in urlsplit(request.environ["REQUEST_URI"]).path.split("/") if part]
         if path[:1] == ["static"]:

@@ -21,8 +21,9 @@ from marketplace_emulator.model import Purchase
 from marketplace_emulator.statement import harmless
 from marketplace_emulator.views import paged
 
-FINAL_RUN = 120
-"""Seconds before a closing deadline at which the last metering run starts (docs/architecture.md)."""
+FINAL_RUN = 60
+"""Seconds before a closing deadline at which the last usage is metered. The run starts 120 seconds before the deadline
+(docs/architecture.md), which may move by half a minute when the licence is taken back after the end."""
 LONGEST = 62 * DAY
 UNITS_ON_PAGE = 48
 RECORDS_ON_PAGE = 20
@@ -94,7 +95,9 @@ class SubscriptionPages:
             if isinstance(event.detail, dict) and event.detail.get("subscription_id") == one["subscription_id"]
         ]
         reports = system.traffic.reports(one["subscription_id"], str(one["license_arn"] or ""))
-        entries = timeline(system.marketplace, system.marketplace_url, purchase, events, reports)
+        entries = timeline(
+            system.marketplace, system.marketplace_url, purchase, events, reports, here=path_of(one["subscription_id"])
+        )
         return self._show(
             "timeline.html", "/timeline", one, purchase, query, entries=paged(entries, query.get("page"), 50)
         )
@@ -185,7 +188,7 @@ class SubscriptionPages:
         here = path_of(one["subscription_id"])
         product = self._system.marketplace.registry.products.get(str(one["product_code"]))
         deadline = one["closing_deadline"] if one["status"] == "closing" else None
-        final_at = parse_time(deadline.replace("Z", "+00:00")) - FINAL_RUN + 1 if deadline else None
+        final_at = parse_time(deadline.replace("Z", "+00:00")) - FINAL_RUN if deadline else None
         return self._page(
             template,
             f"{here}{below}",

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from local.aws import BusEvent
 from local.console.words import RESULT, of_rejection, short
@@ -38,9 +39,11 @@ def timeline(
     purchase: Purchase | None,
     events: Iterable[BusEvent],
     reports: Iterable[Reported],
+    *,
+    here: str,
 ) -> list[Entry]:
-    """The entries about a subscription, the newest first."""
-    found = [*_events(events), *_usage(reports)]
+    """The entries about the subscription whose page is at `here`, the newest first."""
+    found = [*_events(events), *_usage(reports, here)]
     if purchase is not None:
         with marketplace.agenda.acting():
             found += _notifications(marketplace, purchase, marketplace_url)
@@ -52,13 +55,15 @@ def about(detail: Any) -> str:
     """What an event says beside whom it concerns, in one line."""
     if not isinstance(detail, dict):
         return str(detail)
-    said = ((name, value) for name, value in detail.items() if name not in _IDENTITY and value not in (None, "", []))
+    said = (
+        (name, value) for name, value in detail.items() if name not in _IDENTITY and value not in (None, "", [], {})
+    )
     return "; ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in said)
 
 
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_plain(one)}" for name, one in value.items() if one is not None)
+        return ", ".join(f"{name.replace('_', ' ')} {_plain(one)}" for name, one in value.items() if one is not None)
     if isinstance(value, list):
         return ", ".join(_plain(one) for one in value)
     text = str(value)
@@ -74,7 +79,8 @@ def _notifications(marketplace: Marketplace, purchase: Purchase, url: str) -> It
 def _calls(marketplace: Marketplace, purchase: Purchase, url: str) -> Iterator[Entry]:
     for call in marketplace.calls:
         if concerns(call, purchase):
-            text = "" if call.outcome == "ok" else call.outcome
+            records = f"{call.records} records" if call.records > 1 else ""
+            text = records if call.outcome == "ok" else call.outcome
             yield Entry(call.at, "call", "Call of AWS", call.operation, text, f"{url}/calls/{call.seq}")
 
 
@@ -85,9 +91,11 @@ def _events(events: Iterable[BusEvent]) -> Iterator[Entry]:
         )
 
 
-def _usage(reports: Iterable[Reported]) -> Iterator[Entry]:
+def _usage(reports: Iterable[Reported], here: str) -> Iterator[Entry]:
     for one in reports:
         record, status = one.record, str(one.result.get("status"))
         title = f"{RESULT.get(status, ('', status))[1]}: {record.get('quantity')} {record.get('dimension')}"
-        text = of_rejection(one.result) if status in ("rejected", "conflict") else f"id {record.get('id')}"
-        yield Entry(one.at, "usage", "Usage", title, text)
+        refused = status in ("rejected", "conflict")
+        text = of_rejection(one.result).partition(": ")[2] if refused else f"id {record.get('id')}"
+        proof = f"{here}?{urlencode({'record': record.get('id', '')})}#proof"
+        yield Entry(one.at, "usage", "Usage", title, text, "" if status == "rejected" else proof)

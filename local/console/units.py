@@ -65,12 +65,14 @@ def _unit(key: tuple[int, str], record: Mapping[str, Any] | None, bill: list[Met
         differs = f"{_UNSETTLED[state]}{_because(record)}"
     elif state == "metered" and billed != metered:
         differs = f"the application takes {metered:,} as metered, AWS has billed {billed:,}"
+    elif state == "metered":
+        pass
     elif state == "held":
         waits = _UNSETTLED["held"] + _because(record)
     elif billed:
         waits = "AWS has billed it; the application has not got the answer yet and asks again"
     elif state == "open":
-        waits = f"to be metered from {short(record.get('due_at'))}" if record.get("due_at") else "to be metered"
+        waits = f"to be metered from {short(record['due_at'])} on" if record.get("due_at") else "to be metered"
     amount = sum((one.amount for one in bill), Decimal(0))
     return Unit(key[0], key[1], recorded, metered, billed, amount, record, waits, differs)
 

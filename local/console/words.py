@@ -61,6 +61,12 @@ _REJECTIONS = {
     "no_open_hour": "AWS Marketplace takes usage of that time no more.",
     "busy": "Others are reporting for the same hour. Try again with the same id.",
     "unavailable": "The store gave no answer. Try again with the same id; it is counted once.",
+    "invalid_quantity": "The quantity is a whole number from 0 to 2,147,483,647.",
+    "invalid_timestamp": "The time of the usage is no time, or a year that cannot be meant.",
+    "invalid_id": "The id of a record is 1 to 128 characters of ASCII, without spaces.",
+    "invalid_dimension": "The dimension is a text of 1 to 255 characters.",
+    "invalid_subscription_id": "That is no id of a subscription.",
+    "invalid_license_arn": "That is no ARN of a licence.",
     "other_content": "A record with this id was recorded with other content, and that one counts. Choose another id "
     "for other usage.",
 }

@@ -20,10 +20,9 @@ from tools import axe
 pytestmark = [pytest.mark.browser, pytest.mark.axe]
 WIDTHS = {"desktop": 1280, "phone": 390}
 SCHEMES = {"light": False, "dark": True}
-PURCHASE, SUBSCRIPTION = "{purchase}", "{subscription}"
 MARKETPLACE_PAGES = {
     "store": "/",
-    "store-refused": "/?product=ca2payasyougoproduct00000&account=12&at=product-ca2payasyougoproduct00000&problem=Wrong.",
+    "store-refused": "/?product=ca2payasyougoproduct00000&account=12&at=product-x&problem=Wrong.",
     "purchase": "/purchases/{purchase}?notice=Done.",
     "purchase-legacy": "/purchases/{legacy}",
     "purchase-ended": "/purchases/{ended}",
@@ -85,7 +84,9 @@ def names(stack: Stack) -> dict[str, str]:
     outside.report([{"id": "open", "subscription_id": subscription, "dimension": "api_calls", "quantity": 40}])
     outside.cancel(again["id"])
     outside.advance(2 * 3600)
-    stack.aws.client("sqs").send_message(QueueUrl=stack.queue_url(dead_letters(stack)), MessageBody='{"never": "handled"}')
+    stack.aws.client("sqs").send_message(
+        QueueUrl=stack.queue_url(dead_letters(stack)), MessageBody='{"never": "handled"}'
+    )
     outside.admin("POST", "/faults", [{"fault": "throttle", "operation": "BatchMeterUsage", "times": 2}])
     outside.admin("POST", "/delivery", [{"do": "repeat", "match": "Nothing*"}])
     return {
@@ -100,6 +101,137 @@ def names(stack: Stack) -> dict[str, str]:
 def dead_letters(stack: Stack) -> str:
     polled = {mapping.queue for mapping in stack.deployment.queue_mappings}
     return next(queue.name for queue in stack.deployment.queues if queue.name not in polled)
+
+
+def test_from_the_store_to_the_statement_by_clicks_alone(stack: Stack, tab: Page) -> None:
+    tab.resize(1280, 900)
+    tab.go(stack.marketplace_url)
+    assert steps(tab)["Buy"] in ("now", "done")
+
+    # Buy: the notice and what comes next are in view. Set up: the browser is sent to the seller's landing page.
+    tab.click("Subscribe to Acme Analytics")
+    assert in_view(tab, ".notice")
+    assert "You bought Acme Analytics" in tab.text
+    purchase_page = tab.url.partition("?")[0]
+    assert steps(tab) == {"Buy": "done", "Set up": "now", "Report": "", "Metered": "", "Billed": ""}
+    tab.click("Set up your account")
+    if "/register/" not in tab.url:
+        tab.click("Continue")
+    tab.fill("email", "buyer@example.com")
+    tab.press("form button")
+    assert "buyer@example.com" in tab.text
+
+    # The subscription becomes active while the page is open; the application is a click away.
+    tab.go(purchase_page)
+    assert steps(tab)["Set up"] == "done"
+    tab.click("+1 hour")
+    tab.click("Open in your application")
+    assert tab.url.startswith(stack.console_url)
+    tab.wait_for("Active")
+
+    # Report usage, and move the clock to where the hour is metered: then it is billed, and all three are equal.
+    tab.click("Report usage")
+    assert "Recorded 100 api_calls" in tab.text
+    assert in_view(tab, "#proof .notice")
+    assert steps(tab)["Report"] == "done"
+    assert steps(tab)["Metered"] == "now"
+    tab.run_and_load("document.querySelector('#clock button[value^=until]').click()")
+    assert "Metered: 100 api_calls" in tab.text
+    assert "recorded, metered and billed are equal: 100" in tab.text
+    assert set(steps(tab).values()) == {"done"}
+
+    # Upgrade and cancel on AWS Marketplace; the last usage is metered before AWS stops taking it.
+    tab.click("The purchase on AWS Marketplace")
+    tab.run("document.querySelector('#change input').value = 25")
+    tab.click("Change the contract")
+    assert "The contract was changed" in tab.text
+    tab.click("Open in your application")
+    tab.click("Report usage")
+    tab.click("The purchase on AWS Marketplace")
+    tab.click("Cancel")
+    assert "Usage is still taken for one hour" in tab.text
+    tab.click("Open in your application")
+    tab.wait_for("Closing: final usage")
+    assert "metered for the last time at about" in tab.text
+    tab.run_and_load("document.querySelector('#clock button[value^=until]').click()")
+    assert "Metered: 100 api_calls" in tab.text
+    tab.click("+1 hour")
+    tab.wait_for("Ended")
+    assert "takes no more usage" in tab.text
+
+    # The statement of the month, and the bill of AWS Marketplace.
+    tab.click("Statement")
+    assert "200\t200\t200\t$0.40" in tab.text
+    tab.click("the bill of AWS Marketplace")
+    assert "$1,200.40" in tab.text or "$3,000.40" in tab.text
+    assert [line for line in tab.console if "favicon" not in line] == []
+
+
+def test_a_page_shows_what_happens_without_being_loaded_again(stack: Stack, tab: Page) -> None:
+    outside = Neighbourhood(stack.api_url, stack.marketplace_url, stack.console_url)
+    bought = outside.buy("ca2payasyougoproduct00000", "777788889999")
+    tab.go(f"{stack.marketplace_url}/purchases/{bought['id']}")
+    assert "Activation on its way" in tab.text
+    tab.run("window.before = 1")
+
+    outside.register(bought["id"])
+    tab.wait_for("Open in your application")
+    outside.advance(120)
+    tab.wait_for("Active since")
+    assert tab.run("window.before") == 1
+
+
+def test_what_somebody_types_is_not_taken_away_when_the_page_changes(stack: Stack, tab: Page) -> None:
+    tab.go(stack.marketplace_url)
+    outside = Neighbourhood(stack.api_url, stack.marketplace_url, stack.console_url)
+    tab.run("document.querySelector('[name=account]').value = '999900001111'")
+
+    bought = outside.buy("ca2payasyougoproduct00000", "777788880000")
+    tab.wait_for("Account 777788880000")
+
+    assert bought["id"]
+    assert tab.run("document.querySelector('[name=account]').value") == "999900001111"
+
+
+def test_a_form_that_is_refused_keeps_what_was_typed(stack: Stack, tab: Page, names: dict[str, str]) -> None:
+    tab.go(f"{stack.console_url}/subscriptions/{names['subscription']}")
+    for field, value in {"quantity": "7", "tags": "team", "id": "mine"}.items():
+        tab.run(f"document.querySelector('#report [name={field}]').value = '{value}'")
+
+    tab.click("Report usage")
+
+    assert "Each tag is a name and a value" in tab.text
+    assert in_view(tab, "#report .notice")
+    kept = {
+        name: tab.run(f"document.querySelector('#report [name={name}]').value") for name in ("quantity", "tags", "id")
+    }
+    assert kept == {"quantity": "7", "tags": "team", "id": "mine"}
+
+
+def test_axe_finds_what_is_wrong(tab: Page) -> None:
+    tab.go("data:text/html,<title>x</title><img src=x><p style='color:%23ccc'>pale</p>")
+
+    assert {"image-alt", "color-contrast"} <= {found.partition(":")[0] for found in tab.violations(axe.script())}
+
+
+def steps(tab: Page) -> dict[str, str]:
+    """The steps of the story, each with `done`, `now` or nothing."""
+    found = tab.run(
+        """Object.fromEntries([...document.querySelectorAll(".story li")].map(one => [
+             one.innerText.match(/Buy|Set up|Report|Metered|Billed/)[0],
+             one.classList.contains("done") ? "done" : one.hasAttribute("aria-current") ? "now" : ""]))"""
+    )
+    return dict(found)
+
+
+def in_view(tab: Page, selector: str) -> bool:
+    """Whether what is there can be seen without scrolling."""
+    return bool(
+        tab.run(
+            f"""(() => {{ const box = document.querySelector({selector!r}).getBoundingClientRect();
+              return box.top >= 0 && box.bottom <= innerHeight; }})()"""
+        )
+    )
 
 
 def look(tab: Page, name: str) -> list[str]:

@@ -98,6 +98,32 @@ class Page:
         """Activates a link or button and waits for the next page."""
         self.run_and_load(f"document.querySelector({json.dumps(selector)}).click()")
 
+    def click(self, text: str) -> None:
+        """Activates the first link or button with this text that can be seen, and waits for the next page."""
+        self.run_and_load(
+            f"""(() => {{
+              const wanted = {json.dumps(text)};
+              const found = [...document.querySelectorAll("a, button, summary")].find(
+                one => one.innerText.trim().split(/[^!-~]+/).join(" ") === wanted && one.offsetParent !== null);
+              if (!found) throw new Error("there is no link or button " + wanted);
+              found.click();
+            }})()"""
+        )
+
+    def wait_for(self, text: str, seconds: int = 20) -> None:
+        """Waits until the page, as it changes by itself, shows a text. Raises PageError if it doesn't."""
+        shown = self.await_value(
+            f"""new Promise(done => {{
+              const wanted = {json.dumps(text)}, shows = () => document.body.innerText.includes(wanted);
+              if (shows()) return done(true);
+              const watch = new MutationObserver(() => shows() && done(true));
+              watch.observe(document.body, {{childList: true, subtree: true, characterData: true}});
+              setTimeout(() => done(false), {seconds * 1000});
+            }})"""
+        )
+        if not shown:
+            raise PageError(f"the page does not show {text!r}")
+
     @property
     def text(self) -> str:
         return str(self.run("document.body.innerText"))
