@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlencode, urlsplit
 
 from jinja2 import FileSystemLoader
 from werkzeug import Request, Response
+from werkzeug.exceptions import NotFound
 from werkzeug.utils import send_from_directory
 
 from local.console import words
@@ -79,13 +80,13 @@ class Console(Server):
         if request.method == "POST" and origin is not None and urlsplit(origin).netloc != request.host:
             return Response("the request comes from another site", 403)
         path = [unquote(part) for part in urlsplit(request.environ["REQUEST_URI"]).path.split("/") if part]
-        if path[:1] == ["static"]:
-            return send_from_directory(STATIC, "/".join(path[1:]), request.environ)
         try:
+            if path[:1] == ["static"]:
+                return send_from_directory(STATIC, "/".join(path[1:]), request.environ)
             if request.method == "POST":
                 return self._forms.carry_out(path, request.form.to_dict()) or self._not_found()
             return self._get(path, request.args.to_dict())
-        except NotFoundError:
+        except (NotFoundError, NotFound):
             return self._not_found()
         except ApiError as error:
             title = "Not found" if error.status == 404 else "That did not work"
