@@ -13,6 +13,7 @@ from werkzeug import Request, Response
 KEPT = 1000
 BODY_KEPT = 65_536
 REPORTS_KEPT = 20_000
+NOT_KEPT = b"(a registration token, which is not kept)"
 TOKEN_FIELD = "x-amzn-marketplace-token"  # noqa: S105 - the name of a form field
 CONSOLE = "marketplace-console"
 """The user agent of the console. What it only reads, in order to show it, is not kept."""
@@ -64,7 +65,7 @@ class Traffic:
         registration = None
         if path == "/register" and request.method == "POST":
             registration = _registration(body, response.headers.get("location", ""))
-            body = b"(a registration token, which is not kept)"
+            body = NOT_KEPT
         with self._lock:
             self.passed += 1
             self._reports.extend(reports)

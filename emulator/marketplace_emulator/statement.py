@@ -116,7 +116,7 @@ def _fees(purchase: Purchase, agreement: Agreement) -> Iterator[tuple[str, Decim
         if dimension is None or isinstance(value, str) or not value:
             continue
         amount = 1 if isinstance(value, bool) else Decimal(str(value))
-        yield f"{amount:,} {key} at {dimension.unit}", dimension.price * amount
+        yield f"{amount:,} {key}, ${dimension.price:,} per {dimension.unit}", dimension.price * amount
 
 
 def _tags(tags: TagSet) -> str:

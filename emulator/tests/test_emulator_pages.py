@@ -231,7 +231,7 @@ def test_the_bill_is_one_of_a_month_with_contracts_and_usage(browse, emulator):
     november, december = text(browse("/bill?month=2026-11")), text(browse("/bill"))
     assert "Bill of 2026-12 $2.00 in all" in december
     assert "Bill of 2026-11 $3,001.00 in all" in november
-    assert "25 seats at seat a year: $3,000.00" in november
+    assert "25 seats, $120.00 per seat a year: $3,000.00" in november
 
 
 def test_a_month_of_the_bill_is_there_as_csv_without_formulas(browse, emulator):

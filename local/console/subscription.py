@@ -15,7 +15,7 @@ from local.console import units
 from local.console.api import Api, ApiError, path_of
 from local.console.seller import System, purchase_of
 from local.console.timeline import timeline
-from local.traffic import Exchange
+from local.traffic import NOT_KEPT, Exchange
 from marketplace_emulator.clock import DAY, HOUR, iso_seconds, parse_time
 from marketplace_emulator.model import Purchase
 from marketplace_emulator.statement import harmless
@@ -215,7 +215,9 @@ def registration_code(system: System, purchase: Purchase | None) -> str | None:
 
 
 def curl(api_url: str, exchange: Exchange) -> str:
-    """The command that sends a request again."""
+    """The command that sends a request again; empty for one whose body is not kept."""
+    if exchange.body == NOT_KEPT:
+        return ""
     command = ["curl", "-X", exchange.method, f"{api_url}{exchange.target}"]
     if exchange.content_type:
         command += ["-H", f"content-type: {exchange.content_type}"]
