@@ -82,6 +82,7 @@ def deployment(
         "ProductCodes": ",".join(product.code for product in products),
         "LegacyProductCodes": ",".join(product.code for product in legacy),
         "LegacyContractProductCodes": ",".join(product.code for product in legacy if product.has_contract),
+        "ProductTitles": ",".join(f"{product.code}={product.title.replace(',', ' ')}" for product in products),
     }
     known = parameters_of(options.template)
     chosen = {name: value for name, value in {**own, **parameters}.items() if name in known} | dict(options.parameters)

@@ -66,6 +66,7 @@ class Stack(Servers):
         self.marketplace.seller = console.seller
         self.deploy(
             {
+                "SellerName": "Acme",
                 "SupportContact": "support@acme.example",
                 "LoginUrl": f"{self.console_url}/",
                 "SignUpUrl": f"{self.console_url}/sign-up" if options.sign_up == "console" else "",
@@ -86,6 +87,7 @@ class Stack(Servers):
 
     def _start_functions(self, cleanup: ExitStack) -> None:
         variables = endpoint_variables(self.aws_url, self.aws_url, self.marketplace_url)
+        variables["MARKETPLACE_CONSOLE_URL"] = f"{self.marketplace_url}/#purchases"  # where "Set up your account" is
         self.runtime.deploy(self.deployment.functions, variables, self._printed)
         self.clock.share(self.runtime.clock)
         cleanup.callback(self.clock.unshare)

@@ -37,7 +37,7 @@ SAMPLE_PRODUCTS = ("examplecode00000000000000",)
 
 FROM_TEMPLATE = (
     *("STAGE", "SUBSCRIPTIONS_TABLE", "USAGE_TABLE", "EVENT_BUS_NAME", "NOTIFICATION_QUEUE_URL"),
-    *("READ_BACK_QUEUE_URL", "METERING_QUEUE_URL", "PRODUCT_CODES", "SUPPORT_CONTACT"),
+    *("READ_BACK_QUEUE_URL", "METERING_QUEUE_URL", "PRODUCT_CODES", "PRODUCT_TITLES", "SUPPORT_CONTACT"),
 )
 """The functions' variables that env.json sets, beside the addresses of the servers. The others keep what
 `sam local --parameter-overrides` or the template's defaults give them."""
@@ -71,6 +71,7 @@ def write_env_json(ports: Ports, path: Path = ENV_JSON) -> None:
     environment = next(iter(made.functions.values())).environment
     variables = {name: environment[name] for name in FROM_TEMPLATE}
     variables |= {name: url for name, url in endpoint_variables(*seen).items() if name in environment}
+    variables["MARKETPLACE_CONSOLE_URL"] = f"{ports.urls()[2]}/#purchases"  # for a browser on this machine
     path.write_text(json.dumps({"Parameters": variables}, indent=2) + "\n")
 
 

@@ -1,20 +1,29 @@
 """The buyer's pages in a real browser, served by the real handler: the form works, the policy is kept, phones fit."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from functions.resolve_customer import app
 from local.gateway import Gateway
+from local.template import read
 from marketplace.platform.clock import utc_now
+from marketplace.registration.seller import AWS_SUBSCRIPTIONS
 from tests.support.chromium import Page, page
-from tests.support.deployed import Deployed, deployed, route
+from tests.support.deployed import Deployed, deployed
 from tests.support.machine import chromium
+from tests.support.storefront import CODES
 from tests.support.tables import Tables
+from tools.template import TEMPLATE
 
 pytestmark = pytest.mark.browser
 
-ROUTES = ["POST /register", "GET /register", "GET /register/{code}", "POST /register/{code}"]
+ROUTES = [
+    one
+    for one in read(TEMPLATE, {"ProductCodes": "x", "SupportContact": "x"}, sqs_endpoint="").routes
+    if one.function == "ResolveCustomerFunction"
+]
 PHONE = (390, 844)
 DESKTOP = (1280, 900)
 
@@ -27,8 +36,7 @@ def deployment(monkeypatch: pytest.MonkeyPatch, moto_dynamodb: Any, moto_tables:
 
 @pytest.fixture
 def site(deployment: Deployed) -> Iterator[str]:
-    routes = [route(key) for key in ROUTES]
-    gateway = Gateway("127.0.0.1", 0, routes, lambda _function, event: deployment.buyer(event), utc_now)
+    gateway = Gateway("127.0.0.1", 0, ROUTES, lambda _function, event: deployment.buyer(event), utc_now)
     yield gateway.url
     gateway.stop()
 
@@ -49,13 +57,13 @@ def tab(browser: Page) -> Page:
     return browser
 
 
-def arrive(tab: Page, site: str, token: str) -> None:
+def arrive(tab: Page, site: str, token: str, path: str = "/register") -> None:
     """Comes as AWS Marketplace sends a buyer: a form posted from another site."""
     tab.go("about:blank")
     tab.run_and_load(
         f"""(() => {{
           const form = document.createElement("form");
-          form.method = "post"; form.action = "{site}/register";
+          form.method = "post"; form.action = "{site}{path}";
           const field = document.createElement("input");
           field.name = "x-amzn-marketplace-token"; field.value = "{token}";
           form.append(field); document.body.append(form); form.submit();
@@ -166,3 +174,75 @@ def test_a_script_that_found_its_way_in_would_not_run(tab: Page, site: str) -> N
 
     assert tab.run("window.ran") is None
     assert any("Content Security Policy" in entry for entry in tab.console)
+
+
+def test_a_buyer_who_is_posted_to_the_address_with_a_slash_registers(
+    tab: Page, site: str, deployment: Deployed
+) -> None:
+    token = deployment.token()
+
+    arrive(tab, site, token, "/register/")
+
+    assert "Finish setting up your account" in tab.text
+    assert token not in tab.url
+    landing = tab.url
+    tab.go(f"{landing}/")
+    assert tab.url == landing
+    tab.go(f"{landing}///")
+    assert tab.url == landing
+
+
+@pytest.mark.parametrize("path", ["/", "/registr", "/register/a/b"])
+def test_an_unknown_address_leads_back_to_aws_marketplace(tab: Page, site: str, path: str) -> None:
+    tab.go(site + path)
+
+    assert "Page not found" in tab.text
+    assert tab.run("document.querySelector('.button').href") == AWS_SUBSCRIPTIONS
+    assert [entry for entry in tab.console if "404" not in entry] == []
+
+
+@pytest.fixture
+def branded(monkeypatch: pytest.MonkeyPatch, deployment: Deployed) -> Callable[..., None]:
+    """Gives the deployment's pages a seller's name, logo and colour."""
+
+    def give(**settings: str) -> None:
+        for name, value in {"SELLER_NAME": "Müller & Söhne Datenanalyse GmbH", **settings}.items():
+            monkeypatch.setenv(name, value)
+        app.routes.cache_clear()
+
+    return give
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("color", ["#ffd400", "#ffffff", "#101010", "#7f7f7f"])
+def test_every_text_stands_out_in_the_sellers_colour(
+    tab: Page, site: str, deployment: Deployed, branded: Callable[..., None], *, color: str, dark: bool
+) -> None:
+    branded(SELLER_COLOR=color, PRODUCT_TITLES=",".join(f"{code}=Acme Search" for code in CODES))
+    for size in (PHONE, DESKTOP):
+        tab.resize(*size, dark=dark)
+        arrive(tab, site, deployment.token())
+        assert "Müller & Söhne Datenanalyse GmbH" in tab.text
+        assert "subscription to Acme Search is confirmed" in tab.text
+        assert tab.run(CONTRAST) == []
+        assert fits(tab)
+        tab.go(f"{site}/nowhere")
+        assert tab.run(CONTRAST) == []
+        assert fits(tab)
+    button = tab.run("getComputedStyle(document.querySelector('.button')).backgroundColor")
+    assert button == f"rgb({', '.join(str(int(color[at : at + 2], 16)) for at in (1, 3, 5))})"
+
+
+def test_the_sellers_logo_is_fetched_and_nothing_from_anywhere_else(
+    tab: Page, site: str, branded: Callable[..., None]
+) -> None:
+    # Nothing listens there. A refused connection shows that the policy let the browser try.
+    branded(SELLER_LOGO_URL="https://127.0.0.1:1/logo.svg")
+
+    tab.go(f"{site}/register")
+
+    assert any("ERR_CONNECTION_REFUSED" in entry or "ERR_UNSAFE_PORT" in entry for entry in tab.console)
+    assert not any("Content Security Policy" in entry for entry in tab.console)
+    tab.run("document.body.append(Object.assign(new Image(), {src: 'https://127.0.0.1:2/other.svg'}))")
+    assert tab.run("document.images.length") == 2
+    assert any("Content Security Policy" in entry and "127.0.0.1:2" in entry for entry in tab.console)

@@ -62,24 +62,28 @@ def terms_of(purchase: Purchase, dimension: str) -> list[AwsTerm]:
 @dataclass
 class Charged:
     """What became of a term's usage: all of it, the part that the contract included, and what was charged and is listed
-    to be corrected. `first`: when the first of it happened."""
+    to be corrected; and how much may have been charged, and may stay so. `first`: when the first of it happened."""
 
     usage: int = 0
     included: int = 0
     corrected: int = 0
     first: float = FOREVER
     may_be_charged: int = 0
+    may_stay_charged: int = 0
     _used: int = 0
 
     def add(self, moment: float, record: Mapping[str, Any], limit: int) -> None:
+        """The records are added in the order in which they were booked. What is listed to be corrected of an earlier
+        one may have taken the room of this one."""
         quantity = int(record["quantity"])
         self.usage += quantity
         self.included += record["included"]
-        self.corrected += record.get("correction_due", 0)
         self.first = min(self.first, moment)
         free = max(0, min(quantity, limit - self._used))
+        self.may_stay_charged += quantity - free
+        self.may_be_charged += quantity - max(0, min(free, limit - self._used - self.corrected))
         self._used += free
-        self.may_be_charged += quantity - free
+        self.corrected += record.get("correction_due", 0)
 
     @property
     def charged(self) -> int:

@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from marketplace.entitlements.terms import AWAITED_FOR
 from marketplace.platform.clock import DAY, HOUR, MINUTE
 from marketplace.platform.errors import AwsError
 from marketplace.subscriptions.identity import LegacyIdentity, LicenseIdentity
@@ -89,6 +90,9 @@ class LifecycleSchedule(Schedule):
         self.reconciled = 0
         self.lapsing: dict[str, int] = {}
         self.extended: set[str] = set()
+        self.silent_since: dict[str, int] = {}
+        self.silent_long: set[str] = set()
+        "Licences of which nothing was listed for so long that the product believes it."
         return Deployment.on(
             dynamodb,
             time=time,
@@ -119,6 +123,8 @@ class LifecycleSchedule(Schedule):
             auto_renew=contract and (self.harmless or dice.random() < 0.7),
             end=now + dice.choice((3, 5, 9, 26, 300)) * HOUR + dice.choice((0, 61, 1800)) if contract else None,
         )
+        if contract and not purchase.agreement.auto_renew:
+            self.kinds.add("close")  # by itself, at the end of its term
         subscription = Subscription(
             id=_identity(purchase).subscription_id,
             integration=purchase.product.integration,
@@ -245,7 +251,16 @@ class LifecycleSchedule(Schedule):
         read = {item["pk"] for item in self.world.subscription_items() if "terms" in item}
         buyer = dice.choice(self.buyers)
         if f"SUB#{buyer.subscription.id}" in read:
-            self.world.silent ^= {buyer.purchase.license_arn}
+            self._silence(buyer.purchase.license_arn)
+
+    def _silence(self, license_arn: str) -> None:
+        now = self.world.time.seconds()
+        since = self.silent_since.pop(license_arn, None)
+        if since is None:
+            self.silent_since[license_arn] = now
+        elif now - since >= AWAITED_FOR:
+            self.silent_long.add(license_arn)
+        self.world.silent ^= {license_arn}
 
     def _subscribe(self, dice: random.Random) -> None:
         products = list(self.world.marketplace.registry.products)
@@ -263,7 +278,12 @@ class LifecycleSchedule(Schedule):
         purchase = self._contract(dice)
         if purchase is not None:
             bought = int(purchase.agreement.entitlements["seats"])
-            self.world.marketplace.purchases.amend(purchase.id, entitlements={"seats": seats(bought)})
+            self._amended(purchase, entitlements={"seats": seats(bought)})
+
+    def _amended(self, purchase: Purchase, **changes: Any) -> None:
+        # The contract may end at this very moment.
+        with contextlib.suppress(AdminError):
+            self.world.marketplace.purchases.amend(purchase.id, **changes)
 
     def _grow(self, dice: random.Random) -> None:
         self._amend(dice, lambda seats: seats + dice.choice((1, 5, 1000)))
@@ -276,7 +296,7 @@ class LifecycleSchedule(Schedule):
         purchase = self._contract(dice)
         if purchase is not None and purchase.agreement.ends_at is not None:
             self.extended.add(purchase.id)
-            self.world.marketplace.purchases.amend(purchase.id, end=purchase.agreement.ends_at + dice.choice((1, DAY)))
+            self._amended(purchase, end=purchase.agreement.ends_at + dice.choice((1, DAY)))
 
     def _lapse(self, dice: random.Random) -> None:
         """A contract is renewed, but the news is first that it has expired; that it goes on comes later."""
@@ -321,7 +341,8 @@ class LifecycleSchedule(Schedule):
     def drain(self) -> None:
         self.draining = True
         self.lateness = 0.0
-        self.world.silent.clear()
+        for license_arn in list(self.silent_since):
+            self._silence(license_arn)
         self.world.region = self.parameters.MeteringRegion
         for buyer in self.buyers:
             self.world.marketplace.purchases.unsuspend(buyer.purchase.account_id)
@@ -352,9 +373,11 @@ class LifecycleSchedule(Schedule):
             counted = charged.included + charged.corrected
             if buyer.purchase.id not in self.extended:
                 must(counted <= term.largest, f"{where} includes {counted} of {term.largest}")
-            if not self.clocks_stepped:
+            if not self.clocks_stepped and buyer.purchase.license_arn not in self.silent_long:
                 most = charged.may_be_charged
                 must(charged.charged <= most, f"{where}: {charged.charged} units are charged, {most} at most may be")
+                stays, most = charged.charged - charged.corrected, charged.may_stay_charged
+                must(stays <= most, f"{where}: {stays} units stay charged, {most} at most may")
             known = buyer.purchase.ended_at is None and not self.clocks_stepped
             if known and buyer.purchase.id not in self.extended and charged.first >= term.settled_at:
                 least, most = (max(0, charged.usage - limit) for limit in (term.largest, term.last))

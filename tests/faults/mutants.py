@@ -227,7 +227,7 @@ MUTANTS = (
     Mutant(
         "what is left is told by an id of its own each time",
         "metering/settlement",
-        "id=stable_id(decision.state, decision.key.pk, decision.key.sk),",
+        "id=stable_id(decision.state, decision.key.pk, decision.key.sk, cleared(decision.seal)),",
         "id=stable_id(decision.state, decision.key.pk, decision.key.sk, str(id(decision))),",
     ),
     Mutant(
@@ -853,8 +853,14 @@ MUTANTS = (
     Mutant(
         "a term is not read before its end",
         "lifecycle/lifecycle",
-        "        last = last_reading_at(granted, now)\n",
-        "        last = None\n",
+        "        following = next_reading_at(granted, now)\n",
+        "        following = None\n",
+    ),
+    Mutant(
+        "a renewal is not read after the end of the term before it",
+        "entitlements/terms",
+        "for at in (end - LAST_READING_LEAD, end + RENEWAL_READING_AFTER)",
+        "for at in (end - LAST_READING_LEAD,)",
     ),
     Mutant(
         "a reading that waits for its moment is made at once",
@@ -867,6 +873,18 @@ MUTANTS = (
         "lifecycle/timers",
         "        if 0 < second <= recheck.MAX_DELAY_SECONDS:\n",
         "        if second < 0:\n",
+    ),
+    Mutant(
+        "a refusal after a retry has the id of the one before",
+        "metering/settlement",
+        "stable_id(decision.state, decision.key.pk, decision.key.sk, cleared(decision.seal))",
+        "stable_id(decision.state, decision.key.pk, decision.key.sk)",
+    ),
+    Mutant(
+        "the window of a record closes by its hour, not by its Timestamp",
+        "metering/settlement",
+        "            if seen is not None and seen.closes_at <= now:\n",
+        "            if seen is not None:\n",
     ),
 )
 

@@ -504,6 +504,7 @@ class Schedule(CheckedWorld):
         self._act(dice, *retries, *retries, self._meter_once)
 
     def _retry(self, buyer: Buyer) -> None:
+        self.retries[buyer.subscription.id] += 1
         with contextlib.suppress(UnavailableError):
             retried = self.world.retry().retry(buyer.subscription.id)
             self.outcome.due_again += len(retried.due_again) if retried else 0

@@ -154,3 +154,15 @@ def test_a_contract_is_judged_by_what_aws_granted(included: int, corrected: int,
     assert charged.charged - charged.corrected - max(0, charged.usage - term.last) == charged_wrongly
     ((_, by_an_old_reading),) = charges([term], records, max_age=150)
     assert by_an_old_reading.may_be_charged == 9
+
+
+def test_what_is_listed_to_be_corrected_takes_the_room_of_later_usage() -> None:
+    """Three of ten were granted when the first five were used, ten when the next nine were."""
+    term = AwsTerm(0, 1000, grants=((0, 3), (100, 10)))
+    first = (50.0, {"recorded_at": 60, "quantity": 5, "included": 3, "correction_due": 2})
+    later = (150.0, {"recorded_at": 200, "quantity": 9, "included": 5})
+    ((_, charged),) = charges([term], [first, later], max_age=10)
+    assert (charged.charged, charged.may_be_charged) == (6, 6)
+    assert (charged.charged - charged.corrected, charged.may_stay_charged) == (4, 4)
+    ((_, unlisted),) = charges([term], [(50.0, {**first[1], "correction_due": 0}), later], max_age=10)
+    assert (unlisted.charged, unlisted.may_be_charged) == (6, 4)

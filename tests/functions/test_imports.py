@@ -38,8 +38,8 @@ LOADED: dict[str, dict[str, str]] = {
     },
     "resolve_customer": {
         "dynamodb": "attributes keys table transactions update",
-        "platform": "aws_errors backoff clients clock errors http logs problem settings",
-        "registration": "codes contacts pages problems register routes",
+        "platform": "aws_errors backoff clients clock deadline errors http logs problem settings",
+        "registration": "codes contacts pages problems register routes seller style",
         "subscriptions": "identity recheck recheck_queue seller_events",
     },
     "seller_api": {

@@ -113,6 +113,19 @@ def test_the_most_specific_route_wins(method: str, path: str, expected: str) -> 
     assert found[0].key == expected
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("HEAD", "/a"), ("POST", "/a"), ("GET", "/a/"), ("GET", "/a/x/"), ("GET", "//a"), ("OPTIONS", "/a"), ("GET", "/")],
+)
+def test_what_no_other_route_fits_goes_to_the_default_route(method: str, path: str) -> None:
+    routes = Routes([Route("ANY", "$default", "F", needs_iam=False), *map(route, ["GET /a", "GET /a/{x}"])])
+    found = routes.find(method, path)
+
+    assert found is not None
+    assert found == (Route("ANY", "$default", "F", needs_iam=False), {})
+    assert found[0].key == "$default"
+
+
 def test_a_greedy_parameter_takes_slashes() -> None:
     found = Routes([route("GET /usage/{record_id+}")]).find("GET", "/usage/a/b")
 
@@ -162,6 +175,8 @@ def function(name: str, made: dict[str, Any]) -> Any:
             raise IntegrationError
         case "/busy":
             raise UnavailableError
+        case "/page":
+            return {"statusCode": 200, "headers": {"content-length": "5"}, "body": ""}
         case "/splits":
             return {"statusCode": 200, "headers": {"x-a": "1\r\nx-b: 2"}}
     return {"statusCode": 200, "body": f"{name} {made['rawPath']} {made.get('body', '')}"}
@@ -169,7 +184,7 @@ def function(name: str, made: dict[str, Any]) -> Any:
 
 @pytest.fixture
 def api() -> Iterator[str]:
-    keys = ["POST /echo", "GET /fails", "GET /busy", "GET /splits", "HEAD /echo"]
+    keys = ["POST /echo", "GET /fails", "GET /busy", "GET /splits", "HEAD /echo", "HEAD /page"]
     gateway = Gateway("127.0.0.1", 0, [route(key) for key in keys], function, lambda: NOW)
     yield gateway.url
     gateway.stop()
@@ -225,3 +240,9 @@ def test_chunks_are_put_together(connection: HTTPConnection) -> None:
 
 def test_a_head_request_gets_no_body(api: str) -> None:
     assert call("HEAD", f"{api}/echo").body == b""
+
+
+def test_the_length_that_a_function_names_for_head_is_passed_on(api: str) -> None:
+    answer = call("HEAD", f"{api}/page")
+
+    assert (answer.headers["content-length"], answer.body) == ("5", b"")

@@ -13,9 +13,7 @@ from marketplace.platform.errors import NoAnswerError
 from marketplace.registration.claim import Claim, Claims
 from marketplace.registration.codes import RegistrationCodes
 from marketplace.registration.contacts import Contacts
-from marketplace.registration.pages import SellerLinks
 from marketplace.registration.register import MarketplaceResolver, Registered, Registration, Resolver
-from marketplace.registration.routes import BuyerRoutes
 from marketplace.seller_api.subscription_queries import SubscriptionQueries
 from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.recheck_queue import Requests
@@ -102,10 +100,6 @@ class Storefront:
     def claim(self, code: str, tenant_id: str, *, share_account: bool = False) -> str:
         claim = Claim(tenant_id=tenant_id, share_account=share_account)
         return self.claims().claim(code, claim).subscription_id
-
-    def buyer_routes(self, sign_up_url: str = "", **links: str) -> BuyerRoutes:
-        seller = SellerLinks(**{"support_contact": "help@seller.example", **links})
-        return BuyerRoutes(self.registration(), self.codes, self.contacts, seller, sign_up_url)
 
     # What is stored
 

@@ -7,15 +7,20 @@ from typing import Any
 
 import pytest
 
+from functions.resolve_customer import app as resolve_customer
 from marketplace.platform.settings import Settings
+from marketplace.registration.routes import SELLER_PATHS
 from tests.support.translated import of_type, resources
 from tools import template
 
 PUBLIC_ROUTES = {
     ("post", "/register"),
     ("get", "/register"),
+    ("head", "/register"),
     ("get", "/register/{code}"),
+    ("head", "/register/{code}"),
     ("post", "/register/{code}"),
+    ("x-amazon-apigateway-any-method", "$default"),
 }
 SELLER_ROUTES = {
     ("post", "/registrations/{code}/claim"),
@@ -34,6 +39,7 @@ ENDPOINTS = {
     "AWS_ENDPOINT_URL_MARKETPLACE_METERING",
     "AWS_ENDPOINT_URL_MARKETPLACE_ENTITLEMENT_SERVICE",
     "AWS_ENDPOINT_URL_MARKETPLACE_AGREEMENT",
+    "MARKETPLACE_CONSOLE_URL",
 }
 POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL"}
 
@@ -68,8 +74,34 @@ def test_a_seller_route_takes_signed_calls_only(route: tuple[str, str]) -> None:
 def test_a_public_route_is_open_and_throttled(route: tuple[str, str]) -> None:
     (stage,) = of_type("AWS::ApiGatewayV2::Stage").values()
     method, path = route
+    key = path if path == "$default" else f"{method.upper()} {path}"
     assert "security" not in _routes()[route]
-    assert stage["RouteSettings"][f"{method.upper()} {path}"]["ThrottlingRateLimit"] <= 20
+    assert stage["RouteSettings"][key]["ThrottlingRateLimit"] <= 20
+
+
+def test_whatever_no_route_takes_has_a_smaller_limit_of_its_own() -> None:
+    (stage,) = of_type("AWS::ApiGatewayV2::Stage").values()
+    settings = stage["RouteSettings"]
+    assert _routes()["x-amazon-apigateway-any-method", "$default"]["isDefaultRoute"] is True
+    assert settings["$default"]["ThrottlingRateLimit"] < settings["POST /register"]["ThrottlingRateLimit"]
+    assert settings["$default"]["ThrottlingBurstLimit"] < settings["POST /register"]["ThrottlingBurstLimit"]
+
+
+def test_head_is_routed_wherever_a_buyers_browser_sends_get() -> None:
+    gets = {path for method, path in PUBLIC_ROUTES if method == "get"}
+    assert gets == {path for method, path in PUBLIC_ROUTES if method == "head"}
+
+
+def test_the_buyers_function_knows_the_paths_of_the_seller_api() -> None:
+    def first(routes: set[tuple[str, str]]) -> set[str]:
+        return {path.split("/")[1] for _, path in routes if path != "$default"}
+
+    assert first(SELLER_ROUTES) == SELLER_PATHS
+    assert not first(PUBLIC_ROUTES) & SELLER_PATHS
+
+
+def test_a_buyer_is_answered_before_lambda_ends_the_function() -> None:
+    assert of_type("AWS::Lambda::Function")["ResolveCustomerFunction"]["Timeout"] > resolve_customer.ANSWER_WITHIN
 
 
 def test_the_access_log_never_holds_what_a_url_or_a_body_may_carry() -> None:
@@ -261,6 +293,21 @@ def test_every_parameter_is_described_and_constrained() -> None:
             "OverageDimensions",
             ["", "code1/api_calls=seats", "code1/api_calls=seats,code1/gb=storage,code2/a/b=c"],
             ["code1", "code1/a", "a=b", "code1/a=b,", "code1/a=b, code1/c=d", "/a=b", "code1/a=b=c"],
+        ),
+        ("SellerName", ["", "Acme", "Müller & Söhne <GmbH>", "A", "x" * 100], [" ", " Acme", "Ac\nme", "x" * 101]),
+        (
+            "SellerLogoUrl",
+            ["", "https://cdn.acme.example/logo.svg?v=2", "https://acme.example:8443/a'b"],
+            [
+                *("http://acme.example/logo.svg", "https://acme.example", "//acme.example/l.svg", "data:image/png;x"),
+                *("https://acme.example; script-src */l", "https://user@acme.example/l", "https://acme.example/a b"),
+            ],
+        ),
+        ("SellerColor", ["", "#0b5cad", "#FFFFFF"], ["0b5cad", "#fff", "#0b5cad80", "red", "#0b5cad;"]),
+        (
+            "ProductTitles",
+            ["", "code1=Acme Search", "code1=Acme Search,code2=A=B <b>", "prod-1=日本語"],
+            ["code1", "=Acme", "code1=", "code1= Acme", "code1=A,", "code1=A,B", "code1=A\nB", "a b=C"],
         ),
         ("MeteringRegion", ["us-east-1", "ap-southeast-2"], ["", "useast1"]),
     ],

@@ -14,9 +14,10 @@ from marketplace.entitlements.terms import (
     LOOK_AHEAD,
     MAX_TERMS,
     RENEWAL_LEAD,
+    RENEWAL_READING_AFTER,
     GrantedTerm,
     History,
-    last_reading_at,
+    next_reading_at,
 )
 from marketplace.platform.clock import DAY, HOUR, MINUTE
 
@@ -195,12 +196,19 @@ def test_what_is_shown_again_is_known_again() -> None:
 @pytest.mark.parametrize("ahead", [LAST_READING_LEAD + 1, HOUR, LAST_READING_LEAD + LOOK_AHEAD])
 def test_the_last_reading_of_a_term_is_shortly_before_its_end(ahead: int) -> None:
     granted = [seats(1, NOW + ahead), seats(1, NOW + ahead + 60), seats(1, None)]
-    assert last_reading_at(granted, NOW) == NOW + ahead - LAST_READING_LEAD
+    assert next_reading_at(granted, NOW) == NOW + ahead - LAST_READING_LEAD
 
 
-@pytest.mark.parametrize("end", [None, NOW - 1, NOW + LAST_READING_LEAD, NOW + LAST_READING_LEAD + LOOK_AHEAD + 1])
-def test_what_has_no_end_soon_needs_no_last_reading(end: int | None) -> None:
-    assert last_reading_at([seats(1, end)], NOW) is None
+@pytest.mark.parametrize("ahead", [LAST_READING_LEAD, 1, 0, 1 - RENEWAL_READING_AFTER])
+def test_after_its_last_reading_the_renewal_of_a_term_is_read(ahead: int) -> None:
+    assert next_reading_at([seats(1, NOW + ahead)], NOW) == NOW + ahead + RENEWAL_READING_AFTER
+
+
+@pytest.mark.parametrize(
+    "end", [None, NOW - DAY, NOW - RENEWAL_READING_AFTER, NOW + LAST_READING_LEAD + LOOK_AHEAD + 1]
+)
+def test_what_has_no_end_soon_needs_no_reading(end: int | None) -> None:
+    assert next_reading_at([seats(1, end)], NOW) is None
 
 
 def test_where_nothing_was_ever_granted_it_is_over() -> None:

@@ -291,6 +291,20 @@ def test_a_term_is_read_once_more_shortly_before_its_end(world: LifecycleWorld, 
     assert world.subscription().entitlements_synced_at == ends_at - LAST_READING_LEAD
 
 
+def test_the_renewal_of_a_term_is_read_though_nothing_tells_of_it(world: LifecycleWorld) -> None:
+    ends_at = world.time.seconds + 3 * HOUR
+    world.source.granted = {LICENSED: [replace(SEATS, expires_at=ends_at)]}
+    world.receive(UPDATED)
+    world.answer()
+    world.wait(ends_at)
+    world.source.granted = {LICENSED: [replace(SEATS, expires_at=ends_at + 3 * HOUR)]}
+    world.wait(ends_at + 3 * HOUR)
+    world.source.granted = {LICENSED: [replace(SEATS, expires_at=ends_at + 6 * HOUR)]}
+    world.wait(ends_at + 4 * HOUR)
+    history = world.entitlement_store.histories([(LICENSED, "seats")])[LICENSED, "seats"]
+    assert [term.ends_at for term in history.terms] == [ends_at, ends_at + 3 * HOUR, ends_at + 6 * HOUR]
+
+
 def test_readings_near_the_end_of_a_term_request_its_last_one_once(world: LifecycleWorld) -> None:
     ends_at = world.time.seconds + 2 * HOUR
     world.source.granted = {LICENSED: [replace(SEATS, expires_at=ends_at)]}

@@ -12,7 +12,7 @@ from marketplace.dynamodb.keys import Key
 from marketplace.ledger.deadlines import CLOCK_MARGIN, FINAL_RUN, SHOWN_FOR
 from marketplace.ledger.record import MeteringRecord
 from marketplace.metering.metrics import counts_of
-from marketplace.platform.clock import DAY, HOUR, EpochSeconds
+from marketplace.platform.clock import DAY, HOUR, MINUTE, EpochSeconds
 from marketplace.platform.errors import NoAnswerError
 from marketplace.subscriptions.model import Subscription
 from tests.support.calls import Calls, CrashError
@@ -323,9 +323,15 @@ def test_a_region_that_is_changed_bills_nothing_twice(world: World, calls: Calls
     assert world.billed() == {(buyer.id, "api_calls"): 7, (other.id, "api_calls"): 1}
 
 
-def test_what_stays_in_doubt_in_another_region_is_told_when_the_window_closes(world: World) -> None:
+@pytest.mark.parametrize("activated", [1, 41 * MINUTE, HOUR - 1])
+def test_what_stays_in_doubt_in_another_region_is_told_when_the_window_closes(world: World, activated: int) -> None:
+    """The Timestamp of the hour in which a subscription was activated is its activation: AWS counts from there."""
+    world.time.advance(activated)
     in_doubt_in_another_region(world)
-    world.time.to(NOON + DAY + CLOCK_MARGIN - 1)
+    world.time.to(NOON + DAY + CLOCK_MARGIN)
+    world.meter()
+    world.time.to(NOON + activated + DAY + CLOCK_MARGIN - 1)
+    world.meter()
     world.meter()
     assert states(world) == {"open": 1}
     world.time.advance(1)

@@ -10,11 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketplace.platform.problem import Problem
+from marketplace.platform.settings import Settings
 from marketplace.registration import pages, problems
 from marketplace.registration.contacts import FIELDS
-from marketplace.registration.pages import Html, SellerLinks
+from marketplace.registration.pages import Html
+from marketplace.registration.seller import AWS_SUBSCRIPTIONS, Seller
+from tools import template
 
-LINKS = SellerLinks("help@seller.example", "https://app.seller.example/login")
+LINKS = Seller("help@seller.example", "https://app.seller.example/login")
 BUYER_PROBLEMS = [value for value in vars(problems).values() if isinstance(value, Problem)]
 
 
@@ -39,6 +42,11 @@ class Parsed(HTMLParser):
     @property
     def text(self) -> str:
         return " ".join(" ".join(self.texts).split())
+
+
+def policy_of(seller: Seller) -> dict[str, str]:
+    """The content security policy by directive."""
+    return dict(part.strip().split(" ", 1) for part in pages.headers(seller)["content-security-policy"].split(";"))
 
 
 EVERY_PAGE = [
@@ -71,11 +79,11 @@ def test_the_policy_allows_the_one_style_that_the_page_has(page: Html) -> None:
     (style,) = re.findall(r"<style>(.*?)</style>", page, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
 
-    assert f"style-src 'sha256-{digest}'" in pages.HEADERS["content-security-policy"]
+    assert f"style-src 'sha256-{digest}'" in pages.headers(LINKS)["content-security-policy"]
 
 
 def test_the_policy_allows_nothing_else() -> None:
-    policy = dict(part.strip().split(" ", 1) for part in pages.HEADERS["content-security-policy"].split(";"))
+    policy = policy_of(LINKS)
 
     assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
     assert policy["form-action"] == "'self'"
@@ -134,21 +142,21 @@ def test_what_is_typed_is_shown_and_never_becomes_markup(typed: dict[str, str], 
     ],
 )
 def test_the_support_contact_is_a_link_where_it_can_be_one(contact: str, link: str | None) -> None:
-    parsed = Parsed(pages.how_to_start(SellerLinks(support_contact=contact)))
+    parsed = Parsed(pages.how_to_start(Seller(support_contact=contact)))
 
     assert contact in parsed.text
-    assert [a["href"] for a in parsed.all("a") if a["href"] != pages.AWS_SUBSCRIPTIONS] == ([link] if link else [])
+    assert [a["href"] for a in parsed.all("a") if a["href"] != AWS_SUBSCRIPTIONS] == ([link] if link else [])
 
 
 @pytest.mark.parametrize(
     ("url", "shown"), [("https://app.seller.example", True), ("", False), ("javascript:alert(1)", False)]
 )
 def test_existing_customers_can_log_in_where_there_is_an_address(url: str, shown: bool) -> None:
-    assert ("Log in" in pages.landing(SellerLinks(login_url=url))) is shown
+    assert ("Log in" in pages.landing(Seller(login_url=url))) is shown
 
 
 def test_without_a_support_contact_there_is_no_empty_line() -> None:
-    assert "<footer>" not in pages.landing(SellerLinks())
+    assert "<footer>" not in pages.landing(Seller())
 
 
 @pytest.mark.parametrize("problem", BUYER_PROBLEMS, ids=lambda problem: problem.code)
@@ -166,3 +174,141 @@ def test_codes_of_problems_are_not_used_for_two_things() -> None:
         by_code.setdefault(problem.code, set()).add(problem.status)
     assert all(len(statuses) == 1 for statuses in by_code.values())
     assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", code) for code in by_code)
+
+
+BRANDED = Seller(
+    support_contact="help@seller.example",
+    name="Müller & Söhne",
+    logo_url="https://cdn.seller.example/logo.svg?v=2",
+    color="#ffd400",
+    product_titles={"search": "Acme Search", "mail": "Acme <Mail>"},
+)
+
+
+def every_page_of(seller: Seller, product: str = "search") -> list[Html]:
+    return [
+        pages.landing(seller, product_code=product),
+        pages.landing(seller, {"email": "x"}, {"email": "Enter your e-mail address."}, product),
+        pages.confirmation(seller, "jo@buyer.example", product),
+        pages.how_to_start(seller),
+        *(pages.problem_page(seller, problem) for problem in BUYER_PROBLEMS),
+    ]
+
+
+@pytest.mark.parametrize("page", every_page_of(BRANDED))
+def test_every_page_names_the_seller_and_shows_the_logo(page: Html) -> None:
+    parsed = Parsed(page)
+
+    assert "Müller & Söhne" in parsed.text
+    assert parsed.all("img") == [{"src": "https://cdn.seller.example/logo.svg?v=2", "alt": ""}]
+    assert page.split("<title>")[1].split("</title>")[0].endswith(" - Müller &amp; Söhne")
+    assert not {"script", "iframe", "object", "base"} & {tag for tag, _ in parsed.elements}
+
+
+@pytest.mark.parametrize(("product", "named"), [("search", "Acme Search"), ("mail", "Acme <Mail>")])
+def test_the_pages_of_a_registration_name_its_product(product: str, named: str) -> None:
+    sentence = f"Your AWS Marketplace subscription to {named} is confirmed."
+    for page in every_page_of(BRANDED, product)[:3]:
+        assert sentence in Parsed(page).text.replace(" .", ".")
+
+
+@pytest.mark.parametrize("product", ["other", ""])
+def test_a_product_without_a_title_is_not_named(product: str) -> None:
+    assert (
+        "Your AWS Marketplace subscription is confirmed." in Parsed(pages.landing(BRANDED, product_code=product)).text
+    )
+
+
+@pytest.mark.parametrize(
+    ("titles", "words"),
+    [
+        ({}, "Choose the product."),
+        ({"a": "Search"}, "Choose the product: Search."),
+        ({"a": "Search", "b": "Mail"}, "Choose the product: Search or Mail."),
+        ({"a": "Search", "b": "Mail", "c": "Maps"}, "Choose the product: Search, Mail or Maps."),
+    ],
+)
+def test_who_comes_without_aws_is_told_which_products_there_are(titles: dict[str, str], words: str) -> None:
+    assert words in Parsed(pages.how_to_start(Seller(product_titles=titles))).text
+
+
+@pytest.mark.parametrize(
+    ("logo", "origin"),
+    [
+        ("https://cdn.seller.example/logo.svg", "https://cdn.seller.example"),
+        ("https://cdn.seller.example:8443/a/b.png?x=1", "https://cdn.seller.example:8443"),
+        ("", None),
+        ("http://cdn.seller.example/logo.svg", None),
+        ("https://cdn.seller.example", None),
+        ("https://a.example; script-src */x", None),
+        ("https://user:secret@a.example/x", None),
+        ("javascript:alert(1)", None),
+    ],
+)
+def test_the_policy_admits_the_logos_origin_and_no_other(logo: str, origin: str | None) -> None:
+    seller = Seller(name="Acme", logo_url=logo)
+
+    assert policy_of(seller) == {
+        **policy_of(Seller()),
+        "img-src": "data:" if origin is None else f"data: {origin}",
+    }
+    assert len(Parsed(pages.how_to_start(seller)).all("img")) == (origin is not None)
+
+
+def test_a_logo_without_a_name_says_whose_it_is() -> None:
+    (logo,) = Parsed(pages.how_to_start(Seller(logo_url="https://a.example/l.png"))).all("img")
+
+    assert logo["alt"] == "Seller's logo"
+
+
+def test_the_policy_follows_the_sellers_colour() -> None:
+    for color in ("#ffd400", "#000000", ""):
+        seller = Seller(color=color)
+        (style,) = re.findall(r"<style>(.*?)</style>", pages.how_to_start(seller), re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+        assert policy_of(seller)["style-src"] == f"'sha256-{digest}'"
+
+
+def any_of(parameter: str) -> st.SearchStrategy[str]:
+    """Every value that template.yaml admits for a parameter."""
+    return st.from_regex(template.load()["Parameters"][parameter]["AllowedPattern"], fullmatch=True)
+
+
+@given(any_of("SellerName"), any_of("SellerLogoUrl"), any_of("SellerColor"), any_of("ProductTitles"))
+def test_no_value_that_the_template_admits_becomes_markup_or_a_policy(
+    name: str, logo: str, color: str, titles: str
+) -> None:
+    settings = Settings.model_validate(
+        {
+            **dict.fromkeys(("subscriptions_table", "usage_table", "event_bus_name"), "x"),
+            **dict.fromkeys(("notification_queue_url", "read_back_queue_url", "metering_queue_url"), "x"),
+            "seller_name": name,
+            "seller_logo_url": logo,
+            "seller_color": color,
+            "product_titles": titles,
+        }
+    )
+    seller = Seller.from_settings(settings)
+    code, title = next(iter(seller.product_titles.items()), ("", ""))
+    page = Parsed(pages.landing(seller, product_code=code))
+
+    plain = Seller(
+        name="Acme" if name else "",
+        logo_url="https://a.example/l.png" if logo else "",
+        product_titles={"code": "Title"} if titles else {},
+    )
+    expected = Parsed(pages.landing(plain, product_code="code"))
+    assert [tag for tag, _ in page.elements] == [tag for tag, _ in expected.elements]
+    assert [image["src"] for image in page.all("img")] == ([logo] if logo else [])
+    assert " ".join(name.split()) in page.text
+    assert " ".join(title.split()) in page.text
+    assert policy_of(seller).keys() == policy_of(plain).keys()
+    assert all(value.isascii() and value.isprintable() for value in pages.headers(seller).values())
+    assert {**policy_of(seller), "img-src": "", "style-src": ""} == {**policy_of(plain), "img-src": "", "style-src": ""}
+
+
+@pytest.mark.parametrize("url", [AWS_SUBSCRIPTIONS, "http://127.0.0.1:4599/#purchases"])
+def test_the_way_back_leads_to_where_the_buyer_came_from(url: str) -> None:
+    seller = Seller(marketplace_url=url)
+    for page in every_page_of(seller)[2:]:
+        assert url in {link["href"] for link in Parsed(page).all("a")}

@@ -73,6 +73,16 @@ def test_usage_that_is_still_refused_is_rejected_again(world: World) -> None:
     assert [record["reason"] for record in world.stored()] == ["InvalidUsageDimensionException"]
 
 
+def test_each_refusal_after_a_retry_is_an_event_of_its_own(world: World) -> None:
+    """A consumer that drops events whose id it has seen must hear that mending the cause did not help."""
+    buyer = rejected(world)
+    for _ in range(2):
+        retried(world, buyer.id)
+        world.meter()
+    events = [event for event in world.bus.events if event.kind == "Usage Rejected"]
+    assert len(events) == len({event.id for event in events}) == 3
+
+
 def test_asking_twice_changes_nothing_more(world: World) -> None:
     buyer = rejected(world)
     assert retried(world, buyer.id) == 1

@@ -21,13 +21,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 from marketplace.entitlements.rules import PENDING_FOR, Entitlement, ValueType
-from marketplace.platform.clock import DAY, HOUR
+from marketplace.platform.clock import DAY, HOUR, MINUTE
 
 RENEWAL_LEAD = HOUR
 """How long before a term's end a later ExpirationDate is taken for its renewal."""
 
 LAST_READING_LEAD = 30
 """How long before a term's end AWS is asked once more what it grants: within the shortest EntitlementMaxAgeMinutes."""
+
+RENEWAL_READING_AFTER = 2 * MINUTE
+"""How long after a term's end AWS is asked for its renewal. Without that, a term that no notification and no usage told
+of would be taken for a part of the next one."""
 
 AWAITED_FOR = 12 * HOUR
 """How long after a term's end a reading without its renewal means "not yet", and after an activation a reading without
@@ -39,7 +43,8 @@ MAX_TERMS = 10
 apart."""
 
 LOOK_AHEAD = DAY + HOUR
-"""How long before a term's end its last reading is requested: something reads each subscription once a day."""
+"""How long before they are due the readings around a term's end are requested: something reads each subscription once
+a day."""
 
 type Standing = Literal["held", "awaited", "over"]
 """Whether a term is what holds at a moment; awaited: it was, and what holds now is not known yet; over: nothing is
@@ -195,8 +200,9 @@ class History:
         return cls(terms, values.get("withdrawn_at"), bool(values.get("withdrawn_wholly")), values.get("revision"))
 
 
-def last_reading_at(granted: Iterable[Entitlement], now: int) -> int | None:
-    """When AWS has to be asked again, so that the last value of a term is known that ends within LOOK_AHEAD: AWS shows
-    a term no more once it has ended. None when no such term is known."""
-    ends = (one.expires_at - LAST_READING_LEAD for one in granted if one.expires_at is not None)
-    return min((at for at in ends if now < at <= now + LOOK_AHEAD), default=None)
+def next_reading_at(granted: Iterable[Entitlement], now: int) -> int | None:
+    """When AWS has to be asked again because a term ends within LOOK_AHEAD: shortly before its end, for its last value,
+    and shortly after, for its renewal. None when no such term is known."""
+    ends = [one.expires_at for one in granted if one.expires_at is not None]
+    moments = [at for end in ends for at in (end - LAST_READING_LEAD, end + RENEWAL_READING_AFTER)]
+    return min((at for at in moments if now < at <= now + LOOK_AHEAD), default=None)

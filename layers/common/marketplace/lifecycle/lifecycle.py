@@ -16,7 +16,7 @@ from typing import Protocol
 from marketplace.dynamodb import keys
 from marketplace.entitlements.entitlements import Entitlements
 from marketplace.entitlements.store import UnknownSubscriptionError
-from marketplace.entitlements.terms import last_reading_at
+from marketplace.entitlements.terms import next_reading_at
 from marketplace.lifecycle.agreement_api import LicenseFinder
 from marketplace.lifecycle.changes import ACTIVATION_SEEN_AT, RELEASE_DUE, Standing, change
 from marketplace.lifecycle.facts import ACTIVATING, CHANGES_ENTITLEMENTS, KNOWN_STATUSES, Fact
@@ -124,7 +124,7 @@ class Lifecycle:
 
     def read_back(self, request: ReadBack) -> ReadBackOutcome:
         """Reads the entitlements from AWS. When AWS lists none although some may have to be there, requests another
-        reading; likewise shortly before the end of a term. Raises AwsError: it has to be requested again."""
+        reading; likewise around the end of a term. Raises AwsError: it has to be requested again."""
         subscription_id, attempt = request.subscription_id, request.attempt
         now = epoch(self._clock())
         if request.at is not None and now < request.at:
@@ -139,9 +139,9 @@ class Lifecycle:
         if not granted and attempt is not None and attempt < len(_PENDING_DELAYS) and self._is_active(subscription_id):
             delay = _PENDING_DELAYS[attempt]
             self._queue.read_back(subscription_id, attempt=attempt + 1, delay_seconds=delay)
-        last = last_reading_at(granted, now)
-        if last is not None:
-            self._timers.set_reading(subscription_id, last)
+        following = next_reading_at(granted, now)
+        if following is not None:
+            self._timers.set_reading(subscription_id, following)
         return "read_back"
 
     def find_licenses(self, request: FindLicenses) -> Outcome:

@@ -197,12 +197,13 @@ class Settlement:
         self._write(decision, token)
 
     def write_off(self, entries: Sequence[DueEntry]) -> None:
-        """Makes records unbillable that can't be sent, after AWS's window has closed."""
+        """Makes records unbillable that can't be sent, once AWS's window has closed. The index knows the hour of a
+        record; its Timestamp, by which AWS decides, may be later."""
         now = epoch(self.clock())
         items = self.store.read([entry.key for entry in entries])
         for entry in entries:
             seen = entry.decision(items[entry.key]) if entry.key in items else None
-            if seen is not None:
+            if seen is not None and seen.closes_at <= now:
                 doubt = "_in_doubt" if in_doubt(seen.seal) and not seen.reason.endswith("_in_doubt") else ""
                 reason = (seen.reason or "deadline_passed") + doubt
                 self._write(seen.then("unbillable", reason, now), seen.seal, seen.state)
@@ -258,10 +259,12 @@ def _seal_after(token: str, *, doubtful: bool) -> str:
 
 
 def _event(decision: Decision) -> SellerEvent:
+    """What the seller is told of a decision: with the same id however often, and with another one when AWS has refused
+    the record anew, once the seller has made it due again."""
     hour, dimension = hour_and_dimension(decision.key.sk)
     return SellerEvent(
         kind=_EVENTS[decision.state],
-        id=stable_id(decision.state, decision.key.pk, decision.key.sk),
+        id=stable_id(decision.state, decision.key.pk, decision.key.sk, cleared(decision.seal)),
         time=decision.decided_at,
         detail={
             "subscription_id": subscription_id_of(decision.key.pk),

@@ -8,7 +8,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -45,10 +45,12 @@ class Request:
     """One HTTP request.
 
     `route` is API Gateway's route key, such as `GET /register/{code}`; `path` holds its path parameters, which
-    HTTP APIs hand over percent-decoded.
+    HTTP APIs hand over percent-decoded; `raw_path` is the path that was asked for, with any base path.
     """
 
+    method: str
     route: str
+    raw_path: str
     path: Mapping[str, str]
     headers: Mapping[str, str]
     raw_query: str
@@ -58,8 +60,12 @@ class Request:
     @classmethod
     def from_event(cls, event: Mapping[str, Any]) -> "Request":
         """A request from an event; parts that are missing or of another type count as empty."""
+        context = event.get("requestContext")
+        http = context.get("http") if isinstance(context, Mapping) else None
         return cls(
+            method=_text(http.get("method")) if isinstance(http, Mapping) else "",
             route=_text(event.get("routeKey")),
+            raw_path=_text(event.get("rawPath")),
             path=_texts(event.get("pathParameters")),
             headers={name.lower(): value for name, value in _texts(event.get("headers")).items()},
             raw_query=_text(event.get("rawQueryString")),
@@ -119,6 +125,13 @@ class Response:
     status: int
     body: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    def to(self, request: Request) -> "Response":
+        """The answer as the request's method wants it: a HEAD request gets no body, and the length that the body would
+        have (RFC 9110, 9.3.2 and 8.6)."""
+        if request.method != "HEAD":
+            return self
+        return replace(self, body="", headers={**self.headers, "content-length": str(len(self.body.encode()))})
 
     def as_event(self) -> dict[str, Any]:
         """The answer in the form that API Gateway takes from a Lambda function."""

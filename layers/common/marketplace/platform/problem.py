@@ -9,17 +9,20 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An error answer. `title` is the heading of its page; `retry_after` is in seconds."""
+    """An error answer. `title` is the heading of its page; `retry_after` is in seconds; `allow` names the methods that
+    the address takes."""
 
     status: int
     code: str
     title: str
     message: str
     retry_after: int | None = None
+    allow: str | None = None
 
     @property
     def headers(self) -> dict[str, str]:
-        return {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
+        headers = {"retry-after": self.retry_after, "allow": self.allow}
+        return {name: str(value) for name, value in headers.items() if value is not None}
 
     @property
     def metric(self) -> str:
@@ -33,3 +36,12 @@ class Problem:
     def saying(self, message: str) -> "Problem":
         """The same problem with a message of its own."""
         return replace(self, message=message)
+
+
+ROUTE_UNKNOWN = Problem(
+    404,
+    "route_not_found",
+    "Route not found",
+    "There is no such method and path; the API is described in docs/openapi.json.",
+)
+"""What an application is answered whose request no route takes, by whichever function."""

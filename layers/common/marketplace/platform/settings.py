@@ -43,6 +43,15 @@ def parsed_overage_dimensions(value: object) -> object:
     return found
 
 
+def _product_titles(value: object) -> object:
+    """`<product code>=<title>`, several separated by commas, as titles by code. What is not of that form is left out:
+    no unit and no registration depends on a title."""
+    if not isinstance(value, str):
+        return value
+    pairs = (part.partition("=") for part in value.split(","))
+    return {code.strip(): title.strip() for code, _, title in pairs if code.strip() and title.strip()}
+
+
 class Settings(BaseModel, frozen=True):
     """What template.yaml passes to the functions; each field is the lower-case name of its variable.
 
@@ -60,6 +69,11 @@ class Settings(BaseModel, frozen=True):
     sign_up_url: str = ""
     login_url: str = ""
     support_contact: str = ""
+    seller_name: str = ""
+    seller_logo_url: str = ""
+    seller_color: str = ""
+    product_titles: Annotated[dict[str, str], BeforeValidator(_product_titles)] = Field(default_factory=dict)
+    marketplace_console_url: str = ""
     seal_delay_minutes: Annotated[int, Field(ge=0, le=720)] = 10
     metering_calls_per_second: Annotated[float, Field(gt=0, le=100)] = 10
     metering_region: str = "us-east-1"

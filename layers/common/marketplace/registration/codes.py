@@ -6,6 +6,7 @@ when a code is read.
 
 import re
 import secrets
+from dataclasses import asdict, dataclass
 
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import Item, from_item, to_item
@@ -15,7 +16,7 @@ from marketplace.platform.clock import HOUR, Clock, epoch
 LIFETIME = HOUR
 """How long a registration code may be used, in seconds."""
 
-_SHAPE = re.compile(r"[A-Za-z0-9_-]{22,64}")
+SHAPE = re.compile(r"[A-Za-z0-9_-]{22,64}")
 
 
 def new_code() -> str:
@@ -23,9 +24,17 @@ def new_code() -> str:
     return secrets.token_urlsafe(24)
 
 
-def code_item(code: str, subscription_id: str, now: int) -> Item:
-    """The stored item of a code: which subscription it opens, and until when."""
-    values = {"subscription_id": subscription_id, "created_at": now, "expires_at": now + LIFETIME}
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a code opens."""
+
+    subscription_id: str
+    product_code: str
+
+
+def code_item(code: str, opened: Opened, now: int) -> Item:
+    """The stored item of a code: which subscription of which product it opens, and until when."""
+    values = {**asdict(opened), "created_at": now, "expires_at": now + LIFETIME}
     return to_item({**keys.registration(code)._asdict(), **values})
 
 
@@ -41,10 +50,21 @@ class RegistrationCodes:
 
         Raises AwsError.
         """
-        if not _SHAPE.fullmatch(code):
+        opened = self.opened_by(code)
+        return None if opened is None else opened.subscription_id
+
+    def opened_by(self, code: str) -> Opened | None:
+        """What the code opens; None when the code is unknown or has expired. A code that an earlier version made names
+        no product.
+
+        Raises AwsError.
+        """
+        if not SHAPE.fullmatch(code):
             return None
         item = self._table.get(keys.registration(code))
         if item is None:
             return None
         values = from_item(item)
-        return str(values["subscription_id"]) if epoch(self._clock()) < values["expires_at"] else None
+        if epoch(self._clock()) >= values["expires_at"]:
+            return None
+        return Opened(str(values["subscription_id"]), str(values.get("product_code", "")))

@@ -1,4 +1,5 @@
-"""The buyer's pages: plain HTML without scripts or assets from elsewhere. Every value in them is escaped.
+"""The buyer's pages: plain HTML without scripts, and with nothing from elsewhere but the seller's logo. Every value in
+them is escaped.
 
 They have what AWS Marketplace requires of a registration page: an e-mail field, a support contact, a way to log in for
 existing customers, and a note of when and how access is given (Seller Guide: SaaS product guidelines).
@@ -7,13 +8,12 @@ existing customers, and a note of when and how access is given (Seller Guide: Sa
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from html import escape
 
 from marketplace.platform.problem import Problem
 from marketplace.registration.contacts import FIELDS, Field
-
-AWS_SUBSCRIPTIONS = "https://console.aws.amazon.com/marketplace/home#/subscriptions"
+from marketplace.registration.seller import Seller
+from marketplace.registration.style import style
 
 
 class Html(str):
@@ -22,43 +22,53 @@ class Html(str):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class SellerLinks:
-    """What the seller's settings add to every page: an e-mail address, web address or text, and a web address."""
-
-    support_contact: str = ""
-    login_url: str = ""
+def headers(seller: Seller) -> Mapping[str, str]:
+    """What goes with every page. A browser applies only its one style and fetches only the seller's logo."""
+    digest = base64.b64encode(hashlib.sha256(style(seller.color).encode()).digest()).decode()
+    images = " ".join(filter(None, ("data:", seller.logo_origin)))
+    return {
+        "content-type": "text/html; charset=utf-8",
+        "content-security-policy": (
+            f"default-src 'none'; style-src 'sha256-{digest}'; img-src {images}; form-action 'self'; base-uri 'none'; "
+            "frame-ancestors 'none'"
+        ),
+        "cross-origin-opener-policy": "same-origin",
+        "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=()",
+    }
 
 
 def landing(
-    links: SellerLinks, typed: Mapping[str, str] | None = None, problems: Mapping[str, str] | None = None
+    seller: Seller,
+    typed: Mapping[str, str] | None = None,
+    problems: Mapping[str, str] | None = None,
+    product_code: str = "",
 ) -> Html:
     """The form. `typed` holds the values to fill in, `problems` what is wrong with them, both by field."""
     typed, problems = typed or {}, problems or {}
     inputs = _join(_input(field, typed.get(field.name, ""), problems.get(field.name)) for field in FIELDS)
     body = _html(
         """{steps}<h1>Finish setting up your account</h1>
-<p class="lead">Your AWS Marketplace subscription is confirmed. Tell us who to contact and we will e-mail you how to get
-access, usually within one business day.</p>
+<p class="lead">{confirmed} Tell us who to contact and we will e-mail you how to get access, usually within one business
+day.</p>
 {summary}<form method="post">
 {inputs}<button type="submit">Send my details</button>
 </form>
 {login}""",
         steps=_steps(current=1),
+        confirmed=_confirmed(seller, product_code),
         summary=_summary(problems),
         inputs=inputs,
-        login=_login(links),
+        login=_login(seller),
     )
     title = "Finish setting up your account"
-    return _page(f"Error: {title}" if problems else title, body, links)
+    return _page(f"Error: {title}" if problems else title, body, seller)
 
 
-def confirmation(links: SellerLinks, email: str) -> Html:
+def confirmation(seller: Seller, email: str, product_code: str = "") -> Html:
     """What the buyer sees once the details are stored; reloading it changes nothing."""
     body = _html(
         """{steps}<h1>Thank you, we have your details</h1>
-<p class="lead">Your AWS Marketplace subscription is confirmed. We will write to
-<strong class="value">{email}</strong>.</p>
+<p class="lead">{confirmed} We will write to <strong class="value">{email}</strong>.</p>
 <h2>What happens next</h2>
 <ol class="next">
 <li>We prepare your account as soon as AWS Marketplace has activated the subscription, usually within minutes.</li>
@@ -68,32 +78,34 @@ def confirmation(links: SellerLinks, email: str) -> Html:
 <p>Wrong address? <a href="?">Change your details</a>.</p>
 {login}""",
         steps=_steps(current=2),
+        confirmed=_confirmed(seller, product_code),
         email=email,
-        aws=AWS_SUBSCRIPTIONS,
-        login=_login(links),
+        aws=seller.marketplace_url,
+        login=_login(seller),
     )
-    return _page("Thank you, we have your details", body, links)
+    return _page("Thank you, we have your details", body, seller)
 
 
-def how_to_start(links: SellerLinks) -> Html:
+def how_to_start(seller: Seller) -> Html:
     """For visitors whom AWS Marketplace did not send here."""
     body = _html(
         """<h1>Start from AWS Marketplace</h1>
 <p class="lead">Your account is set up from your AWS Marketplace subscription, so we need AWS to send you here.</p>
 <ol class="next">
 <li>Open <a href="{aws}">Manage subscriptions</a> in AWS Marketplace, in the AWS account that subscribed.</li>
-<li>Choose the product.</li>
+<li>Choose the product{titles}.</li>
 <li>Choose <strong>Set up your account</strong>. AWS Marketplace brings you back here.</li>
 </ol>
 <p>Not subscribed yet? Find the product in AWS Marketplace and subscribe first.</p>
 {login}""",
-        aws=AWS_SUBSCRIPTIONS,
-        login=_login(links),
+        aws=seller.marketplace_url,
+        titles=f": {_alternatives(list(seller.product_titles.values()))}" if seller.product_titles else "",
+        login=_login(seller),
     )
-    return _page("Start from AWS Marketplace", body, links)
+    return _page("Start from AWS Marketplace", body, seller)
 
 
-def problem_page(links: SellerLinks, problem: Problem) -> Html:
+def problem_page(seller: Seller, problem: Problem) -> Html:
     """An error, with what the buyer can do about it."""
     body = _html(
         """<h1>{title}</h1>
@@ -102,10 +114,10 @@ def problem_page(links: SellerLinks, problem: Problem) -> Html:
 {login}""",
         title=problem.title,
         message=problem.message,
-        aws=AWS_SUBSCRIPTIONS,
-        login=_login(links),
+        aws=seller.marketplace_url,
+        login=_login(seller),
     )
-    return _page(problem.title, body, links)
+    return _page(problem.title, body, seller)
 
 
 def _html(template: str, **values: str) -> Html:
@@ -168,14 +180,34 @@ def _steps(current: int) -> Html:
     return _html('<ol class="steps" aria-label="Progress">{items}</ol>\n', items=items)
 
 
-def _login(links: SellerLinks) -> Html:
-    if not _is_web_address(links.login_url):
+def _confirmed(seller: Seller, product_code: str) -> Html:
+    product = seller.product_titles.get(product_code, "")
+    to = _html(' to <strong class="value">{product}</strong>', product=product) if product else ""
+    return _html("Your AWS Marketplace subscription{to} is confirmed.", to=to)
+
+
+def _alternatives(titles: list[str]) -> str:
+    return " or ".join(filter(None, (", ".join(titles[:-1]), titles[-1])))
+
+
+def _header(seller: Seller) -> Html:
+    """Who the pages are from. The logo is decoration beside the name; alone it stands for the seller."""
+    if not seller.name and not seller.logo_origin:
         return Html("")
-    return _html('<p class="login">Already have an account? <a href="{url}">Log in</a></p>\n', url=links.login_url)
+    described = "" if seller.name else "Seller's logo"
+    logo = _html('<img src="{url}" alt="{described}">', url=seller.logo_url, described=described)
+    name = _html("<span>{name}</span>", name=seller.name) if seller.name else ""
+    return _html("<header>{logo}{name}</header>\n", logo=logo if seller.logo_origin else "", name=name)
 
 
-def _support(links: SellerLinks) -> Html:
-    contact = links.support_contact
+def _login(seller: Seller) -> Html:
+    if not _is_web_address(seller.login_url):
+        return Html("")
+    return _html('<p class="login">Already have an account? <a href="{url}">Log in</a></p>\n', url=seller.login_url)
+
+
+def _support(seller: Seller) -> Html:
+    contact = seller.support_contact
     if not contact:
         return Html("")
     if _is_web_address(contact):
@@ -191,7 +223,7 @@ def _is_web_address(text: str) -> bool:
     return text.startswith(("https://", "http://localhost", "http://127.0.0.1"))
 
 
-def _page(title: str, body: Html, links: SellerLinks) -> Html:
+def _page(title: str, body: Html, seller: Seller) -> Html:
     return _html(
         """<!doctype html>
 <html lang="en">
@@ -205,78 +237,15 @@ def _page(title: str, body: Html, links: SellerLinks) -> Html:
 <style>{style}</style>
 </head>
 <body>
-<main>
+{header}<main>
 {body}</main>
 {support}
 </body>
 </html>
 """,
-        title=title,
-        style=_STYLE,
+        title=f"{title} - {seller.name}" if seller.name else title,
+        style=Html(style(seller.color)),
+        header=_header(seller),
         body=body,
-        support=_support(links),
+        support=_support(seller),
     )
-
-
-_STYLE = Html("""
-:root { color-scheme: light dark; --ground: #f2f4f7; --card: #ffffff; --text: #17202b; --soft: #4f5b69; --line: #8792a0;
-  --hair: #dfe4ea; --accent: #0b5cad; --on-accent: #ffffff; --bad: #b3261e; --bad-ground: #fdf0ef; --good: #1c7a3e; }
-@media (prefers-color-scheme: dark) { :root { --ground: #0f1419; --card: #182029; --text: #e9eef4; --soft: #a9b5c2;
-  --line: #72808f; --hair: #2b3642; --accent: #7cbcff; --on-accent: #07182a; --bad: #ffaaa3; --bad-ground: #38201f;
-  --good: #74d699; } }
-* { box-sizing: border-box; }
-body { margin: 0; padding: clamp(1rem, 5vw, 4rem) 1rem; background: var(--ground); color: var(--text);
-  font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-main, footer { max-width: 36rem; margin: 0 auto; overflow-wrap: anywhere; }
-main { padding: clamp(1.25rem, 5vw, 2.5rem); background: var(--card); border: 1px solid var(--hair);
-  border-radius: 14px; box-shadow: 0 1px 2px rgb(0 0 0 / 6%), 0 8px 24px rgb(0 0 0 / 6%); }
-footer { padding: 1.25rem; color: var(--soft); font-size: .9375rem; text-align: center; }
-h1 { margin: 0 0 .75rem; font-size: clamp(1.5rem, 5vw, 1.75rem); line-height: 1.2; letter-spacing: -.01em;
-  text-wrap: balance; }
-h2 { margin: 1.75rem 0 .5rem; font-size: 1.125rem; }
-p { margin: 0 0 1rem; }
-.lead { margin-bottom: 1.5rem; color: var(--soft); font-size: 1.0625rem; }
-.lead .value { color: var(--text); }
-a { color: var(--accent); text-underline-offset: .15em; }
-ol.next { margin: 0 0 1.25rem; padding-left: 1.5rem; }
-ol.next li { margin-bottom: .5rem; padding-left: .25rem; }
-ol.steps { display: flex; gap: .5rem; margin: 0 0 1.75rem; padding: 0; list-style: none; font-size: .8125rem; }
-ol.steps li { flex: 1; padding-top: .5rem; border-top: 4px solid var(--hair); color: var(--soft); }
-ol.steps .now { border-color: var(--accent); color: var(--text); font-weight: 600; }
-ol.steps .done { border-color: var(--good); }
-ol.steps .done::before { content: "\\2713\\00a0" / ""; color: var(--good); font-weight: 700; }
-.field { margin-bottom: 1.25rem; }
-label { display: block; margin-bottom: .375rem; font-weight: 600; }
-.optional { color: var(--soft); font-weight: 400; }
-input { display: block; width: 100%; min-height: 2.875rem; padding: .5rem .75rem; border: 1px solid var(--line);
-  border-radius: 8px; background: var(--card); color: var(--text); font: inherit; }
-.wrong { padding-left: .875rem; border-left: 4px solid var(--bad); }
-.wrong input { border-color: var(--bad); }
-.error { margin: 0 0 .375rem; color: var(--bad); font-weight: 600; }
-.summary { margin-bottom: 1.5rem; padding: 1rem 1.25rem; border: 2px solid var(--bad); border-radius: 8px;
-  background: var(--bad-ground); }
-.summary h2 { margin: 0 0 .375rem; }
-.summary ul { margin: 0; padding-left: 1.25rem; }
-.summary a { color: var(--bad); font-weight: 600; }
-button, .button { display: inline-block; min-height: 2.875rem; padding: .625rem 1.375rem; border: 0; border-radius: 8px;
-  background: var(--accent); color: var(--on-accent); font: inherit; font-weight: 600; text-decoration: none;
-  cursor: pointer; }
-button:hover, .button:hover { filter: brightness(1.08); }
-:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
-.summary:focus-visible { outline-color: var(--bad); }
-.login { margin: 1.5rem 0 0; padding-top: 1.25rem; border-top: 1px solid var(--hair); color: var(--soft); }
-@media (max-width: 30rem) { button, .button { width: 100%; text-align: center; } }
-""")
-
-_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-
-HEADERS: Mapping[str, str] = {
-    "content-type": "text/html; charset=utf-8",
-    "content-security-policy": (
-        f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; img-src data:; form-action 'self'; base-uri 'none'; "
-        "frame-ancestors 'none'"
-    ),
-    "cross-origin-opener-policy": "same-origin",
-    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=()",
-}
-"""What goes with every page; the only style a browser applies is the one above."""

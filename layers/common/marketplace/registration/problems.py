@@ -54,7 +54,29 @@ FORM_UNREADABLE = Problem(
 
 
 PAGE_NOT_FOUND = Problem(
-    404, "not_found", "Page not found", "To set up your account, choose “Set up your account” in AWS Marketplace."
+    404,
+    "not_found",
+    "Page not found",
+    "To set up your account, choose “Set up your account” in AWS Marketplace. If that brought you here, "
+    "please contact us.",
+)
+
+
+FULFILMENT_URL_WRONG = Problem(
+    404,
+    "fulfilment_url_wrong",
+    "AWS Marketplace sent you to a wrong address",
+    "Please contact us: only we can correct it. Your subscription is not affected.",
+)
+"""A buyer's token at an address that is no page: the listing names another fulfilment URL than the stack's."""
+
+
+METHOD_NOT_ALLOWED = Problem(
+    405,
+    "method_not_allowed",
+    "This page cannot be used that way",
+    "To set up your account, choose “Set up your account” in AWS Marketplace.",
+    allow="GET, HEAD, POST",
 )
 
 

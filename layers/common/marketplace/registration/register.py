@@ -16,7 +16,7 @@ from marketplace.dynamodb.transactions import Write
 from marketplace.platform.aws_errors import classified_errors
 from marketplace.platform.clock import Clock, epoch
 from marketplace.platform.errors import InvalidParameterError, InvalidTokenError, NoAnswerError
-from marketplace.registration.codes import code_item
+from marketplace.registration.codes import Opened, code_item
 from marketplace.subscriptions import recheck
 from marketplace.subscriptions.identity import Identity, LegacyIdentity, LicenseIdentity
 from marketplace.subscriptions.recheck_queue import Requests
@@ -150,7 +150,7 @@ class Registration:
         )
         writes = [
             self._table.update_action(keys.subscription(subscription_id), _subscription(customer, now)),
-            self._table.put_action(code_item(code, subscription_id, now)),
+            self._table.put_action(code_item(code, Opened(subscription_id, customer.product_code), now)),
             self._table.put_action(outbox_item(subscription_id, event)),
         ]
         if customer.agreement_id:

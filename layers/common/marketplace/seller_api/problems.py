@@ -2,14 +2,10 @@
 
 from typing import Any
 
+from marketplace.platform import problem
 from marketplace.platform.problem import Problem
 
-ROUTE_UNKNOWN = Problem(
-    404,
-    "route_not_found",
-    "Route not found",
-    "There is no such method and path; the API is described in docs/openapi.json.",
-)
+ROUTE_UNKNOWN = problem.ROUTE_UNKNOWN
 
 BODY_TOO_LARGE = Problem(
     413,
