@@ -28,15 +28,19 @@ RESULT = {
 }
 REASONS = {
     "entitled": "AWS grants it.",
-    "active": "The subscription is active.",
-    "not_active": "AWS Marketplace has not activated the subscription yet.",
-    "ended": "The subscription has ended.",
-    "closing": "The subscription is ending.",
-    "failed": "The subscription failed.",
-    "expired": "The entitlement has expired.",
+    "in_grace": "Its date has passed, but AWS still lists it: a renewal may be on its way.",
     "not_entitled": "AWS grants no such dimension.",
     "quantity_exceeded": "More than AWS grants.",
-    "stale": "AWS could not be asked for too long.",
+    "quantity_not_comparable": "What AWS grants is a text, with which no quantity can be compared.",
+    "expired": "The entitlement has expired.",
+    "entitlements_pending": "The subscription is active, and AWS has not listed what it grants yet.",
+    "entitlements_unavailable": "What AWS grants was never read, and AWS cannot be asked now.",
+    "entitlements_too_old": "AWS could not be asked for too long.",
+    "unknown_subscription": "There is no such subscription.",
+    "subscription_pending": "AWS Marketplace has not activated the subscription yet.",
+    "subscription_closing": "The subscription is ending.",
+    "subscription_ended": "The subscription has ended.",
+    "subscription_failed": "The subscription failed.",
 }
 _PROBLEMS = {
     "registration_unknown": "This registration code is not known, or it is older than an hour. The buyer gets a new "
