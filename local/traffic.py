@@ -107,10 +107,10 @@ class Traffic:
 
 def _reported(now: float, body: bytes, answer: bytes) -> Iterable[Reported]:
     try:
-        records, results = json.loads(body)["records"], json.loads(answer)["results"]
+        pairs = list(zip(json.loads(body)["records"], json.loads(answer)["results"], strict=False))
     except (ValueError, KeyError, TypeError):
         return
-    for record, result in zip(records, results, strict=False):
+    for record, result in pairs:
         if isinstance(record, dict):
             names = record.get("subscription_id") or record.get("license_arn") or ""
             yield Reported(now, str(names), record, result)
