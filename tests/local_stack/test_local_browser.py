@@ -52,6 +52,22 @@ CONSOLE_PAGES = {
     "nowhere": "/nowhere",
 }
 
+PALE_BORDERS = """(() => {
+  const channel = c => (c /= 255) <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4;
+  const luminance = c => { const [r, g, b] = c.match(/[0-9.]+/g).map(Number);
+    return .2126 * channel(r) + .7152 * channel(g) + .0722 * channel(b); };
+  const ground = e => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor;
+    if (!/rgba[(].*, 0[)]/.test(c)) return c; } return "rgb(255, 255, 255)"; };
+  return [...document.querySelectorAll("input:not([type=hidden], [type=checkbox]), select, button")].map(e => {
+    const a = luminance(getComputedStyle(e).borderTopColor), b = luminance(ground(e.parentElement));
+    return [e.outerHTML.slice(0, 80), (Math.max(a, b) + .05) / (Math.min(a, b) + .05)];
+  }).filter(([, ratio]) => ratio < 3).map(([name]) => name);
+})()"""
+"""Fields and buttons whose border stands out less than 3:1 from the ground (WCAG 1.4.11), which axe does not test."""
+TOO_SMALL = """[...document.querySelectorAll(
+    "button, select, input:not([type=hidden], [type=checkbox]), .button, .links a")]
+  .filter(e => e.offsetParent && e.getBoundingClientRect().height < 44).map(e => e.outerHTML.slice(0, 80))"""
+
 
 @pytest.fixture(scope="module")
 def tab() -> Iterator[Page]:
@@ -245,6 +261,9 @@ def look(tab: Page, name: str) -> list[str]:
             if tab.run("document.documentElement.scrollWidth") > width:
                 wrong.append(f"{here}: wider than the window")
             wrong += [f"{here}: {found}" for found in tab.violations(axe.script())]
+            wrong += [f"{here}: pale border of {found}" for found in tab.run(PALE_BORDERS)]
+            if device == "phone":
+                wrong += [f"{here}: too small for a finger: {found}" for found in tab.run(TOO_SMALL)]
             if folder:
                 tab.screenshot(Path(folder) / f"{name}-{device}-{scheme}.png")
     tab.resize(WIDTHS["desktop"], 900)

@@ -79,7 +79,8 @@ class Page:
         if self.run("typeof axe") == "undefined":
             self.run(f"{axe};0")
         found = self.await_value(
-            "axe.run().then(r => r.violations.map(v => v.id + ': ' + v.nodes.slice(0, 3).map(n => n.html).join(' ')))"
+            """axe.run({rules: {"target-size": {enabled: true}}}).then(result => result.violations.map(
+                 rule => rule.id + ": " + rule.nodes.slice(0, 3).map(node => node.html).join(" ")))"""
         )
         return [str(one) for one in found]
 
