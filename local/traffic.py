@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from werkzeug import Request, Response
 
@@ -14,7 +14,6 @@ KEPT = 1000
 BODY_KEPT = 65_536
 REPORTS_KEPT = 20_000
 NOT_KEPT = b"(a registration token, which is not kept)"
-TOKEN_FIELD = "x-amzn-marketplace-token"  # noqa: S105 - the name of a form field
 CONSOLE = "marketplace-console"
 """The user agent of the console. What it only reads, in order to show it, is not kept."""
 
@@ -51,7 +50,6 @@ class Traffic:
         self._lock = threading.Lock()
         self._exchanges: deque[Exchange] = deque(maxlen=KEPT)
         self._reports: deque[Reported] = deque(maxlen=REPORTS_KEPT)
-        self._registrations: deque[tuple[str, str]] = deque(maxlen=KEPT)
         self.passed = 0
 
     def add(self, request: Request, response: Response) -> None:
@@ -62,15 +60,11 @@ class Traffic:
         body, answer, now = request.get_data(), response.get_data(), self._now()
         path = urlsplit(target).path
         reports = list(_reported(now, body, answer)) if path == "/usage" and response.status_code == 200 else []
-        registration = None
         if path == "/register" and request.method == "POST":
-            registration = _registration(body, response.headers.get("location", ""))
             body = NOT_KEPT
         with self._lock:
             self.passed += 1
             self._reports.extend(reports)
-            if registration is not None:
-                self._registrations.append(registration)
             self._exchanges.append(
                 Exchange(
                     self.passed,
@@ -93,11 +87,6 @@ class Traffic:
         """One request by its number."""
         return next((one for one in self.exchanges() if str(one.seq) == seq), None)
 
-    def registrations(self) -> list[tuple[str, str]]:
-        """The tokens that buyers brought, each with the registration code that was made of it, newest first."""
-        with self._lock:
-            return list(self._registrations)[::-1]
-
     def reports(self, *names: str) -> list[Reported]:
         """The usage records that were reported for a subscription, by any of its names, newest first."""
         wanted = set(filter(None, names))
@@ -114,11 +103,3 @@ def _reported(now: float, body: bytes, answer: bytes) -> Iterable[Reported]:
         if isinstance(record, dict):
             names = record.get("subscription_id") or record.get("license_arn") or ""
             yield Reported(now, str(names), record, result)
-
-
-def _registration(body: bytes, location: str) -> tuple[str, str] | None:
-    """The token that a buyer brought, and the registration code that the seller's answer leads to."""
-    tokens = parse_qs(body.decode(errors="replace")).get(TOKEN_FIELD, [])
-    to = urlsplit(location)
-    codes = parse_qs(to.query).get("registration") or [to.path.rpartition("/")[2]]
-    return (tokens[-1], codes[-1]) if tokens and codes[-1] else None

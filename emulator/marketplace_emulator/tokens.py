@@ -31,11 +31,6 @@ class Tokens:
         self._tokens[value] = token
         return token
 
-    def purchase_of(self, value: str) -> str | None:
-        """The id of the purchase that a token was issued for."""
-        token = self._tokens.get(value)
-        return None if token is None else token.purchase_id
-
     def redeem(self, value: str, now: float, *, single_use: bool) -> Token:
         """Return a token and count its use.
 

@@ -8,8 +8,7 @@ from urllib.parse import quote
 from werkzeug import Response
 
 from local.console.api import Api, ApiError, path_of
-from local.console.seller import System, purchase_of
-from local.console.subscription import registration_code
+from local.console.seller import System
 from local.console.words import of_outcome, of_rejection
 from local.deployment import queue_arn
 from marketplace_emulator.clock import HOUR, parse_time
@@ -28,13 +27,15 @@ class Forms:
 
     def __init__(self, system: System) -> None:
         self._system = system
-        self._of_subscription = {"usage": self._report, "retry": self._retry, "claim": self._claim}
+        self._of_subscription = {"usage": self._report, "retry": self._retry}
 
     def carry_out(self, path: list[str], form: Form) -> Response | None:
         """Carry out the form with this path; None if there is none. Raises ApiError."""
         match path:
             case ["subscriptions", subscription_id, action] if action in self._of_subscription:
                 return self._of_subscription[action](subscription_id, form)
+            case ["subscriptions", subscription_id, "claim", *change] if change in ([], ["release"], ["transfer"]):
+                return self._change_claim(subscription_id, change, form)
             case ["queues", name, "redrive"]:
                 return self._redrive(name)
             case ["sign-up"]:
@@ -50,33 +51,31 @@ class Forms:
     def _sign_up(self, form: Form) -> Response:
         """What a buyer does who comes with a registration code."""
         code, tenant = form.get("registration", "").strip(), form.get("tenant_id", "").strip()
+        claim = {"tenant_id": tenant, "share_account": "share_account" in form}
         try:
-            claimed = self._claimed(code, tenant, form)
+            claimed = self._api.post(f"/registrations/{quote(code, safe='')}/claim", claim)
         except ApiError as error:
             typed = {"registration": code, "tenant_id": tenant, "share_account": form.get("share_account", "")}
             return see_other("/sign-up", problem=str(error), **typed)
         return see_other(path_of(claimed["subscription_id"]), notice=f"{tenant} now has this subscription.")
 
-    def _claim(self, subscription_id: str, form: Form) -> Response:
-        """Claim a subscription with the code that its buyer brought."""
-        here, tenant = path_of(subscription_id), form.get("tenant_id", "").strip()
-        code = form.get("registration", "").strip()
-        if not code:
-            one = self._api.get(here)
-            code = registration_code(self._system, purchase_of(self._system.marketplace, one)) or ""
-        typed = {"tenant_id": tenant, "share_account": form.get("share_account", ""), "at": "claim"}
-        if not code:
-            problem = "No registration code is known: the buyer gets one by choosing “Set up your account” again."
-            return see_other(here, "claim", problem=problem, **typed)
+    def _change_claim(self, subscription_id: str, change: list[str], form: Form) -> Response:
+        """Claim, release or transfer, as a seller's back office does."""
+        here = f"{path_of(subscription_id)}/tenant"
+        given = {name: value.strip() for name, value in form.items() if value.strip()}
+        asked: dict[str, Any] = dict(given)
+        if asked.get("claim_revision", "").isdecimal():
+            asked["claim_revision"] = int(asked["claim_revision"])
+        if "share_account" in asked:
+            asked["share_account"] = True
         try:
-            self._claimed(code, tenant, form)
+            changed = self._api.post("/".join([path_of(subscription_id), "claim", *change]), asked)
         except ApiError as error:
-            return see_other(here, "claim", problem=str(error), **typed)
-        return see_other(here, notice=f"{tenant} now has this subscription.")
-
-    def _claimed(self, code: str, tenant: str, form: Form) -> Any:
-        claim = {"tenant_id": tenant, "share_account": "share_account" in form}
-        return self._api.post(f"/registrations/{quote(code, safe='')}/claim", claim)
+            at = "".join(change) or "claim"
+            typed = {name: given.get(name, "") for name in ("tenant_id", "to_tenant_id", "reason", "share_account")}
+            return see_other(here, at, problem=str(error), at=at, **typed)
+        owner = changed["tenant_id"]
+        return see_other(here, notice=f"{owner} now has this subscription." if owner else "Nobody has it now.")
 
     def _report(self, subscription_id: str, form: Form) -> Response:
         """Report one usage record; its id is new unless the form names one, so that a repetition can be tried."""

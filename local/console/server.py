@@ -7,7 +7,7 @@ seller's event bus, the queues, the requests of the API, and what AWS Marketplac
 from collections.abc import Callable
 from threading import Event
 from typing import Any
-from urllib.parse import unquote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from jinja2 import FileSystemLoader
 from werkzeug import Request, Response
@@ -113,7 +113,15 @@ class Console(Server):
         return changes(self._system.marketplace.version, query.get("since", ""), self._stopping)
 
     def _sign_up(self, query: Query) -> Response:
-        return self._page("sign_up.html", "/sign-up", query)
+        """The page that names what is about to be claimed, before anything is."""
+        found, code, problem = None, query.get("registration", ""), query.get("problem", "")
+        if code and not problem:
+            try:
+                found = Api(self._system.api_url).get(f"/registrations/{quote(code, safe='')}")
+            except ApiError as error:
+                problem = str(error)
+        given = {**query, **({"problem": problem} if problem else {})}
+        return self._page("sign_up.html", "/sign-up", given, found=found, titles=self._titles())
 
     def _events(self, query: Query) -> Response:
         shown = paged(list(self._system.aws.events)[::-1], query.get("page"))

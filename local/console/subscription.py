@@ -46,6 +46,7 @@ class SubscriptionPages:
             (): self._usage,
             ("timeline",): self._timeline,
             ("access",): self._access,
+            ("tenant",): self._tenant,
             ("statement",): self._statement,
             ("statement.csv",): self._statement_as_csv,
         }
@@ -83,7 +84,6 @@ class SubscriptionPages:
             end=end,
             reports=paged(reports, query.get("page"), RECORDS_ON_PAGE),
             dimensions=[dimension.key for dimension in product.usage_dimensions()] if product else [],
-            claimable=self._code_of(purchase) is not None,
             proof=proof,
         )
 
@@ -114,6 +114,10 @@ class SubscriptionPages:
         product = self._system.marketplace.registry.products.get(str(one["product_code"]))
         dimensions = [dimension.key for dimension in product.dimensions.values()] if product else []
         return self._show("access.html", "/access", one, purchase, query, decision=decision, dimensions=dimensions)
+
+    def _tenant(self, one: dict[str, Any], purchase: Purchase | None, query: Query) -> Response:
+        history = Api(self._system.api_url).get(f"{path_of(one['subscription_id'])}/claims")["changes"]
+        return self._show("tenant.html", "/tenant", one, purchase, query, history=history)
 
     def _statement(self, one: dict[str, Any], purchase: Purchase | None, query: Query) -> Response:
         month, months, found = self._month(one, purchase, query)
@@ -171,9 +175,6 @@ class SubscriptionPages:
             billed = [record for record in ledger if start <= record.hour * HOUR < end]
         return units.units(recorded, billed)
 
-    def _code_of(self, purchase: Purchase | None) -> str | None:
-        return registration_code(self._system, purchase)
-
     def _show(
         self,
         template: str,
@@ -203,15 +204,6 @@ class SubscriptionPages:
             purchase=purchase,
             **values,
         )
-
-
-def registration_code(system: System, purchase: Purchase | None) -> str | None:
-    """The newest registration code with which the buyer of a purchase came, as far as this machine has seen it."""
-    if purchase is None:
-        return None
-    tokens = system.marketplace.tokens
-    codes = (code for token, code in system.traffic.registrations() if tokens.purchase_of(token) == purchase.id)
-    return next(codes, None)
 
 
 def curl(api_url: str, exchange: Exchange) -> str:

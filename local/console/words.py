@@ -50,6 +50,7 @@ _PROBLEMS = {
     "claimed_by_another_tenant": "Another tenant has claimed this subscription already.",
     "account_linked_to_another_tenant": "Another tenant belongs to the same AWS account. If both are meant to use it, "
     "tick “The AWS account belongs to other tenants too”.",
+    "claim_changed": "Who has the subscription has changed in the meantime. Look at the history, and decide anew.",
     "invalid_cursor": "This page of the list is not there any more; begin with the first one.",
     "unavailable": "AWS gave no answer. Try again; nothing is done twice.",
     "busy": "Others are changing the same thing. Try again; nothing is done twice.",

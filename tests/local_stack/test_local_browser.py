@@ -41,6 +41,8 @@ CONSOLE_PAGES = {
     "usage-refused": "/subscriptions/{subscription}?at=report&problem=Wrong.&quantity=x",
     "timeline": "/subscriptions/{subscription}/timeline",
     "access": "/subscriptions/{subscription}/access?check=seats&of=11",
+    "tenant": "/subscriptions/{subscription}/tenant?at=claim&problem=Wrong.&tenant_id=acme",
+    "tenant-claimed": "/subscriptions/{ended_subscription}/tenant",
     "statement": "/subscriptions/{subscription}/statement",
     "usage-ended": "/subscriptions/{ended_subscription}",
     "events": "/events",
@@ -98,6 +100,11 @@ def names(stack: Stack) -> dict[str, str]:
         outside.report(records)
         outside.advance(3600)
     outside.report([{"id": "open", "subscription_id": subscription, "dimension": "api_calls", "quantity": 40}])
+    ended = outside.get(f"/subscriptions/{ids[again['license_arn']]}")
+    outside.post(
+        f"/subscriptions/{ended['subscription_id']}/claim",
+        {"tenant_id": "acme", "claim_revision": ended["claim_revision"]},
+    )
     outside.cancel(again["id"])
     outside.advance(2 * 3600)
     stack.aws.client("sqs").send_message(

@@ -112,6 +112,7 @@ class Notification:
     agreement_id: str | None = None
     agreement_status: str | None = None
     intent: str | None = None
+    previous_agreement_id: str | None = None
     starts_at_ms: int | None = None
     product_code: str | None = None
     customer_identifier: str | None = None
@@ -243,6 +244,7 @@ def _from_event(event: Mapping[str, Any], message: QueueMessage, event_id: str, 
         agreement_id=agreement_id,
         agreement_status=_text(agreement.get("status")),
         intent=_text(agreement.get("intent")),
+        previous_agreement_id=_text(agreement.get("previousAgreementId")),
         starts_at_ms=_milliseconds(agreement.get("startTime")),
         product_code=product_code,
         account_id=_text(_mapping(detail.get("acceptor")).get("accountId")),

@@ -160,6 +160,10 @@ class Reconciliation:
             "has_free_trial": has_trial,
             "free_trial_agreement_id": agreement.id,
             "free_trial_ends_at": agreement.free_trial_ends_at,
+            # Only an agreement of another licence: a tenant to propose is looked for there.
+            "initial_agreement_id": None
+            if agreement.initial_id in {agreement.id, *stored.subscription.agreement_ids}
+            else agreement.initial_id,
         }
         if any(stored.values.get(name) != value for name, value in changes.items()):
             # Another writer in between is no loss: the next reconciliation writes it.

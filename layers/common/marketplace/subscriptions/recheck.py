@@ -16,6 +16,7 @@ METERING_RUN = "metering_run"
 # Why a subscription is rechecked; what a recheck does depends on it.
 REGISTERED = "registered"
 CLAIMED = "claimed"
+CONTACT_PROVIDED = "contact_provided"
 NOT_SUBSCRIBED = "not_subscribed"
 CLOSING_TIMER = "closing_timer"
 START_TIMER = "start_timer"

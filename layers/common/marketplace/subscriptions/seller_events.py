@@ -30,6 +30,9 @@ ATTEMPTS = 3
 type Kind = Literal[
     "Registration Resolved",
     "Registration Completed",
+    "Contact Provided",
+    "Claim Released",
+    "Claim Transferred",
     "Subscription Activated",
     "Subscription Closing",
     "Subscription Ended",
