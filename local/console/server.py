@@ -230,5 +230,5 @@ class Console(Server):
         return respond(content, status)
 
 
-_KEPT = frozenset({"cursor", "from", "month", "page", "status", "to"})
+_KEPT = frozenset({"check", "cursor", "from", "month", "of", "page", "record", "status", "to"})
 """What of a query says which part of a page is shown."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from werkzeug import Request, Response
+from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder
 
 from local.traffic import BODY_KEPT, CONSOLE, KEPT, NOT_KEPT, Traffic
@@ -16,8 +17,10 @@ def traffic() -> Traffic:
 
 
 def request(method: str, target: str, body: bytes = b"", agent: str = "another") -> Request:
-    builder = EnvironBuilder(path=target, method=method, data=body, headers={"user-agent": agent})
-    return Request({**builder.get_environ(), "REQUEST_URI": target})
+    builder = EnvironBuilder(path=target, method=method, data=body, headers=Headers([("user-agent", agent)]))
+    environ = builder.get_environ()
+    environ["REQUEST_URI"] = target
+    return Request(environ)
 
 
 def reported(traffic: Traffic, records: list[Any], results: list[dict[str, Any]], status: int = 200) -> None:

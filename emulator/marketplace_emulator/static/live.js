@@ -8,8 +8,9 @@
   let loading = false;
   let again = false;
 
-  // A part in which somebody types, or has typed, stays as it is.
+  // A part in which somebody types, or has typed, or whose form is being carried out, stays as it is.
   const isInUse = (part) => {
+    if (part.querySelector("[aria-busy]")) return true;
     const active = document.activeElement;
     const typing = active && part.contains(active) && active.matches("input, select, textarea");
     const fields = [...part.querySelectorAll("input, select, textarea")];
@@ -89,7 +90,9 @@
       event.preventDefault();
       return;
     }
-    if (form.method === "post") form.setAttribute("aria-busy", "true");
+    if (form.method !== "post") return;
+    form.setAttribute("aria-busy", "true");
+    setTimeout(() => form.removeAttribute("aria-busy"), 60000);
     const said = form.closest("#clock")?.querySelector("small");
     if (said) said.textContent = "moving …";
   });
@@ -99,6 +102,13 @@
   document.addEventListener("change", (event) => {
     if (event.target.tagName === "SELECT") event.target.dataset.touched = "";
   });
+
+  // What became of a form is said once, and not again when the page is loaded again.
+  const address = new URL(location.href);
+  if (address.searchParams.has("notice")) {
+    address.searchParams.delete("notice");
+    history.replaceState(null, "", address);
+  }
 
   document.addEventListener("visibilitychange", listen);
   window.addEventListener("pagehide", () => stream?.close());
