@@ -126,6 +126,21 @@ def dead_letters(stack: Stack) -> str:
     return next(queue.name for queue in stack.deployment.queues if queue.name not in polled)
 
 
+def test_the_page_that_asks_for_the_fulfilment_url_is_accessible(
+    stack: Stack, tab: Page, names: dict[str, str]
+) -> None:
+    outside = Neighbourhood(stack.api_url, stack.marketplace_url, stack.console_url)
+    known = outside.admin("GET", "/settings")["fulfilment_url"]
+    outside.admin("POST", "/settings", {"fulfilment_url": ""})
+    try:
+        tab.go(f"{stack.marketplace_url}/purchases/{names['purchase']}")
+        tab.click("Set up your account")
+        assert "The fulfilment URL is not set" in tab.text
+        assert look(tab, "marketplace-fulfilment-url") == []
+    finally:
+        outside.admin("POST", "/settings", {"fulfilment_url": known})
+
+
 def test_from_the_store_to_the_statement_by_clicks_alone(stack: Stack, tab: Page) -> None:
     tab.resize(1280, 900)
     tab.go(stack.marketplace_url)
