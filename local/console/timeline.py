@@ -85,7 +85,9 @@ def _calls(marketplace: Marketplace, purchase: Purchase, url: str) -> Iterator[E
 
 
 def _events(events: Iterable[BusEvent]) -> Iterator[Entry]:
-    for event in events:
+    """Each event once: it may be published again, with the same id."""
+    first = {event.detail.get("id", event.seq): event for event in reversed(list(events))}
+    for event in first.values():
         yield Entry(
             event.at, "event", "Event bus", event.detail_type, about(event.detail), f"/events#event-{event.seq}"
         )
