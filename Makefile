@@ -8,15 +8,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 SAM_ENV := .tools/sam
 CHECKOV_ENV := .tools/checkov
+# Running needs a fifth of what developing needs: an environment of its own, unless the project's is there.
+RUN_ENV := $(if $(wildcard $(VENV)/.installed),$(VENV),.tools/run)
 TYPED := layers functions emulator/marketplace_emulator local tests bench tools conftest.py
 IMPORTS := PYTHONPATH=.:layers/common:emulator
 export SAM_CLI_TELEMETRY := 0
 
 # $(call environment,FOLDER,LOCK): a virtual environment that holds exactly what the lock names
 define environment
-@echo "Installing $(2) into $(1)"
-@python=$$(tools/find-python) && "$$python" -m venv $(1)
-@$(1)/bin/python -m pip install -qq --disable-pip-version-check --no-compile --require-hashes -r $(2)
+@tools/install $(1) $(2)
 @touch $@
 endef
 
@@ -26,13 +26,16 @@ help:
 	@echo; echo "All targets:"; sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 # Environments ---------------------------------------------------------------------------------------------------------
-$(VENV)/.installed: requirements-dev.txt tools/find-python
+$(VENV)/.installed: requirements-dev.txt | tools/find-python tools/install
 	$(call environment,$(VENV),requirements-dev.txt)
 
-$(SAM_ENV)/.installed: requirements-sam.txt tools/find-python
+.tools/run/.installed: requirements-run.txt | tools/find-python tools/install
+	$(call environment,.tools/run,requirements-run.txt)
+
+$(SAM_ENV)/.installed: requirements-sam.txt | tools/find-python tools/install
 	$(call environment,$(SAM_ENV),requirements-sam.txt)
 
-$(CHECKOV_ENV)/.installed: requirements-checkov.txt tools/find-python
+$(CHECKOV_ENV)/.installed: requirements-checkov.txt | tools/find-python tools/install
 	$(call environment,$(CHECKOV_ENV),requirements-checkov.txt)
 
 .PHONY: venv sam
@@ -41,17 +44,17 @@ sam: $(SAM_ENV)/.installed ## SAM CLI's environment
 
 # Running --------------------------------------------------------------------------------------------------------------
 .PHONY: run sam-local dynamodb env-json
-run: $(VENV)/.installed ## the whole system on this machine
-	@$(IMPORTS) $(BIN)/python -m local $(ARGS)
+run: $(RUN_ENV)/.installed ## the whole system on this machine (ARGS="--help" lists the options)
+	@$(IMPORTS) $(RUN_ENV)/bin/python -m local $(ARGS)
 
-sam-local: $(VENV)/.installed ## what sam local's functions talk to: DynamoDB, SQS, EventBridge, AWS Marketplace
-	@$(IMPORTS) $(BIN)/python -m tools.sam_local $(ARGS)
+sam-local: $(RUN_ENV)/.installed ## what sam local's functions talk to: DynamoDB, SQS, EventBridge, AWS Marketplace
+	@$(IMPORTS) $(RUN_ENV)/bin/python -m tools.sam_local $(ARGS)
 
-dynamodb: $(VENV)/.installed ## AWS's DynamoDB Local on port 8000 (needs Java and npm)
-	@$(BIN)/python -m tools.dynamodb_local $(ARGS)
+dynamodb: $(RUN_ENV)/.installed ## AWS's DynamoDB Local on port 8000 (needs Java and npm)
+	@$(RUN_ENV)/bin/python -m tools.dynamodb_local $(ARGS)
 
-env-json: $(VENV)/.installed ## events/env.json, which sam local gives the functions
-	@$(IMPORTS) $(BIN)/python -m tools.sam_local --only-env-json $(ARGS)
+env-json: $(RUN_ENV)/.installed ## events/env.json, which sam local gives the functions
+	@$(IMPORTS) $(RUN_ENV)/bin/python -m tools.sam_local --only-env-json $(ARGS)
 
 # Checking -------------------------------------------------------------------------------------------------------------
 .PHONY: check check-code check-template check-locks test test-fast faults mutants bench fmt

@@ -1,21 +1,21 @@
 """DynamoDB, SQS and EventBridge on this machine: moto behind one address, on the emulator's clock.
 
-This module changes three things of moto:
+This module changes four things of moto:
 
 - moto uses real time. Here it uses the emulator's, so message timers and visibility timeouts pass when a person moves
   the clock.
-- moto's transactions are not atomic under threads and copy the whole table once for every item, and its queries sort
-  the whole table. Here requests are handled one at a time, a failed transaction puts back the items it touched, and
-  only what a query finds is sorted.
+- moto's DynamoDB is not atomic under threads and copies whole tables. Here requests are handled one at a time, and
+  local/moto_dynamodb.py leaves out the copying.
 - moto drops the events that are put on a bus. Here they are kept and reported to `on_event`.
+- moto lacks what docs/operations.md uses beside: redrive (local/move_tasks.py), a stack's outputs and a run by hand
+  (local/stack_api.py). What nobody has is answered with a sentence instead of an internal error.
 """
 
-import copy
 import io
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -25,21 +25,29 @@ import boto3
 import moto.core.utils
 from botocore.config import Config
 from moto.backends import get_backend
-from moto.dynamodb.exceptions import MockValidationException, TransactionCanceledException
-from moto.dynamodb.models import DynamoDBBackend
-from moto.dynamodb.models.table import Table
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug import Request, Response
 
+from local import aws_state
 from local.deployment import ACCOUNT, REGION, Deployment
+from local.moto_dynamodb import quick_dynamodb
+from local.move_tasks import MoveTasks, noted_origins
 from local.options import StackError
 from local.server import Server
+from local.stack_api import StackApi
 
 _JUST_AFTER = 0.001
 """moto shows a message again after the moment, not at it; it counts milliseconds."""
 
 _READING = ("Get", "BatchGet", "TransactGet", "Query", "Receive", "List", "Describe")
 """How the names of operations begin that change nothing which a page shows."""
+
+_WRITES = frozenset(
+    {
+        *("PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems"),
+        *("ExecuteStatement", "BatchExecuteStatement", "ExecuteTransaction"),
+    }
+)
 
 type Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -78,6 +86,10 @@ class LocalAws:
         self.events: list[BusEvent] = []
         self.writes = 0
         self.on_event: Callable[[BusEvent], None] = lambda _: None
+        self.on_write: Callable[[], None] = lambda: None
+        self.on_dead_letter: Callable[[str, str], None] = lambda _queue, _dead_letters: None
+        self.stack_api: StackApi | None = None
+        self._move_tasks = MoveTasks()
         self._dispatcher = DomainDispatcherApplication(create_backend_app)
         self._applications: dict[str, Application] = {}
         if not self._one.acquire(blocking=False):
@@ -90,8 +102,8 @@ class LocalAws:
         _reset()
         self._cleanup.callback(_reset)
         self._cleanup.enter_context(mock.patch.object(moto.core.utils, "utcnow", self._naive_now))
-        self._cleanup.enter_context(_plain_transactions())
-        self._cleanup.enter_context(mock.patch.object(Table, "all_items", _all_items))
+        self._cleanup.enter_context(quick_dynamodb())
+        self._cleanup.enter_context(noted_origins(self._dead_lettered))
 
     def stop(self) -> None:
         """Stop the server and forget what it held."""
@@ -125,6 +137,21 @@ class LocalAws:
         for bus in deployment.buses:
             events.create_event_bus(Name=bus)
 
+    @property
+    def lock(self) -> threading.Lock:
+        """Held while a request is answered."""
+        return self._lock
+
+    def taken(self) -> dict[str, Any]:
+        """What the server holds, as objects that must not be changed. The caller holds the lock."""
+        return aws_state.taken() | {"events": self.events, "moves": self._move_tasks.done}
+
+    def put_back(self, state: dict[str, Any]) -> None:
+        """Take over what another server held, into the tables and queues that were made."""
+        with self._lock:
+            aws_state.put_back(state)
+            self.events, self._move_tasks.done = state["events"], state["moves"]
+
     def visible_messages(self, queue: str) -> int:
         """How many messages of a queue can be received now."""
         with self._lock:
@@ -154,16 +181,32 @@ class LocalAws:
             # A long poll would hold up all other requests, and would never end by a clock that stands still.
             body = json.dumps({**json.loads(body), "WaitTimeSeconds": 0}).encode()
         environ = request.environ | {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+        response = self.stack_api.answer(request) if self.stack_api is not None and not target else None
+        if response is not None:
+            return response
         with self._lock:
-            response = Response.from_app(self._application(target, environ), environ, buffered=True)
+            response = self._moved(target, body)
+            try:
+                response = response or Response.from_app(self._application(target, environ), environ, buffered=True)
+            except (NotImplementedError, ImportError) as error:
+                return unsupported(target or request.path, error)
         if not target.partition(".")[2].startswith(_READING):
             self.writes += 1
-        if target == "AWSEvents.PutEvents":
+        if target.startswith("DynamoDB") and target.partition(".")[2] in _WRITES:
+            self.on_write()
+        elif target == "AWSEvents.PutEvents":
             self._keep(body, response.get_data())
         elif target.startswith("AmazonSQS."):
             with self.sent:
                 self.sent.notify_all()
         return response
+
+    def _dead_lettered(self, queue: str, dead_letters: str) -> None:
+        self.on_dead_letter(queue, dead_letters)
+
+    def _moved(self, target: str, body: bytes) -> Response | None:
+        service, _, operation = target.partition(".")
+        return self._move_tasks.answer(operation, body) if service == "AmazonSQS" else None
 
     def _application(self, target: str, environ: dict[str, Any]) -> Application:
         """The part of moto that answers a service. moto looks for it on disk at every request, so it is remembered."""
@@ -191,6 +234,13 @@ class LocalAws:
                     self.on_event(event)
 
 
+def unsupported(what: str, error: Exception) -> Response:
+    """An operation that is not played here. Status 400, because SDKs repeat what is answered with 5xx."""
+    message = f"{what} is not played on one machine: {error}"
+    content = {"__type": "UnsupportedOperation", "message": message}
+    return Response(json.dumps(content), 400, content_type="application/x-amz-json-1.0")
+
+
 def _queue(name: str) -> Any:
     return get_backend("sqs")[ACCOUNT][REGION].queues[name]
 
@@ -198,46 +248,3 @@ def _queue(name: str) -> Any:
 def _reset() -> None:
     for service in ("dynamodb", "sqs", "events"):
         get_backend(service).reset()
-
-
-@contextmanager
-def _plain_transactions() -> Iterator[None]:
-    """Transactions that put back the touched items when they fail, instead of copying tables beforehand."""
-    original = DynamoDBBackend.transact_write_items
-
-    def transact_write_items(self: DynamoDBBackend, transact_items: list[dict[str, Any]]) -> None:
-        touched = list(_touched(self, transact_items))
-        try:
-            original(self, transact_items)
-        except (TransactionCanceledException, MockValidationException):
-            for table, key, item in touched:
-                with suppress(KeyError):
-                    table.delete_item(*key)
-                if item is not None and key[1] is not None:
-                    table.items[key[0]][key[1]] = item
-                elif item is not None:
-                    table.items[key[0]] = item
-            raise
-
-    with (
-        mock.patch.object(DynamoDBBackend, "transact_write_items", transact_write_items),
-        mock.patch.object(Table, "__deepcopy__", lambda table, _memo: table, create=True),
-    ):
-        yield
-
-
-def _all_items(table: Table) -> list[Any]:
-    """moto's own, without sorting: Query sorts what it has found, and nothing here scans."""
-    if table.range_key_attr is None:
-        return list(table.items.values())
-    return [item for items in table.items.values() for item in items.values()]
-
-
-def _touched(backend: DynamoDBBackend, transact_items: list[dict[str, Any]]) -> Iterator[tuple[Any, Any, Any]]:
-    for operation in transact_items:
-        ((kind, body),) = operation.items()
-        table = backend.tables.get(body.get("TableName"))
-        if table is not None and kind != "ConditionCheck":
-            given = body["Item"] if kind == "Put" else body["Key"]
-            key = backend.get_keys_value(table, given)
-            yield table, key, copy.deepcopy(table.get_item(*key))

@@ -15,10 +15,12 @@ from marketplace_emulator.clock import HOUR, in_range, parse_duration, to_timest
 
 
 class StackClock(Clock):
-    """A clock with three callbacks.
+    """A clock with four callbacks.
 
     `next_stop(now, end)` returns the next moment up to `end` at which something happens, or None. `at_stop()` does what
     is due then and returns when all that follows is done. `set_back(now)` is called after the clock was set back.
+    `on_move(start, now, end)` is called at the start of a move and at each stop. `moving`: the start and the end of the
+    move that is going on, in seconds since the epoch.
     """
 
     def __init__(self) -> None:
@@ -26,6 +28,8 @@ class StackClock(Clock):
         self.next_stop: Callable[[float, float], float | None] = lambda _now, _end: None
         self.at_stop: Callable[[], None] = lambda: None
         self.set_back: Callable[[float], None] = lambda _now: None
+        self.on_move: Callable[[float, float, float], None] = lambda _start, _now, _end: None
+        self.moving: tuple[float, float] | None = None
         self.stopping = threading.Event()
         self._shared: SharedClock | None = None
         self._walking = threading.RLock()
@@ -44,6 +48,14 @@ class StackClock(Clock):
             except ValueError as error:
                 raise StackError(f"{moment!r} is not a time; for example 2026-11-22T10:00:00Z") from error
         return clock
+
+    def begin(self, now: float, *, frozen: bool) -> None:
+        """Show this moment, before anything looks at the clock."""
+        super().freeze()
+        super().set(now, force=True)
+        if not frozen:
+            super().run()
+        self._publish()
 
     def share(self, shared: SharedClock) -> None:
         """Keep another process's view of the clock up to date."""
@@ -95,6 +107,8 @@ class StackClock(Clock):
             self.set_back(end)
             return moment
         self.at_stop()  # what is still to be done belongs to the present
+        start, self.moving = now, (now, end)
+        self.on_move(start, now, end)
         while not self.stopping.is_set():
             stop = self.next_stop(now, end)
             if stop is None:
@@ -102,6 +116,8 @@ class StackClock(Clock):
             self._jump(stop)
             self.at_stop()
             now = max(stop, now)
+            self.on_move(start, now, end)
+        self.moving = None
         self._jump(end)
         self.at_stop()
         return self.now()

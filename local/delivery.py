@@ -6,7 +6,7 @@ matched against what is deployed, and put into the queues as those services put 
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from local.deployment import Deployment
@@ -80,18 +80,26 @@ def destinations(deployment: Deployment, kind: str, body: Mapping[str, Any]) -> 
 
 
 class Delivery:
-    """A thread that puts the notifications of AWS Marketplace into the queues."""
+    """A thread that puts the notifications of AWS Marketplace into the queues. `position`: the emulator's generation,
+    and the number of the last delivery that was made."""
 
     def __init__(
-        self, marketplace: Marketplace, deployment: Deployment, sqs: Any, queue_urls: Mapping[str, str]
+        self,
+        marketplace: Marketplace,
+        deployment: Deployment,
+        sqs: Any,
+        queue_urls: Mapping[str, str],
+        on_delivery: Callable[[], None] = lambda: None,
+        *,
+        position: tuple[int, int] = (0, 0),
     ) -> None:
         self._marketplace = marketplace
         self._deployment = deployment
         self._sqs = sqs
         self._queue_urls = queue_urls
+        self._on_delivery = on_delivery
         self._lock = threading.Lock()
-        self._after = 0
-        self._generation = marketplace.generation
+        self._generation, self._after = position
         self._stopping = threading.Event()
         self.undelivered: list[str] = []
         self._thread = threading.Thread(target=self._run, name="delivery", daemon=True)
@@ -106,7 +114,13 @@ class Delivery:
             for delivery in waiting:
                 self._send(delivery.notification.kind, delivery.notification.name, delivery.notification.body)
                 self._after = delivery.seq
+                self._on_delivery()
             return len(waiting)
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """Where another delivery would go on. A message that is being sent is sent again there."""
+        return self._generation, self._after
 
     def stop(self) -> None:
         self._stopping.set()

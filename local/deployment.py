@@ -97,7 +97,8 @@ class Subscription:
 
 @dataclass(frozen=True)
 class Deployment:
-    """Everything that the template declares and this machine plays. Tables are what CreateTable takes."""
+    """Everything that the template declares and this machine plays. Tables are what CreateTable takes, `outputs` the
+    stack's outputs, and `resources` the physical name of each resource."""
 
     functions: dict[str, Function]
     routes: list[Route]
@@ -110,6 +111,9 @@ class Deployment:
     subscriptions: list[Subscription]
     fulfilment_path: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    resources: Mapping[str, str] = field(default_factory=dict)
+    stack_name: str = "marketplace-saas"
 
 
 def queue_arn(name: str) -> str:

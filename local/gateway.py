@@ -2,7 +2,8 @@
 
 What API Gateway does to a request and an answer is done here too (API Gateway Developer Guide: working with AWS Lambda
 proxy integrations for HTTP APIs): decoded paths, joined headers and queries, cookies apart, bodies in base64 unless
-they are text. Calls of AWS_IAM routes are let through unsigned; signed ones are not verified.
+they are text. Calls of AWS_IAM routes are let through unsigned, and signed ones are not verified, unless signatures are
+required (local/signature.py).
 """
 
 import base64
@@ -18,6 +19,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from werkzeug import Request, Response
 
+from local import signature
 from local.deployment import ACCOUNT, Route
 from local.server import Server, failure
 
@@ -212,8 +214,10 @@ class Gateway(Server):
         invoke: Invoke,
         now: Callable[[], datetime],
         *,
+        require_signature: bool = False,
         watch: Callable[[Request, Response], None] = lambda _request, _response: None,
     ) -> None:
+        self._require_signature = require_signature
         self._routes = Routes(routes)
         self._invoke = invoke
         self._now = now
@@ -232,6 +236,8 @@ class Gateway(Server):
         if found is None:
             return failure(404, "Not Found")
         route, parameters = found
+        if self._require_signature and route.needs_iam and not signature.is_valid(request, body):
+            return failure(403, "Forbidden")
         event = http_event(
             route,
             method=request.method,

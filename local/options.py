@@ -22,7 +22,9 @@ class Options:
     and an ISO 8601 moment. `sign_up`: "page" leaves a registered buyer on the product's own landing page, "console"
     sends the buyer to the console's sign-up page. `license_delay`: seconds from a purchase to its licence.
     `metering_rate`: BatchMeterUsage calls a second and region, None for no limit. `log`: where the functions' log goes.
-    `on_event`: called with each BusEvent.
+    `on_event`: called with each BusEvent. `keep`: a folder to keep the state in. `require_signature`: whether the
+    routes that ask for AWS_IAM refuse calls without a valid signature. `log_all`: whether scheduled runs that find
+    nothing to do are logged as well.
     """
 
     template: Path = TEMPLATE
@@ -40,3 +42,6 @@ class Options:
     seed: int | None = None
     log: TextIO | None = None
     on_event: Callable[[Any], None] | None = None
+    keep: Path | None = None
+    require_signature: bool = False
+    log_all: bool = False

@@ -25,17 +25,18 @@ class Servers:
         self.options = options
         self.clock = StackClock.parse(options.clock)
         self.marketplace = marketplace(options, self.clock)
-        with port_named("moto (--moto-port)", options.aws_port):
+        with port_named("moto (--moto-port)", options.aws_port, options.host):
             self.aws = LocalAws(options.host, options.aws_port, self.clock.now)
         cleanup.callback(self.aws.stop)
         self.aws.on_event = self.on_event
         self.aws_url = self.aws.url
-        with port_named("the emulator (--emulator-port)", options.marketplace_port):
+        with port_named("the emulator (--emulator-port)", options.marketplace_port, options.host):
             emulator = serve(self.marketplace, options.host, options.marketplace_port)
         cleanup.callback(emulator.close)
         self.marketplace_url = emulator.url
         self.deployment: Deployment
         self.delivery: Delivery
+        self.delivered = (self.marketplace.generation, 0)
 
     def deploy(self, parameters: Mapping[str, str], dynamodb: Any = None) -> None:
         """Read the template and make its tables, queues and buses; the tables through another DynamoDB client where
@@ -46,13 +47,18 @@ class Servers:
     def start_delivery(self, cleanup: ExitStack) -> None:
         """Send notifications to the queues from now on."""
         urls = {queue.name: self.queue_url(queue.name) for queue in self.deployment.queues}
-        self.delivery = Delivery(self.marketplace, self.deployment, self.aws.client("sqs"), urls)
+        self.delivery = Delivery(
+            self.marketplace, self.deployment, self.aws.client("sqs"), urls, self.on_delivery, position=self.delivered
+        )
         cleanup.callback(self.delivery.stop)
 
     def queue_url(self, name: str) -> str:
         """The address of a queue."""
         url: str = self.aws.client("sqs").get_queue_url(QueueName=name)["QueueUrl"]
         return url
+
+    def on_delivery(self) -> None:
+        """A notification was delivered."""
 
     def on_event(self, event: BusEvent) -> None:
         """An event was put on a bus."""
@@ -105,11 +111,12 @@ def endpoint_variables(dynamodb: str, aws: str, marketplace: str) -> dict[str, s
 
 
 @contextmanager
-def port_named(who: str, port: int) -> Iterator[None]:
-    """Say in a StackError whose port is taken."""
+def port_named(who: str, port: int, host: str) -> Iterator[None]:
+    """Say in a StackError why a server can't listen, and which one."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-            raise
-        raise StackError(f"port {port} for {who} is taken; choose another, or 0 for any") from error
+    except (OSError, OverflowError, UnicodeError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            raise StackError(f"port {port} for {who} is taken; choose another, or 0 for any") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StackError(f"{who} can't listen on {host}, port {port}: {reason}") from error

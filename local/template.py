@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from samtranslator.yaml_helper import yaml_parse
-
+from local import template_yaml
 from local.deployment import (
     ACCOUNT,
     REGION,
@@ -28,18 +27,16 @@ from local.deployment import (
     Values,
     queue_arn,
 )
+from local.parameters import chosen
+from local.template_yaml import TemplateError
 
 _NO_VALUE = object()
 _SUB = re.compile(r"\$\{(!?)([^}]+)\}")
 
 
-class TemplateError(Exception):
-    """The template, or a parameter for it, says something that this stack can't do."""
-
-
 def parameters_of(path: Path) -> frozenset[str]:
     """The names of the template's parameters."""
-    return frozenset(_parsed(path).get("Parameters", {}))
+    return frozenset(template_yaml.read(path).get("Parameters", {}))
 
 
 def read(
@@ -53,22 +50,13 @@ def read(
     """The template at `path` with these parameters, the others at their defaults.
 
     sqs_endpoint: where SQS listens, for queue URLs. root: the folder that CodeUri starts from; the template's own
-    by default. A parameter's AllowedPattern is not applied: it asks for https, which one machine does without.
-    Raises TemplateError.
+    by default. Raises TemplateError.
     """
-    return _Reader(_parsed(path), parameters, sqs_endpoint, stack_name, root or path.parent).deployment()
-
-
-def _parsed(path: Path) -> Values:
+    template = template_yaml.read(path)
     try:
-        parsed: Values = yaml_parse(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise TemplateError(f"{path} can't be read: {error.strerror}") from error
-    except Exception as error:  # the parser's own errors have no common class
-        raise TemplateError(f"{path} is no template: {error}") from error
-    if not isinstance(parsed, dict) or not isinstance(parsed.get("Resources"), dict):
-        raise TemplateError(f"{path} is no template: it has no Resources")
-    return parsed
+        return _Reader(template, parameters, sqs_endpoint, stack_name, root or path.parent).deployment()
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise TemplateError(f"{path} is no template that CloudFormation takes: {error!r}") from error
 
 
 class _Reader:
@@ -80,19 +68,8 @@ class _Reader:
         self._stack_name = stack_name
         self._root = root
         self._resources: dict[str, Values] = template["Resources"]
-        self._parameters = self._chosen(given)
+        self._parameters = chosen(template.get("Parameters", {}), given)
         self._conditions: dict[str, bool] = {}
-
-    def _chosen(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        declared: dict[str, Values] = self._template.get("Parameters", {})
-        unknown = sorted(set(given) - set(declared))
-        if unknown:
-            raise TemplateError(f"the template has no parameter {', '.join(unknown)}; it has {', '.join(declared)}")
-        chosen = {name: given.get(name, body.get("Default")) for name, body in declared.items()}
-        missing = sorted(name for name, value in chosen.items() if value is None)
-        if missing:
-            raise TemplateError(f"the template's parameter {', '.join(missing)} has no value")
-        return chosen
 
     def deployment(self) -> Deployment:
         functions = {function.name: function for function in self._functions()}
@@ -108,6 +85,9 @@ class _Reader:
             subscriptions=list(self._subscriptions()),
             fulfilment_path=self._fulfilment_path(),
             parameters=self._parameters,
+            outputs=dict(self._outputs()),
+            resources={name: self._physical(name) for name in self._resources},
+            stack_name=self._stack_name,
         )
 
     # -- resources ----------------------------------------------------------------------------------------
@@ -229,16 +209,23 @@ class _Reader:
                 return self._physical(name)
         raise TemplateError(f"{arn} is no queue of the template")
 
+    def _outputs(self) -> Iterator[tuple[str, str]]:
+        for name, body in self._template.get("Outputs", {}).items():
+            if "Condition" not in body or self._condition(body["Condition"]):
+                yield name, str(self._value(body["Value"]))
+
     def _fulfilment_path(self) -> str:
-        output = self._template.get("Outputs", {}).get("FulfilmentUrl", {}).get("Value", "")
-        return urlsplit(str(self._value(output))).path
+        return urlsplit(dict(self._outputs()).get("FulfilmentUrl", "")).path
 
     # -- names and intrinsic functions ----------------------------------------------------------------------
 
     def _physical(self, name: str) -> str:
         """The name that CloudFormation would give the resource, without the random part."""
         body = self._resources[name].get("Properties", {})
-        naming = _NAME_PROPERTY.get(self._resources[name]["Type"])
+        kind = self._resources[name]["Type"]
+        naming = _NAME_PROPERTY.get(kind)
+        if kind == "AWS::Serverless::Function":
+            return name
         return str(self._value(body[naming])) if naming in body else f"{self._stack_name}-{name}"
 
     def _ref(self, name: str) -> Any:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYER = "layers/common/requirements"
-LOCKS = (LAYER, "requirements-dev", "requirements-sam", "requirements-checkov")
+LOCKS = (LAYER, "requirements-run", "requirements-dev", "requirements-sam", "requirements-checkov")
 DIGEST = "# inputs: sha256 "
+_PIN = re.compile(r"^([A-Za-z0-9_.-]+)==([^\s;\\]+)", re.MULTILINE)
 
 
 def read_inputs(name: str) -> str:
@@ -48,9 +49,19 @@ def stale() -> list[str]:
     return [name for name in LOCKS if f"{DIGEST}{read_inputs(name)}\n" not in (ROOT / f"{name}.txt").read_text()]
 
 
+def disagreeing(root: Path = ROOT) -> list[str]:
+    """Answer the packages that `make run` would install in another version than the one that is tested."""
+    run, tested = (dict(_PIN.findall((root / f"requirements-{name}.txt").read_text())) for name in ("run", "dev"))
+    return sorted(name for name, version in run.items() if tested.get(name) != version)
+
+
 def main() -> None:
     """Write the locks, or check them."""
     if "--check" in sys.argv[1:]:
+        if differing := disagreeing():
+            sys.exit(
+                f"locks: requirements-run.txt and requirements-dev.txt differ in {', '.join(differing)} (make lock)"
+            )
         if old := stale():
             sys.exit(f"locks: out of date: {', '.join(f'{name}.txt' for name in old)} (make lock)")
         print("locks: up to date")

@@ -6,11 +6,11 @@ from marketplace_emulator.errors import AdminError, ServiceError
 from marketplace_emulator.ledger import MeteringRecord
 from marketplace_emulator.marketplace import Call, Marketplace
 from marketplace_emulator.model import Agreement, Purchase
-from marketplace_emulator.server import Server, serve
+from marketplace_emulator.server import VERSION, Server, serve
 from marketplace_emulator.settings import Settings
 from marketplace_emulator.wire import Answer, Drop, Reply
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "AdminError",

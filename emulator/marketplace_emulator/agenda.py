@@ -1,7 +1,7 @@
 """What happens at a later moment of the settable clock, and the lock under which everything happens."""
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from threading import Condition, RLock
@@ -62,6 +62,15 @@ class Agenda:
         task = Task(moment, action)
         heapq.heappush(self._tasks, (moment, next(self._order), task))
         return task
+
+    def planned(self) -> list[Task]:
+        """What is still to be done, in order."""
+        return [task for _, _, task in sorted(self._tasks, key=lambda entry: entry[:2]) if not task.cancelled]
+
+    def plan(self, tasks: Iterable[Task]) -> None:
+        """Take these tasks, which another agenda has planned."""
+        for task in tasks:
+            heapq.heappush(self._tasks, (task.at, next(self._order), task))
 
     def clear(self) -> None:
         """Remove all tasks."""

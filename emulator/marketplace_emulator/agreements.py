@@ -3,11 +3,10 @@
 Source: botocore model of marketplace-agreement (2020-03-01).
 """
 
-import base64
-import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from marketplace_emulator import paging
 from marketplace_emulator.catalog import Dimension, Product
 from marketplace_emulator.clock import DAY, parse_time
 from marketplace_emulator.errors import ServiceError, serialization, validation
@@ -272,7 +271,7 @@ _FILTERS: dict[str, Callable[[str], Callable[[Agreement], bool]]] = {
 
 def _sort_key(sort: Any) -> Callable[[Agreement], tuple[float, str]]:
     name = sort.get("sortBy", "EndTime") if isinstance(sort, dict) else "EndTime"
-    if name not in _SORT:
+    if not isinstance(name, str) or name not in _SORT:
         raise validation(f"sortBy is one of {', '.join(_SORT)}", reason="INVALID_SORT_BY")
     attribute = _SORT[name]
 
@@ -297,13 +296,11 @@ def _page(name: str, items: list[dict[str, Any]], request: dict[str, Any], query
     offset = 0
     if request.get("nextToken"):
         try:
-            saved, offset = json.loads(base64.urlsafe_b64decode(request["nextToken"]))
-        except (ValueError, TypeError):
-            saved = None
-        if saved != query:
-            raise validation("nextToken is not one of this request", reason="INVALID_NEXT_TOKEN")
+            (offset,) = paging.read(request["nextToken"], query, 1)
+        except paging.TokenError as error:
+            raise validation(f"nextToken {error}", reason="INVALID_NEXT_TOKEN") from None
     end = offset + size
     answer: dict[str, Any] = {name: items[offset:end]}
     if end < len(items):
-        answer["nextToken"] = base64.urlsafe_b64encode(json.dumps([query, end]).encode()).decode()
+        answer["nextToken"] = paging.made(query, end)
     return answer

@@ -3,12 +3,11 @@
 Source: GetEntitlements API reference and its botocore model.
 """
 
-import base64
-import json
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from marketplace_emulator import paging
 from marketplace_emulator.errors import ServiceError, serialization
 from marketplace_emulator.ids import license_id
 from marketplace_emulator.model import Purchase
@@ -52,24 +51,22 @@ class EntitlementService:
         query = [code, {name: sorted(values) for name, values in sorted(filters.items())}]
         offset, empty_left = self._position(request.get("NextToken"), query)
         if empty_left:
-            return {"Entitlements": [], "NextToken": _token(query, offset, empty_left - 1)}
+            return {"Entitlements": [], "NextToken": paging.made(query, offset, empty_left - 1)}
         found = list(self._entitlements(code, filters))
         page = found[offset : offset + size]
         answer: dict[str, Any] = {"Entitlements": page}
         if offset + size < len(found):
-            answer["NextToken"] = _token(query, offset + size, self._settings.empty_pages)
+            answer["NextToken"] = paging.made(query, offset + size, self._settings.empty_pages)
         return answer
 
     def _position(self, token: Any, query: list[Any]) -> tuple[int, int]:
         if token is None:
             return 0, self._settings.empty_pages
         try:
-            saved_query, offset, empty_left = json.loads(base64.urlsafe_b64decode(token))
-        except (ValueError, TypeError):
-            raise _invalid("NextToken is not one of ours") from None
-        if saved_query != query:
-            raise _invalid("NextToken belongs to another request")
-        return int(offset), int(empty_left)
+            offset, empty_left = paging.read(token, query, 2)
+        except paging.TokenError as error:
+            raise _invalid(f"NextToken {error}") from None
+        return offset, empty_left
 
     def _entitlements(self, code: str, filters: dict[str, set[str]]) -> Iterator[dict[str, Any]]:
         for purchase in self._candidates(code, filters):
@@ -129,7 +126,3 @@ def _entitlement(purchase: Purchase, key: str, value: Any) -> dict[str, Any]:
     if purchase.agreement.ends_at is not None:
         shown["ExpirationDate"] = purchase.agreement.ends_at
     return shown
-
-
-def _token(query: list[Any], offset: int, empty_left: int) -> str:
-    return base64.urlsafe_b64encode(json.dumps([query, offset, empty_left]).encode()).decode()

@@ -3,12 +3,14 @@
 purchases.py decides when a step is allowed, and holds the lock of the agenda around it.
 """
 
+from functools import partial
+
 from marketplace_emulator.agenda import Agenda
 from marketplace_emulator.catalog import Product
 from marketplace_emulator.clock import DAY
 from marketplace_emulator.errors import AdminError
 from marketplace_emulator.events import Announcer
-from marketplace_emulator.ids import Ids
+from marketplace_emulator.ids import Ids, license_id
 from marketplace_emulator.model import Agreement, Entitlements, Purchase, Value
 from marketplace_emulator.registry import Registry
 from marketplace_emulator.settings import Settings
@@ -42,6 +44,7 @@ class Lifecycle:
         end: float | None = None,
         reseller: bool = False,
         replaces: Agreement | None = None,
+        license_arn: str | None = None,
     ) -> Purchase:
         """Make a purchase and its first agreement, announce it, and plan its licence and its end.
 
@@ -62,8 +65,13 @@ class Lifecycle:
         if ends_at is not None and ends_at <= starts_at:
             raise AdminError(400, "the end lies before the start", "give an end after the start")
 
+        if license_arn is not None and not (named := license_id(license_arn)):
+            raise AdminError(400, f"{license_arn!r} is not a licence ARN", f"for example {self._ids.license_arn()}")
+        if license_arn is not None and named in self._registry.by_license:
+            raise AdminError(409, f"there is a purchase with the licence {named}", "give another license_arn, or none")
+
         purchase_id = f"purchase-{len(self._registry.purchases) + 1}"
-        license_arn = self._ids.license_arn()
+        license_arn = license_arn or self._ids.license_arn()
         purchase = Purchase(
             id=purchase_id,
             product=product,
@@ -198,7 +206,7 @@ class Lifecycle:
         bought = dict(entitlements)
         purchase.license_task = self._agenda.at(
             starts_at + self._settings.license_delay_seconds,
-            lambda moment: self._provision(purchase, bought, moment),
+            partial(self._provision, purchase, bought),
         )
 
     def _provision(self, purchase: Purchase, entitlements: Entitlements, now: float) -> None:
@@ -209,13 +217,12 @@ class Lifecycle:
         purchase.provisioned_agreement_id = purchase.agreement_id
         delay = self._settings.entitlement_delay_seconds
         if delay:
-            self._agenda.at(now + delay, lambda moment: self._show_entitlements(purchase, entitlements, moment))
+            self._agenda.at(now + delay, partial(self._show_entitlements, purchase, entitlements))
         else:
             self._show_entitlements(purchase, entitlements, now)
         self._announce.license_updated(purchase, now, first=first)
 
-    @staticmethod
-    def _show_entitlements(purchase: Purchase, entitlements: Entitlements, now: float) -> None:
+    def _show_entitlements(self, purchase: Purchase, entitlements: Entitlements, now: float) -> None:
         if purchase.deprovisioned_at is None:
             purchase.entitlements.update(entitlements)
             purchase.note_grant(now)
@@ -227,9 +234,7 @@ class Lifecycle:
         agreement = purchase.agreement
         purchase.ending_tasks = []
         if agreement.ends_at is not None:
-            purchase.ending_tasks.append(
-                self._agenda.at(agreement.ends_at, lambda moment: self._reach_end(purchase, moment))
-            )
+            purchase.ending_tasks.append(self._agenda.at(agreement.ends_at, partial(self._reach_end, purchase)))
 
     def _reach_end(self, purchase: Purchase, now: float) -> None:
         if purchase.ended_at is not None or purchase.failed_reason:
@@ -248,7 +253,7 @@ class Lifecycle:
         self._announce.agreement_ended(purchase, agreement, now, final=True)
         settings = self._settings
         delay = settings.closing_window_seconds if purchase.is_legacy else settings.deprovision_delay_seconds
-        purchase.ending_tasks = [self._agenda.at(now + delay, lambda moment: self._deprovision(purchase, moment))]
+        purchase.ending_tasks = [self._agenda.at(now + delay, partial(self._deprovision, purchase))]
 
     def _deprovision(self, purchase: Purchase, now: float) -> None:
         purchase.deprovisioned_at = now

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from marketplace_emulator import snapshot
 from marketplace_emulator.agenda import Agenda
 from marketplace_emulator.agreements import AgreementService
 from marketplace_emulator.catalog import Product, default_products
@@ -96,21 +97,41 @@ class Marketplace:
         self._start(products if products is not None else default_products())
 
     def _start(self, products: list[Product]) -> None:
-        settings, agenda = self.settings, self.agenda
-        ids = self._ids = Ids(settings.seed)
-        registry = self.registry = Registry(settings, products)
-        self.outbox = Outbox(agenda)
-        self.announcer = Announcer(settings, ids, self.outbox)
-        self.purchases = Purchases(
-            settings=settings, ids=ids, agenda=agenda, announcer=self.announcer, registry=registry
+        settings, ids = self.settings, Ids(self.settings.seed)
+        registry, outbox = Registry(settings, products), Outbox(self.agenda)
+        announcer = Announcer(settings, ids, outbox)
+        self._wire(
+            ids,
+            registry=registry,
+            outbox=outbox,
+            announcer=announcer,
+            purchases=Purchases(settings=settings, ids=ids, agenda=self.agenda, announcer=announcer, registry=registry),
+            tokens=Tokens(),
+            ledger=Ledger(),
+            faults=Faults(),
+            calls=deque(maxlen=CALLS_KEPT),
         )
-        self.tokens = Tokens()
-        self.ledger = Ledger()
-        self.faults = Faults()
-        self.calls: deque[Call] = deque(maxlen=CALLS_KEPT)
+
+    def _wire(
+        self,
+        ids: Ids,
+        *,
+        registry: Registry,
+        outbox: Outbox,
+        announcer: Announcer,
+        purchases: Purchases,
+        tokens: Tokens,
+        ledger: Ledger,
+        faults: Faults,
+        calls: deque[Call],
+    ) -> None:
+        """Put together the parts that hold something, and those that only answer from them."""
+        self._ids = ids
+        self.registry, self.outbox, self.announcer, self.purchases = registry, outbox, announcer, purchases
+        self.tokens, self.ledger, self.faults, self.calls = tokens, ledger, faults, calls
         self._buckets = Buckets(self._monotonic)
-        self._meter = Meter(settings=settings, registry=registry, ledger=self.ledger, new_id=ids.uuid)
-        entitlements = EntitlementService(settings, registry)
+        self._meter = Meter(settings=self.settings, registry=registry, ledger=ledger, new_id=ids.uuid)
+        entitlements = EntitlementService(self.settings, registry)
         agreements = AgreementService(registry, self._agreement_token)
         self._operations: dict[str, Callable[[_Request, dict[str, Any]], dict[str, Any]]] = {
             "ResolveCustomer": self._resolve_customer,
@@ -121,6 +142,25 @@ class Marketplace:
             "GetAgreementTerms": lambda _, data: agreements.get_agreement_terms(data),
             "GetAgreementEntitlements": lambda request, data: agreements.get_agreement_entitlements(data, request.now),
         }
+
+    def dump(self) -> bytes:
+        """Everything but the clock, in the form that `load` takes. Nothing happens meanwhile."""
+        with self.agenda.lock:
+            parts = {name: getattr(self, name) for name in _KEPT}
+            parts |= {"ids": self._ids, "tasks": self.agenda.planned(), "generation": self.generation}
+            parts["settings"] = self.settings.as_dict()
+            return snapshot.dump(parts, {"settings": self.settings, "agenda": self.agenda})
+
+    def load(self, data: bytes) -> None:
+        """Take over what another emulator has dumped. Raises SnapshotError."""
+        with self.agenda.lock:
+            parts = snapshot.load(data, {"settings": self.settings, "agenda": self.agenda})
+            for name, value in parts.pop("settings").items():
+                setattr(self.settings, name, value)
+            self.agenda.clear()
+            self.agenda.plan(parts.pop("tasks"))
+            self.generation = parts.pop("generation")
+            self._wire(parts.pop("ids"), **parts)
 
     def reset(self) -> None:
         """Forget purchases, bill, notifications, faults and calls; keep clock, settings and products."""
@@ -297,6 +337,9 @@ class Marketplace:
     def _new_token(self, purchase: Purchase, lifetime: float) -> str:
         return self.tokens.add(self._ids.token(), purchase.id, self.clock.timestamp() + lifetime).value
 
+
+_KEPT = ("registry", "outbox", "announcer", "purchases", "tokens", "ledger", "faults", "calls")
+"""The parts of a Marketplace that hold something."""
 
 _FORCED = {
     "unknown_status": "AcceptedForReview",

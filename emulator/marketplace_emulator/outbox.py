@@ -8,6 +8,7 @@ and in no guaranteed order, so a real seller sees what each rule does.
 import random
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any, Literal, get_args
 
 from marketplace_emulator.agenda import Agenda
@@ -188,6 +189,9 @@ class Outbox:
                 return
         self._deliver(notification)
 
+    def _pass_on_later(self, notification: Notification, first_rule: int, _moment: float) -> None:
+        self._pass_on(notification, first_rule)
+
     def _apply(self, rule: Rule, index: int, notification: Notification) -> bool:
         """Return whether the rule has taken the notification out of the chain."""
         match rule.do:
@@ -199,7 +203,7 @@ class Outbox:
                 return False
             case "delay":
                 self._agenda.at(
-                    notification.emitted_at + rule.seconds, lambda _: self._pass_on(notification, index + 1)
+                    notification.emitted_at + rule.seconds, partial(self._pass_on_later, notification, index + 1)
                 )
                 return True
             case "after_registration" if notification.purchase_id in self._registered:

@@ -5,6 +5,8 @@ Sources: Seller Guide "saas-eventbridge-integration", "saas-notification", "saas
 model; events captured on 2026-08-20 (License Updated 61 s after Created; Deprovisioned 31 s after Ended).
 """
 
+from functools import partial
+
 from marketplace_emulator.agenda import Agenda
 from marketplace_emulator.clock import DAY, Moment, to_timestamp
 from marketplace_emulator.errors import AdminError
@@ -63,12 +65,14 @@ class Purchases:
         end: Moment | None = None,
         reseller: bool = False,
         provision: bool = False,
+        license_arn: str | None = None,
     ) -> Purchase:
         """Buy a product, by default the first one.
 
         The licence is issued `license_delay_seconds` (61) after the purchase or its start date, or now with
         `provision`. Until then usage is answered CustomerNotSubscribed. A legacy account holds one subscription per
         product; subscribing again before unsubscribe-success cancels that message (Seller Guide "saas-notification").
+        `license_arn` is the licence's ARN, for who needs a certain one.
         """
         with self._agenda.acting() as now:
             purchase = self._life.open(
@@ -81,6 +85,7 @@ class Purchases:
                 start=to_timestamp(start),
                 end=to_timestamp(end),
                 reseller=reseller,
+                license_arn=license_arn,
             )
             if provision:
                 self._life.provision_now(purchase, now)
@@ -212,7 +217,7 @@ class Purchases:
             purchase.cancellation_request = f"acr-{self._ids.uuid()[:13]}"
             self._announce.cancellation_request(purchase, "Pending Approval", now)
             purchase.approval_task = self._agenda.at(
-                now + CANCELLATION_APPROVAL, lambda moment: self._life.approve_cancellation(purchase, moment)
+                now + CANCELLATION_APPROVAL, partial(self._life.approve_cancellation, purchase)
             )
 
     def answer_cancellation(self, purchase_id: str, outcome: str = "Approved") -> None:

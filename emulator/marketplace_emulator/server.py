@@ -22,9 +22,9 @@ from marketplace_emulator.errors import ServiceError
 from marketplace_emulator.marketplace import Marketplace
 from marketplace_emulator.pages import Pages
 from marketplace_emulator.views import STATIC
-from marketplace_emulator.wire import Answer, Drop, failure
+from marketplace_emulator.wire import Answer, Drop, failure, internal_error
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 MAX_BODY = 16 * 1024 * 1024
 BACKLOG = 256
 
@@ -81,7 +81,11 @@ class Server:
             return _last_response(Response.force_type(error.get_response(request.environ)))
         except Exception:
             traceback.print_exc()
-            return _json(500, {"error": "an error of the emulator itself; its traceback is in the log"})
+            message = "an error of the emulator itself; its traceback is in the log"
+            target = request.headers.get("X-Amz-Target")
+            if target is not None and request.method == "POST":
+                return self._respond(failure(target, "", ServiceError(internal_error(target), message, 500)), request)
+            return _json(500, {"error": message})
 
     def _dispatch(self, request: Request) -> Response:
         length = request.content_length

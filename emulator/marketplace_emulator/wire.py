@@ -72,6 +72,11 @@ def json_version(target: str) -> str:
     return "1.0" if target.startswith(AGREEMENT) else "1.1"
 
 
+def internal_error(target: str) -> str:
+    """Return the code with which a target's service answers an error of its own."""
+    return "InternalServerException" if target.startswith(AGREEMENT) else "InternalServiceErrorException"
+
+
 def success(target: str, request_id: str, body: dict[str, Any]) -> Reply:
     """Return a reply with status 200 and a JSON body."""
     headers = {**_HEADERS[json_version(target)], "x-amzn-RequestId": request_id}

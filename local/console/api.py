@@ -1,4 +1,4 @@
-"""The seller API as an application calls it. Calls are unsigned: on one machine no signature is checked."""
+"""The seller API as an application calls it: with signed requests."""
 
 import json
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from local.console.words import of_problem
+from local.signature import signed
 from local.traffic import CONSOLE
 
 STATUSES = ("active", "pending", "closing", "ended", "failed")
@@ -25,6 +26,7 @@ class Api:
     """The API at one address. Every call raises ApiError where the API refuses or does not answer."""
 
     def __init__(self, url: str) -> None:
+        self._url = url
         parts = urlsplit(url)
         self._address = (parts.hostname or "", parts.port or 80)
 
@@ -62,8 +64,9 @@ class Api:
     def _call(self, method: str, path: str, body: Any) -> Any:
         connection = HTTPConnection(*self._address, timeout=TIMEOUT)
         try:
-            content = None if body is None else json.dumps(body)
-            headers = {"content-type": "application/json", "user-agent": CONSOLE}
+            content = None if body is None else json.dumps(body).encode()
+            given = {"content-type": "application/json", "user-agent": CONSOLE}
+            headers = signed(method, f"{self._url}{path}", content, given)
             connection.request(method, path, content, headers)
             response = connection.getresponse()
             answer = json.loads(response.read() or b"{}")

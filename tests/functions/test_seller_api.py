@@ -546,7 +546,7 @@ def test_an_unknown_route_is_not_found(deployment: Deployed) -> None:
 
 
 SAMPLES = (
-    *("claim", "subscriptions_list", "subscription_get", "entitlements_get", "entitlement_check"),
+    *("claim", "subscriptions_list", "subscription_get", "entitlements_get", "entitlements_check"),
     *("usage_post", "usage_validate", "usage_get", "usage_proof", "usage_retry"),
     *("registration_get", "claim_subscription", "claim_release", "claim_transfer", "claims_list"),
 )

@@ -70,8 +70,8 @@ def built() -> Path:
 def servers() -> Iterator[Servers]:
     """Answer DynamoDB Local, SQS, EventBridge and AWS Marketplace, furnished, on ports of their own."""
     ports = sam_local.Ports(*(dynamodb_local.free_port() for _ in range(3)))
-    with sam_local.running(ports) as deployment:
-        yield Servers(ports, deployment)
+    with sam_local.running(ports, works=False) as workers:
+        yield Servers(ports, workers.deployment)
 
 
 @pytest.fixture(scope="module")

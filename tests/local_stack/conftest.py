@@ -77,7 +77,7 @@ def log() -> io.StringIO:
 @pytest.fixture(scope="module")
 def stack(log: io.StringIO) -> Iterator[local_stack.Stack]:
     """A whole system of the module's own, at ten past noon."""
-    with local_stack.running(Options(clock=f"frozen:{NOON}", log=log, metering_rate=None)) as running:
+    with local_stack.running(Options(clock=f"frozen:{NOON}", log=log, log_all=True, metering_rate=None)) as running:
         yield running
 
 

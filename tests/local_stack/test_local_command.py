@@ -46,6 +46,7 @@ def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, 
             if "Ctrl-C ends everything" in line:
                 break
         assert "Ctrl-C ends everything" in printed, printed
+        process.printed = printed  # type: ignore[attr-defined]
         yield process, dict(ADDRESS.findall(printed))
     finally:
         if process.poll() is None:
@@ -87,9 +88,37 @@ def test_one_signal_ends_everything_at_once(number: signal.Signals) -> None:
         begin = time.monotonic()
         os.killpg(process.pid, number)  # as a terminal does: the whole group gets it
 
+        assert process.stdout is not None
+        assert process.stdout.read().endswith("Stopped. The state is lost.\n")
         assert process.wait(timeout=10) == 0
         assert time.monotonic() - begin < 2
         assert gone(process.pid)
+
+
+def test_the_export_lines_lead_a_shell_here() -> None:
+    """What was printed is what the commands of the documents need, and all of it is this machine's."""
+    with started() as (process, addresses):
+        printed = process.printed  # type: ignore[attr-defined]
+        script = "\n".join(line for line in printed.splitlines() if line.startswith(("export ", "unset ")))
+        shown = subprocess.run(
+            ["sh", "-c", f"{script}\nenv"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"PATH": os.environ["PATH"], "AWS_PROFILE": "mine", "AWS_SESSION_TOKEN": "mine"},
+        ).stdout
+        given = dict(line.partition("=")[::2] for line in shown.splitlines())
+
+    assert "The state is lost when this ends; --keep DIR keeps it" in printed
+    assert not {"AWS_PROFILE", "AWS_SESSION_TOKEN"} & set(given)
+    assert given["AWS_DEFAULT_REGION"] == "us-east-1"
+    assert given["MARKETPLACE_API"] == addresses["The API"]
+    assert given["AWS_ENDPOINT_URL"] == addresses["DynamoDB and SQS"]
+    assert given["AWS_ENDPOINT_URL_MARKETPLACE_METERING"] == addresses["AWS Marketplace"]
+    assert given["USAGE_TABLE"] == "marketplace-saas-UsageTable"
+    assert given["DLQ_URL"].startswith(addresses["DynamoDB and SQS"])
+    wanted = set(re.findall(r"\$\{?([A-Z]+(?:_[A-Z]+)+)\b", (ROOT / "docs" / "operations.md").read_text()))
+    assert wanted <= set(given)
 
 
 def test_a_killed_stack_leaves_no_orphan() -> None:
@@ -116,7 +145,19 @@ def test_a_taken_port_ends_it_with_a_word() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "complaint"),
     [
-        (("--parameter", "ProductCodes"), 2, "KEY=VALUE"),
+        (("--parameter", "ProductCodes"), 2, "ProductCodes is not KEY=VALUE"),
+        (("--parameter", "=x"), 2, "=x is not KEY=VALUE"),
+        (("--parameter", "SealDelayMinutes=abc"), 1, "SealDelayMinutes=abc is not a number"),
+        (("--port", "80000"), 2, "80000 is not a port; ports are from 0 to 65535"),
+        (("--emulator-port", "-1"), 2, "-1 is not a port"),
+        (("--host", "203.0.113.9"), 1, "can't listen on 203.0.113.9, port 0"),
+        (("--host", "no such host"), 1, "can't listen on no such host, port 0"),
+        (("--license-delay", "-3"), 2, "-3 is not a number of seconds from 0 on"),
+        (("--license-delay", "nan"), 2, "nan is not a number of seconds from 0 on"),
+        (("--sign-up", "fax"), 2, "invalid choice: 'fax'"),
+        (("--keep", "/dev/null/state"), 1, "the state can't be kept in /dev/null/state"),
+        (("--template", "Makefile"), 1, "Makefile is no template"),
+        (("--template", "tests"), 1, "tests can't be read"),
         (("--parameter", "Colour=red"), 1, "no parameter Colour"),
         (("--template", "nowhere.yaml"), 1, "nowhere.yaml"),
         (("--log", "/nowhere/log"), 2, "/nowhere/log"),
@@ -128,7 +169,8 @@ def test_what_can_t_be_done_is_said(arguments: tuple[str, ...], code: int, compl
 
     assert done.returncode == code
     assert complaint in done.stderr
-    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("local: ")
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -42,7 +42,7 @@ def test_the_stack_follows_a_changed_template(changed: Callable[..., Path]) -> N
         (METERING_SCHEDULE, "rate(30 minutes)"),
     )
     log = io.StringIO()
-    options = Options(template=template, clock=f"frozen:{NOON}", log=log)
+    options = Options(template=template, clock=f"frozen:{NOON}", log=log, log_all=True)
     with local_stack.running(options) as stack:
         assert call("GET", f"{stack.api_url}/register").status == 404
         # The function knows its routes itself; that it is asked at all is the template's doing.

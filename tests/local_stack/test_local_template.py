@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from local.deployment import Deployment, Route
-from local.template import TemplateError, parameters_of, read
+from local.template import parameters_of, read
+from local.template_yaml import TemplateError
 from tools.template import TEMPLATE
 
 GIVEN = {"ProductCodes": "one,two", "SupportContact": "help@seller.example", "Stage": "local"}
