@@ -114,6 +114,7 @@ class Deployment:
     outputs: Mapping[str, str] = field(default_factory=dict)
     resources: Mapping[str, str] = field(default_factory=dict)
     stack_name: str = "marketplace-saas"
+    exports: list[str] = field(default_factory=list)
 
 
 def queue_arn(name: str) -> str:

@@ -85,6 +85,7 @@ def deployment(
     legacy = [product for product in products if product.integration == "legacy"]
     own = {
         "Stage": "local",
+        "MeteringEnabled": "true",
         "ProductCodes": ",".join(product.code for product in products),
         "LegacyProductCodes": ",".join(product.code for product in legacy),
         "LegacyContractProductCodes": ",".join(product.code for product in legacy if product.has_contract),

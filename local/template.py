@@ -84,6 +84,7 @@ class _Reader:
             rules=list(self._rules()),
             subscriptions=list(self._subscriptions()),
             fulfilment_path=self._fulfilment_path(),
+            exports=list(self._exports()),
             parameters=self._parameters,
             outputs=dict(self._outputs()),
             resources={name: self._physical(name) for name in self._resources},
@@ -216,6 +217,11 @@ class _Reader:
 
     def _fulfilment_path(self) -> str:
         return urlsplit(dict(self._outputs()).get("FulfilmentUrl", "")).path
+
+    def _exports(self) -> Iterator[str]:
+        for body in self._template.get("Outputs", {}).values():
+            if "Export" in body and ("Condition" not in body or self._condition(body["Condition"])):
+                yield str(self._value(body["Export"]["Name"]))
 
     # -- names and intrinsic functions ----------------------------------------------------------------------
 

@@ -70,6 +70,7 @@ class Subscription(Answer):
     agreement_ids: list[str]
     offer_id: str | None
     free_trial: bool | None
+    free_trial_ends_at: str | None = _OPTIONAL_TIME
     claimed_at: str | None = _OPTIONAL_TIME
     claim_revision: int = Field(description="How often the claim has changed; a release and a transfer name it")
     registered_at: str | None = _OPTIONAL_TIME
@@ -322,7 +323,7 @@ WORDS: dict[str, _Words] = {
     "retryUsage": _Words(
         "Have refused usage sent again",
         UsageRetried,
-        (problems.PARAMETER_INVALID,),
+        (problems.PARAMETER_INVALID, problems.NOT_METERED),
         description="Makes metering records due again that are `rejected` (once you have mended what AWS refused them "
         "for, by publishing the dimension, say) or `held`. They are sent as they are; nothing is counted twice.",
     ),

@@ -13,14 +13,16 @@ from marketplace.entitlements.entitlements import Entitlements
 from marketplace.entitlements.source import MarketplaceEntitlements
 from marketplace.entitlements.store import EntitlementStore
 from marketplace.ledger.rescheduling import UsageDeadlines
-from marketplace.lifecycle.agreement_api import MarketplaceAgreements, license_finder
+from marketplace.lifecycle.agreement_api import MarketplaceAgreements, license_finder, terms_finder
 from marketplace.lifecycle.lifecycle import Lifecycle
 from marketplace.lifecycle.messages import Messages
 from marketplace.lifecycle.notifications import QueueMessage
 from marketplace.lifecycle.outcomes import METRIC_OF_OUTCOME, WARNED_OF
+from marketplace.lifecycle.products import Products
 from marketplace.lifecycle.reconciliation import Reconciliation
 from marketplace.lifecycle.sqs_batch import Failure, handle_each, response
 from marketplace.lifecycle.store import SubscriptionStore
+from marketplace.lifecycle.waiting_gauges import WaitingGauges
 from marketplace.platform import clients
 from marketplace.platform.clock import MINUTE, utc_now
 from marketplace.platform.logs import traceback_frames
@@ -28,6 +30,7 @@ from marketplace.platform.settings import Settings
 from marketplace.subscriptions.outbox import Outbox
 from marketplace.subscriptions.recheck_queue import LifecycleRequests
 from marketplace.subscriptions.seller_events import SellerBus
+from marketplace.subscriptions.waiting import WaitingItems
 from marketplace.usage.rerating import Rerating
 
 logger = Logger()
@@ -70,11 +73,12 @@ def messages() -> Messages:
         outbox=outbox,
         queue=queue,
         clock=utc_now,
+        products=Products(table, terms_finder(agreements)),
         product_codes=given.product_codes,
         find_licenses=license_finder(agreements),
     )
     reconciliation = Reconciliation(store=store, agreements=agreements, lifecycle=lifecycle, queue=queue, clock=utc_now)
-    return Messages(lifecycle, reconciliation, queue)
+    return Messages(lifecycle, reconciliation, WaitingGauges(WaitingItems(table), utc_now), queue)
 
 
 @logger.inject_lambda_context
@@ -96,11 +100,14 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 
 
 def handle(message: QueueMessage) -> None:
-    """One message, with its metric and log line. Raises what stands in its way: the message comes again then."""
+    """One message, with its metrics and log line. Raises what stands in its way: the message comes again then."""
     handled = messages().handle(message)
     metrics.add_metric(METRIC_OF_OUTCOME[handled.outcome], MetricUnit.Count, 1)
+    for gauge, seconds in handled.gauges.items():
+        metrics.add_metric(gauge, MetricUnit.Seconds, seconds)
     log = logger.warning if handled.outcome in WARNED_OF else logger.info
-    log("message handled", extra={"outcome": handled.outcome, "message_id": message.message_id, **handled.about})
+    about = {"outcome": handled.outcome, "message_id": message.message_id, **handled.about, **handled.gauges}
+    log("message handled", extra=about)
 
 
 def report(failure: Failure, metric: str) -> None:

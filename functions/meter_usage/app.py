@@ -64,6 +64,7 @@ def metering() -> Callable[[Callable[[], float]], MeteringRun]:
             sleep=time.sleep,
             time_left=time_left,
             new_token=lambda: uuid.uuid4().hex,
+            metering_enabled=given.metering_enabled,
         )
 
     return run
@@ -114,9 +115,11 @@ def publish(report: MeteringReport) -> None:
 
 
 def fill_heartbeat(time_left: Callable[[], float]) -> None:
-    """The zero records of idle hours. A failure here only leaves the hours idle: no usage is delayed or lost."""
+    """The zero records of idle hours; none from a deployment that meters nothing. A failure here only leaves the hours
+    idle: no usage is delayed or lost."""
+    now = clock.epoch(clock.utc_now())
     try:
-        filled = heartbeat().fill(clock.epoch(clock.utc_now()), time_left)
+        filled = heartbeat().fill(now, time_left) if settings().metering_enabled else heartbeat().skip(now)
     except AwsError as error:
         metrics.add_metric("HeartbeatFailed", MetricUnit.Count, 1)
         logger.warning("heartbeat failed", extra={"error": error.code})

@@ -14,6 +14,7 @@ from marketplace.entitlements.source import MarketplaceEntitlements
 from marketplace.entitlements.store import EntitlementStore
 from marketplace.platform import clients
 from marketplace.platform.clock import MINUTE, utc_now
+from marketplace.platform.errors import AwsError
 from marketplace.platform.http import Request
 from marketplace.platform.logs import traceback_frames
 from marketplace.platform.settings import Settings
@@ -53,6 +54,7 @@ def routes() -> SellerRoutes:
         stale_limit=settings.entitlement_stale_limit_minutes * MINUTE,
         announce=outbox.publish,
         rerate=Rerating(usage_table, table, settings.overage_dimensions, utc_now),
+        on_unread=report_unread,
     )
     return SellerRoutes(
         claims=Claims(
@@ -71,12 +73,20 @@ def routes() -> SellerRoutes:
             sleep=time.sleep,
             monotonic=time.monotonic,
             terms=ContractTerms(entitlement_store, entitlements, settings.overage_dimensions),
+            metering_enabled=settings.metering_enabled,
         ),
         usage=UsageQueries(usage_table),
         usage_retry=UsageRetry(usage_table, reader, utc_now),
         clock=utc_now,
         entitlement_max_age=settings.entitlement_max_age_minutes * MINUTE,
+        metering_enabled=settings.metering_enabled,
     )
+
+
+def report_unread(error: AwsError) -> None:
+    """Entitlements that could not be read from AWS: the caller is answered from what is stored, or refused."""
+    metrics.add_metric(name="EntitlementsNotRead", unit=MetricUnit.Count, value=1)
+    logger.warning("entitlements not read", extra={"error": error.code})
 
 
 @logger.inject_lambda_context

@@ -66,6 +66,7 @@ _REJECTIONS = {
     "no_open_hour": "AWS Marketplace takes usage of that time no more.",
     "busy": "Others are reporting for the same hour. Try again with the same id.",
     "unavailable": "The store gave no answer. Try again with the same id; it is counted once.",
+    "account_unknown": "AWS Marketplace has not named the buyer's AWS account yet. Report the usage again in a while.",
     "invalid_quantity": "The quantity is a whole number from 0 to 2,147,483,647.",
     "invalid_timestamp": "The time of the usage is no time, or a year that cannot be meant.",
     "invalid_id": "The id of a record is 1 to 128 characters of ASCII, without spaces.",

@@ -9,11 +9,15 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from marketplace.dynamodb import keys
+from marketplace.dynamodb.table import Table
 from marketplace.entitlements.terms import AWAITED_FOR
+from marketplace.lifecycle.store import SubscriptionStore
 from marketplace.platform.clock import DAY, HOUR, MINUTE
 from marketplace.platform.errors import AwsError
 from marketplace.subscriptions.identity import LegacyIdentity, LicenseIdentity
 from marketplace.subscriptions.model import Subscription
+from marketplace.subscriptions.waiting import WaitingItems
 from marketplace_emulator import AdminError, Purchase
 from marketplace_emulator import Settings as EmulatorSettings
 from tests.faults.contracts import charges, terms_of
@@ -351,8 +355,19 @@ class LifecycleSchedule(Schedule):
 
     def check(self) -> None:
         super().check()
+        self._check_waiting()
         for buyer in self.buyers:
             self._check_terms(buyer)
+
+    def _check_waiting(self) -> None:
+        """The gauge shows every pending subscription, and nobody else."""
+        table = Table(self.world.dynamodb, self.world.tables.subscriptions)
+        shown = {keys.subscription_id_of(one.key.pk) for one in WaitingItems(table).all("registration")}
+        for buyer in self.buyers:
+            stored = SubscriptionStore(table).read(buyer.subscription.id)
+            status = None if stored is None else stored.subscription.status
+            waits = buyer.subscription.id in shown
+            must(waits == (status == "pending"), f"{buyer.subscription.id} is {status}; shown as waiting: {waits}")
 
     def _check_terms(self, buyer: Buyer) -> None:
         """No term includes more than AWS granted for it, and none was charged for what a good reading showed."""

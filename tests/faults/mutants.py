@@ -51,12 +51,16 @@ UNIT_TESTS = (
     "tests/unit/test_moments.py",
     "tests/unit/test_tag_attribution.py",
     "tests/unit/test_migration_billing.py",
+    "tests/unit/test_not_metering.py",
 )
 LIFECYCLE_TESTS = (
     "tests/unit/test_seller_events.py",
     "tests/unit/test_messages.py",
     "tests/unit/test_lifecycle_rules.py",
     "tests/unit/test_lifecycle.py",
+    "tests/unit/test_not_ours.py",
+    "tests/unit/test_incomplete_notifications.py",
+    "tests/unit/test_json_variants.py",
 )
 """For mutants of the packages `lifecycle` and `subscriptions`, instead of UNIT_TESTS."""
 
@@ -402,7 +406,7 @@ MUTANTS = (
     Mutant(
         "the gauges count what a run does and not what stands in the index",
         "metering/run",
-        "                self.report.stands_as_seen(found, now)\n",
+        "                self._stands(found, now)\n",
         "                pass\n",
     ),
     Mutant(
@@ -581,6 +585,50 @@ MUTANTS = (
         return""",
         """self.read_back(ReadBack(subscription_id=subscription_id, attempt=0 if activated else None))
         return""",
+    ),
+    Mutant(
+        "what the seller's account buys is taken for a sale",
+        "lifecycle/notifications",
+        "return role.group(1).lower() == _BUYING",
+        "return False",
+    ),
+    Mutant(
+        "an agreement of another product is forgotten",
+        "lifecycle/lifecycle",
+        "self._joins.note_other_product(notification, notification.agreement_id)",
+        "pass",
+    ),
+    Mutant(
+        "an agreement that is remembered as another product's is kept from its subscription",
+        "lifecycle/joins",
+        "self._store.is_of_other_product(agreement_id) and not self._store.joined(agreement_id)",
+        "self._store.is_of_other_product(agreement_id)",
+    ),
+    Mutant(
+        "an event that names another licence of the agreement is applied",
+        "lifecycle/joins",
+        "if notification.may_concern(subscription_id):",
+        "if True:",
+    ),
+    Mutant(
+        "what came before a licence was known is not read again after it is",
+        "lifecycle/lifecycle",
+        "if written is not None and not is_new:",
+        "if written is not None:",
+    ),
+    Mutant(
+        "of two spellings with different values one is taken",
+        "lifecycle/members",
+        """        for name in contradicted:
+            del self._values[name]
+""",
+        "",
+    ),
+    Mutant(
+        "an account id that is a number loses its leading zeros",
+        "lifecycle/members",
+        'return f"{value:012d}"',
+        "return str(value)",
     ),
     Mutant(
         "a question that AWS doesn't answer ends in the dead-letter queue",
@@ -885,6 +933,24 @@ MUTANTS = (
         "metering/settlement",
         "            if seen is not None and seen.closes_at <= now:\n",
         "            if seen is not None:\n",
+    ),
+    Mutant(
+        "a deployment that does not meter records usage",
+        "usage/recorder",
+        "            elif not self.metering_enabled:\n",
+        "            elif False:\n",
+    ),
+    Mutant(
+        "a deployment that does not meter sends what it recorded before",
+        "metering/run",
+        "            if phase in _SENDING and not self.metering_enabled:\n",
+        "            if phase in _SENDING and not self.region:\n",
+    ),
+    Mutant(
+        "hours of a time without metering get their zeros later",
+        "metering/heartbeat",
+        "        if mark is None or mark.filled_to < running:\n",
+        "        if mark is None:\n",
     ),
 )
 

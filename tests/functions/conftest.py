@@ -64,6 +64,7 @@ def queues(moto_tables: Tables, monkeypatch: pytest.MonkeyPatch) -> Queues:
         "NOTIFICATION_QUEUE_URL": made.notifications,
         "READ_BACK_QUEUE_URL": made.read_backs,
         "METERING_QUEUE_URL": made.metering,
+        "METERING_ENABLED": "true",
         "POWERTOOLS_METRICS_NAMESPACE": "MarketplaceSaaS",
         "POWERTOOLS_SERVICE_NAME": "test",
     }.items():

@@ -13,6 +13,7 @@ import pytest
 
 from functions.entitlement_check import app
 from marketplace.dynamodb.table import Table
+from marketplace.lifecycle.outcomes import GAUGE_OF_WAITING
 from marketplace.lifecycle.store import SubscriptionStore
 from marketplace.platform import clients
 from marketplace.platform.clock import HOUR
@@ -269,12 +270,76 @@ def test_the_log_names_no_account(deployment: Deployment, log: io.StringIO) -> N
         assert secret not in log.getvalue()
 
 
+def test_the_schedules_message_publishes_how_long_the_oldest_has_waited(
+    deployment: Deployment, capsys: pytest.CaptureFixture[str], log: io.StringIO
+) -> None:
+    deployment.invoke(sample("sns_entitlement_updated"))
+    deployment.invoke(sample("eventbridge_purchase_agreement_created"))
+    (record,) = sample("eventbridge_unknown_type")
+    nobodys = {**json.loads(record["body"]), "detail": {}}
+    deployment.invoke([{**record, "body": json.dumps(nobodys)}])
+    deployment.time.seconds += 3 * HOUR
+    capsys.readouterr()
+    log.truncate(0)
+    assert deployment.invoke(sample("request_measure_waiting")) == []
+    counts = metric_counts(capsys.readouterr().out)
+    assert counts.pop("WaitingMeasured") == 1
+    assert set(counts) == set(GAUGE_OF_WAITING.values())
+    assert counts.pop(GAUGE_OF_WAITING["account"]) == 0
+    assert all(3 * HOUR <= seconds < 4 * HOUR for seconds in counts.values())
+    assert f'"oldest_registration":"SUB#{LEGACY}"' in log.getvalue().replace(" ", "")
+
+
+def test_the_gauges_are_published_when_nothing_waits_too(
+    deployment: Deployment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An alarm ends by a value of 0, not by silence."""
+    deployment.invoke(sample("request_measure_waiting"))
+    assert metric_counts(capsys.readouterr().out) == {
+        "WaitingMeasured": 1,
+        **dict.fromkeys(GAUGE_OF_WAITING.values(), 0),
+    }
+
+
 def test_unknown_types_are_counted(deployment: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
     deployment.invoke(sample("sqs_batch_mixed"))
     deployment.invoke(deployment.asked())
     counts = metric_counts(capsys.readouterr().out)
     # The emulator sells none of the samples' products, so it refuses to name their entitlements.
     assert (counts["UnknownNotification"], counts["EntitlementsRefused"]) == (1, 3)
+
+
+@pytest.mark.parametrize("denied", [[], ["GetAgreementEntitlements", "SearchAgreements"]])
+def test_the_end_of_another_product_is_nobodys_alarm(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], denied: list[str]
+) -> None:
+    monkeypatch.setenv("PRODUCT_CODES", "ca2payasyougoproduct00000")
+    app.settings.cache_clear()
+    market = deployment.marketplace
+    market.settings.access_denied = denied
+    buyer: dict[str, Any] = {"account_id": "111122223333", "provision": True}
+    market.purchases.subscribe("ca2payasyougoproduct00000", **buyer)
+    other = market.purchases.subscribe("ca1contractandconsumption", **buyer)
+    market.clock.advance(100)
+    market.purchases.cancel(other.id)
+    market.clock.advance(100)
+    assert deployment.invoke(_delivered(market)) == []
+    deployment.invoke(deployment.asked())
+    counts = metric_counts(capsys.readouterr().out)
+    assert counts.get("AmbiguousAgreement") is None
+    assert counts.get("UnknownNotification") is None
+    assert counts["OtherProductNotification"] >= 2
+
+
+def test_what_the_sellers_account_buys_is_counted_and_logged_as_nothing_to_do(
+    deployment: Deployment, log: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("created", "amended", "ended", "ending"):
+        (record,) = sample(f"eventbridge_purchase_agreement_{name}")
+        deployment.invoke([{**record, "body": record["body"].replace("Proposer", "Acceptor")}])
+    counts = metric_counts(capsys.readouterr().out)
+    assert (counts["OwnPurchaseNotification"], counts.get("UnknownNotification")) == (4, None)
+    assert '"level":"WARNING"' not in log.getvalue()
 
 
 def test_the_handler_can_be_imported_without_any_environment() -> None:

@@ -22,10 +22,11 @@ LOADED: dict[str, dict[str, str]] = {
         "dynamodb": "attributes keys table transactions update",
         "entitlements": "entitlements rules source store terms",
         "ledger": "deadlines recent record rescheduling",
-        "lifecycle": "agreement_api changes facts joins lifecycle messages notifications "
-        "outcomes reconciliation sqs_batch store timers",
-        "platform": "aws_errors backoff clients clock errors logs moments settings",
-        "subscriptions": "identity model outbox predecessors reader recheck recheck_queue seller_events",
+        "lifecycle": "agreement_api changes facts joins lifecycle members messages notifications "
+        "outcomes products reconciliation sqs_batch store timers waiting_gauges",
+        "platform": "aws_errors backoff clients clock errors logs moments pages settings",
+        "subscriptions": "free_trial identity model outbox predecessors reader recheck recheck_queue "
+        "seller_events waiting",
         "usage": "contract_terms overage report rerating results",
     },
     "meter_usage": {
@@ -39,14 +40,14 @@ LOADED: dict[str, dict[str, str]] = {
     "resolve_customer": {
         "dynamodb": "attributes keys table transactions update",
         "platform": "aws_errors backoff clients clock deadline errors http logs problem settings",
-        "registration": "codes contacts pages problems register routes seller style",
-        "subscriptions": "identity model recheck recheck_queue seller_events",
+        "registration": "codes contacts free_trials pages problems register routes seller style",
+        "subscriptions": "free_trial identity model recheck recheck_queue seller_events waiting",
     },
     "seller_api": {
         "dynamodb": "attributes keys paging table transactions update",
         "entitlements": "entitlements rules source store terms",
         "ledger": "deadlines recent record",
-        "platform": "aws_errors backoff clients clock errors http logs moments problem settings",
+        "platform": "aws_errors backoff clients clock errors http logs moments pages problem settings",
         "registration": "account_links claim claim_history codes contacts",
         "seller_api": "problems requests routes subscription_queries views",
         "subscriptions": "identity model outbox predecessors reader recheck recheck_queue seller_events",

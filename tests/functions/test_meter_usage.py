@@ -20,6 +20,7 @@ from marketplace.platform.clock import HOUR
 from marketplace.platform.errors import AwsError
 from marketplace.subscriptions.model import Subscription
 from tests.functions.conftest import Queues
+from tests.support.alarms import Emitted, emitted, is_raised, under_its_own_name
 from tests.support.calls import Calls
 from tests.support.deployed import Context, sample
 from tests.support.in_process import client as in_process_client
@@ -391,3 +392,62 @@ def test_no_outcome_is_without_a_metric(deployment: Deployment, fault: str) -> N
     metrics = deployment.metrics()
     for outcome, count in answer["records"].items():
         assert metrics[METRIC_OF_OUTCOME[outcome]] == count
+
+
+def emitted_by(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> list[Emitted]:
+    """The metrics of one run, under the names that the template gives them."""
+    under_its_own_name(monkeypatch, app.metrics, "MeterUsageFunction")
+    deployment.capture.readouterr()
+    deployment.run()
+    return emitted(deployment.capture.readouterr().out)
+
+
+def stops_metering(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METERING_ENABLED", "false")
+    forget()
+
+
+@pytest.mark.parametrize("event", [None, MESSAGE], ids=["schedule", "closing deadline"])
+def test_a_deployment_that_does_not_meter_sends_nothing(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, event: dict[str, Any] | None
+) -> None:
+    due(deployment.world)
+    stops_metering(monkeypatch)
+    answer = deployment.run(event)
+    assert (answer["calls"], answer["left"], answer["standing_units"]) == (0, 0, {"not_metered": 21})
+    assert deployment.world.billed() == {}
+
+
+@pytest.mark.parametrize("count", [1, 3, 30])
+def test_usage_that_such_a_deployment_does_not_send_raises_an_alarm_until_it_meters_again(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    due(deployment.world, count)
+    stops_metering(monkeypatch)
+    deployment.world.time.to(NOON + 20 * HOUR)
+    run = emitted_by(deployment, monkeypatch)
+    alarms = ("UnitsNotMeteredAlarm", "UnitsAtRiskAlarm", "OldestUnsettledAgeSecondsAlarm")
+    assert [is_raised(name, [run]) for name in alarms] == [True, False, False]
+    monkeypatch.setenv("METERING_ENABLED", "true")
+    forget()
+    assert not is_raised("UnitsNotMeteredAlarm", [emitted_by(deployment, monkeypatch)])
+    assert sum(deployment.world.billed().values()) == 7 * count
+
+
+@pytest.mark.parametrize("hours", [1, 3, 30])
+def test_a_deployment_that_does_not_meter_never_fills_the_idle_hours_of_that_time(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    monkeypatch.setenv("HEARTBEAT_DIMENSION", "api_calls")
+    stops_metering(monkeypatch)
+    deployment.world.subscribe()
+    for _ in range(hours):
+        deployment.world.time.advance(HOUR)
+        deployment.run()
+    assert (deployment.metrics()["HeartbeatRecords"], deployment.world.stored()) == (0, [])
+    monkeypatch.setenv("METERING_ENABLED", "true")
+    forget()
+    running = clock.hour_of(deployment.world.time.seconds())
+    deployment.world.time.advance(2 * HOUR + 15 * 60)
+    deployment.run()
+    assert [record["hour"] for record in deployment.world.stored()] == [running + HOUR]

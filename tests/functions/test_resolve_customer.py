@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from marketplace.dynamodb import keys
 from marketplace.platform import clients
+from marketplace.platform.clock import iso
 from marketplace.platform.errors import NoAnswerError
 from marketplace.registration import routes
 from marketplace.registration.contacts import MAX_CONTACTS
@@ -74,7 +75,7 @@ def test_with_a_sign_up_page_the_buyer_is_sent_there(
     assert re.fullmatch(rf"{re.escape(start)}[A-Za-z0-9_-]{{32}}", location)
 
 
-def test_a_warm_registration_makes_three_calls(deployment: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_warm_registration_makes_four_calls(deployment: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
     token = deployment.token()
     calls: list[str] = []
 
@@ -88,14 +89,30 @@ def test_a_warm_registration_makes_three_calls(deployment: Deployed, monkeypatch
 
         return made
 
-    for name in ("dynamodb", "sqs", "metering_for_registration"):
+    for name in ("dynamodb", "sqs", "metering_for_registration", "agreement_while_waiting"):
         monkeypatch.setattr(clients, name, counting(name))
 
     for _ in range(2):
         calls.clear()
         assert deployment.register(token)["statusCode"] == 303
 
-    assert calls == ["ResolveCustomer", "TransactWriteItems", "SendMessage"]
+    assert calls == ["ResolveCustomer", "DescribeAgreement", "TransactWriteItems", "SendMessage"]
+
+
+def test_a_free_trial_stands_in_the_claims_answer_at_once(deployment: Deployed) -> None:
+    purchase = deployment.marketplace.purchases.subscribe(
+        "ca2payasyougoproduct00000", "444455556666", free_trial_days=14
+    )
+    code = deployment.register(deployment.marketplace.registration_token(purchase.id))["headers"]["location"]
+    event = http_event(
+        "POST /registrations/{code}/claim",
+        path={"code": code.removeprefix("register/")},
+        headers={"content-type": "application/json"},
+        body=json.dumps({"tenant_id": "acme"}),
+    )
+    claimed = json.loads(deployment.seller(event)["body"])
+    assert claimed["free_trial"] is True
+    assert claimed["free_trial_ends_at"] == iso(int(purchase.free_trial_until or 0))
 
 
 def test_the_landing_page_takes_the_contact_and_confirms_it(deployment: Deployed) -> None:

@@ -635,7 +635,7 @@ def test_neither_code_nor_account_nor_contact_is_logged(
     printed = capsys.readouterr()
     text = deployment.logged + printed.out + printed.err
     assert '"message":"RegistrationClaimed"' in text
-    assert '"ReportRejected":[1.0]' in text
+    assert '"ReportPostponed":[1.0]' in text
     for secret in (code, "111122223333", "jo@buyer", "license:l-", "agmt-", "r-secret", "globex-tenant"):
         assert secret not in text, secret
 

@@ -104,7 +104,7 @@ def invoke(built: Path, env_json: Path) -> Iterator[Invoke]:
     command = (
         *(str(SAM), "local", "start-lambda", "--port", str(port), "--env-vars", str(env_json), "--skip-pull-image"),
         *("--warm-containers", "LAZY", "--add-host", "host.docker.internal:host-gateway"),
-        *("--parameter-overrides", "Stage=local Architecture=x86_64"),
+        *("--parameter-overrides", "Stage=local MeteringEnabled=true Architecture=x86_64"),
     )
     log = env_json.with_name("sam.log")
     with log.open("w") as written, _started(command, written) as process:

@@ -14,7 +14,12 @@ from local.template import parameters_of, read
 from local.template_yaml import TemplateError
 from tools.template import TEMPLATE
 
-GIVEN = {"ProductCodes": "one,two", "SupportContact": "help@seller.example", "Stage": "local"}
+GIVEN = {
+    "ProductCodes": "one,two",
+    "SupportContact": "help@seller.example",
+    "Stage": "local",
+    "MeteringEnabled": "true",
+}
 SQS = "http://127.0.0.1:1"
 
 
@@ -105,9 +110,14 @@ def test_a_changed_template_is_followed(changed: Callable[..., Path]) -> None:
         "NotificationDeadLetterQueue": None,
     }
     assert [rule.pattern for rule in deployment.rules] == [{"source": ["other"]}]
-    assert [one.expression for one in deployment.schedules] == ["rate(1 hour)", "cron(40 7 * * ? *)"]
+    assert [one.expression for one in deployment.schedules] == [
+        "rate(1 hour)",
+        "cron(40 7 * * ? *)",
+        "cron(10/15 * * * ? *)",
+    ]
     assert [(one.function, one.queue is None) for one in deployment.schedules] == [
         ("MeterUsageFunction", True),
+        (None, False),
         (None, False),
     ]
     assert any(

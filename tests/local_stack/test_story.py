@@ -6,6 +6,7 @@ end AWS Marketplace's ledger holds what was reported: per licence, dimension, ho
 
 from __future__ import annotations
 
+import io
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -14,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from local.servers import endpoint_variables
 from local.stack import Stack
-from tests.local_stack.browser import Neighbourhood, call, submit
+from marketplace.commands import activation
+from tests.local_stack.browser import Neighbourhood, call, lines, submit
 
 CONTRACT = "ca1contractandconsumption"
 LEGACY = "legacysubscriptionproduct"
@@ -201,3 +204,34 @@ def test_a_legacy_customer_who_is_announced_by_sns(stack: Stack, neighbourhood: 
     assert seller.get(f"/subscriptions/{subscription_id}")["status"] == "ended"
     decision = seller.get(f"/subscriptions/{subscription_id}/entitlements?dimension=emails")
     assert decision["allowed"] is False
+
+
+def test_a_legacy_customer_whose_subscribe_success_is_lost_is_seen_and_activated_by_an_operator(
+    stack: Stack, neighbourhood: Neighbourhood, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buyer = seller = neighbourhood
+    start_of_hour(stack)
+    buyer.admin("POST", "/delivery", {"match": "subscribe-success", "do": "drop"})
+    bought = buyer.buy(LEGACY, "777788880000")
+    landing = buyer.register(bought["id"])
+    subscription_id = seller.claim(landing.rsplit("/", 1)[1], "initech")["subscription_id"]
+    buyer.advance(3 * HOUR)
+    assert seller.get(f"/subscriptions/{subscription_id}")["status"] == "pending"
+    *_, measured = lines(log, "outcome=measured", f"oldest_registration=SUB#{subscription_id}")
+    assert "OldestPendingRegistrationSeconds=10" in measured  # thousands of seconds
+
+    for name, value in endpoint_variables(stack.aws_url, stack.aws_url, stack.marketplace_url).items():
+        monkeypatch.setenv(name, value)
+    names = [*(table["TableName"] for table in stack.deployment.tables), *(q.name for q in stack.deployment.queues)]
+    table, queue = (next(one for one in names if end in one) for end in ("SubscriptionsTable", "-NotificationQueue"))
+    monkeypatch.setattr(activation, "utc_now", stack.clock.now)
+    given = ["--table", table, "--subscription", subscription_id, "--reason", "AWS's console shows it", "--write"]
+    assert activation.main([*given, "--queue-url", stack.queue_url(queue)], log.write) == 0
+    buyer.advance(2 * MINUTE)
+    assert seller.get(f"/subscriptions/{subscription_id}")["status"] == "active"
+    record = {"id": "mail-late", "subscription_id": subscription_id, "dimension": "emails", "quantity": 3}
+    expected = reported([record], seller.report([record]))
+    buyer.advance(75 * MINUTE)
+    assert billed(buyer.ledger(bought["id"])) == expected
+    assert "OldestPendingRegistrationSeconds=0" in lines(log, "outcome=measured")[-1]
+    buyer.admin("DELETE", "/delivery")

@@ -132,6 +132,7 @@ def deployed(monkeypatch: pytest.MonkeyPatch, dynamodb: Any, tables: Tables, **s
         "NOTIFICATION_QUEUE_URL": queue_url,
         "READ_BACK_QUEUE_URL": "https://sqs.invalid/read-back",
         "METERING_QUEUE_URL": "https://sqs.invalid/metering",
+        "METERING_ENABLED": "true",
         "PRODUCT_CODES": ",".join(sorted(CODES)),
         "SUPPORT_CONTACT": "help@seller.example",
         "POWERTOOLS_SERVICE_NAME": "test",
@@ -141,6 +142,9 @@ def deployed(monkeypatch: pytest.MonkeyPatch, dynamodb: Any, tables: Tables, **s
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(
         clients, "metering_for_registration", lambda: in_process_client("meteringmarketplace", marketplace)
+    )
+    monkeypatch.setattr(
+        clients, "agreement_while_waiting", lambda: in_process_client("marketplace-agreement", marketplace)
     )
     for name in ("entitlement", "entitlement_while_waiting"):
         monkeypatch.setattr(clients, name, lambda: in_process_client("marketplace-entitlement", marketplace))

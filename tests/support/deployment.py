@@ -8,22 +8,26 @@ from typing import Any
 
 from marketplace.entitlements.entitlements import Entitlements
 from marketplace.entitlements.source import MarketplaceEntitlements
-from marketplace.lifecycle.agreement_api import MarketplaceAgreements, license_finder
+from marketplace.lifecycle.agreement_api import MarketplaceAgreements, license_finder, terms_finder
 from marketplace.lifecycle.lifecycle import Lifecycle
 from marketplace.lifecycle.messages import Messages
 from marketplace.lifecycle.notifications import QueueMessage
+from marketplace.lifecycle.products import Products
 from marketplace.lifecycle.reconciliation import Reconciliation
 from marketplace.lifecycle.sqs_batch import handle_each
 from marketplace.lifecycle.store import SubscriptionStore
+from marketplace.lifecycle.waiting_gauges import WaitingGauges
 from marketplace.metering.heartbeat import ActiveByStatus, Heartbeat
 from marketplace.platform.clock import epoch
 from marketplace.platform.errors import AwsError
+from marketplace.registration.free_trials import MarketplaceFreeTrials
 from marketplace.registration.register import MarketplaceResolver, Registration
 from marketplace.subscriptions.outbox import Outbox
 from marketplace.subscriptions.reader import SubscriptionReader
 from marketplace.subscriptions.recheck import NOT_SUBSCRIBED
 from marketplace.subscriptions.recheck_queue import LifecycleRequests
 from marketplace.subscriptions.seller_events import SellerBus, SellerEvent
+from marketplace.subscriptions.waiting import WaitingItems
 from marketplace_emulator import Purchase
 from tests.support.in_process import client as in_process_client
 from tests.support.memory_sqs import MemorySqs
@@ -133,6 +137,7 @@ class Deployment(World):
         """The buyer is sent to the seller's page. Raises AwsError."""
         registration = Registration(
             resolver=MarketplaceResolver(self.aws("meteringmarketplace")),
+            free_trials=MarketplaceFreeTrials(self.aws("marketplace-agreement")),
             table=self.table(self.tables.subscriptions),
             queue=self.queue(),
             product_codes=frozenset(self.marketplace.registry.products),
@@ -152,13 +157,15 @@ class Deployment(World):
             outbox=self.outbox(),
             queue=queue,
             clock=self.time.now,
+            products=Products(self.table(self.tables.subscriptions), terms_finder(agreements)),
             product_codes=frozenset(self.marketplace.registry.products),
             find_licenses=license_finder(agreements),
         )
         reconciliation = Reconciliation(
             store=store, agreements=agreements, lifecycle=lifecycle, queue=queue, clock=self.time.now
         )
-        return Messages(lifecycle, reconciliation, queue)
+        gauges = WaitingGauges(WaitingItems(self.table(self.tables.subscriptions)), self.time.now)
+        return Messages(lifecycle, reconciliation, gauges, queue)
 
     def handle(self, queue: str, record: dict[str, Any]) -> None:
         """One message of the notification or the read-back queue; raises what no message may fail with."""

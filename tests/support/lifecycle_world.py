@@ -16,7 +16,9 @@ from marketplace.entitlements.store import EntitlementStore
 from marketplace.lifecycle.lifecycle import Lifecycle
 from marketplace.lifecycle.notifications import FindLicenses, LookAgain, Notification, QueueMessage, ReadBack, parsed
 from marketplace.lifecycle.outcomes import Outcome, ReadBackOutcome
+from marketplace.lifecycle.products import Products
 from marketplace.lifecycle.store import SubscriptionStore
+from marketplace.lifecycle.waiting_gauges import WaitingGauges
 from marketplace.platform.clock import DAY, MINUTE, iso
 from marketplace.platform.errors import AwsError
 from marketplace.subscriptions import recheck
@@ -25,6 +27,7 @@ from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.outbox import Outbox
 from marketplace.subscriptions.recheck_queue import LifecycleRequests
 from marketplace.subscriptions.seller_events import SellerBus, stable_id
+from marketplace.subscriptions.waiting import WaitingItems
 from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.seller_schemas import check
 from tests.support.tables import Tables, create_tables
@@ -57,11 +60,12 @@ def notification(name: str) -> Notification:
     return found
 
 
-def told(title: str, seconds: int, **detail: Any) -> Notification:
+def told(title: str, seconds: int, role: str | None = "Proposer", /, **detail: Any) -> Notification:
     """An event of AWS Marketplace with a time and details of choice; its id is made of both."""
     (record,) = sample("eventbridge_license_updated")
     about = {"id": stable_id(title, seconds, json.dumps(detail)), "time": iso(seconds)}
-    body = {**json.loads(record["body"]), "detail-type": f"{title} - Proposer", **about, "detail": detail}
+    whole_title = title if role is None else f"{title} - {role}"
+    body = {**json.loads(record["body"]), "detail-type": whole_title, **about, "detail": detail}
     found = parsed(QueueMessage.from_record({**record, "body": json.dumps(body)}))
     assert isinstance(found, Notification)
     return found
@@ -180,10 +184,12 @@ class Source:
 
 
 class LifecycleWorld:
-    """`receive`, `look_again` and `wait` drive it; everything around it is remembered."""
+    """`receive`, `look_again` and `wait` drive it; everything around it is remembered. `terms`: the kinds of every
+    agreement's terms."""
 
     def __init__(self, dynamodb: Any, tables: Tables, **given: Any) -> None:
         self.dynamodb, self.tables = dynamodb, tables
+        self.terms: frozenset[str] = frozenset()
         self._awaited: list[tuple[int, dict[str, Any]]] = []
         self.time, self.bus, self.sqs, self.usage, self.source = (
             given.pop("time", None) or Timeline(),
@@ -196,6 +202,8 @@ class LifecycleWorld:
         self.store = SubscriptionStore(table)
         seller_bus = SellerBus(self.bus, "seller")  # type: ignore[arg-type]
         self.outbox = Outbox(table, seller_bus)
+        self.waiting_items = WaitingItems(table)
+        self.gauges = WaitingGauges(self.waiting_items, self.time.now)
         self.entitlement_store = EntitlementStore(table)
         self.entitlements = Entitlements(
             store=self.entitlement_store,
@@ -219,6 +227,7 @@ class LifecycleWorld:
             outbox=self.outbox,
             queue=self.queue,
             clock=self.time.now,
+            products=Products(table, lambda _: self.terms),
             **given,
         )
 

@@ -1,7 +1,7 @@
 """What a test may ask of the machine, and what happens where the machine does not have it.
 
-A test marked `dynamodb_local`, `docker`, `browser` or `axe` runs where the machine can run it. Where it cannot, it is
-skipped, and the end of the run says which group did not run and why. With CI or REQUIRE_ALL set, nothing may be
+A test marked `dynamodb_local`, `docker`, `sam_cli`, `browser` or `axe` runs where the machine can run it. Where it
+cannot, it is skipped, and the end of the run says which group did not run and why. With CI or REQUIRE_ALL set, nothing may be
 skipped: every skip, whatever its cause, becomes a failure.
 """
 
@@ -15,8 +15,10 @@ from functools import cache
 import pytest
 
 from tools import axe, dynamodb_local
+from tools.template import ROOT
 
 LAMBDA_IMAGE = "public.ecr.aws/lambda/python:3.13-x86_64"
+SAM_PYTHON = ROOT / ".tools" / "sam" / "bin" / "python"
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 _not_run: Counter[tuple[str, str]] = Counter()
@@ -51,6 +53,7 @@ def chromium() -> str | None:
 
 _MISSING: dict[str, Callable[[], str | None]] = {
     "docker": docker_missing,
+    "sam_cli": lambda: None if SAM_PYTHON.exists() else "needs SAM CLI (make sam)",
     "dynamodb_local": dynamodb_local.missing,
     "browser": lambda: None if chromium() else "needs Chromium",
     "axe": axe.missing,

@@ -14,6 +14,7 @@ NOT_DRAWN = {
     "ProductCodes": "every product of the emulator is the seller's",
     "LegacyProductCodes": "topics to follow; the emulator delivers what they would",
     "LegacyContractProductCodes": "likewise",
+    "MeteringEnabled": "the schedules compare what is billed; one that meters nothing: tests/unit/test_not_metering.py",
     "MeteringReservedConcurrency": "the schedules let any number of runs overlap",
     "SignUpUrl": "a page",
     "LoginUrl": "a page",

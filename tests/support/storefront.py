@@ -14,6 +14,7 @@ from marketplace.registration.claim import Claim, Claims, Release, SubscriptionC
 from marketplace.registration.claim_history import ClaimChange
 from marketplace.registration.codes import RegistrationCodes
 from marketplace.registration.contacts import Contacts
+from marketplace.registration.free_trials import MarketplaceFreeTrials
 from marketplace.registration.register import MarketplaceResolver, Registered, Registration, Resolver
 from marketplace.seller_api.subscription_queries import SubscriptionQueries
 from marketplace.subscriptions.model import Subscription
@@ -86,6 +87,7 @@ class Storefront:
     def registration(self) -> Registration:
         return Registration(
             resolver=self.resolver or MarketplaceResolver(in_process_client("meteringmarketplace", self.marketplace)),
+            free_trials=MarketplaceFreeTrials(in_process_client("marketplace-agreement", self.marketplace)),
             table=self.subscriptions,
             queue=self.queue,
             product_codes=self.product_codes,

@@ -8,7 +8,12 @@ from samtranslator.translator.transform import transform
 
 from tools import template
 
-PARAMETERS = {"ProductCodes": "examplecode00000000000000", "SupportContact": "help@seller.example"}
+PARAMETERS = {
+    "Stage": "prod",
+    "MeteringEnabled": "true",
+    "ProductCodes": "examplecode00000000000000",
+    "SupportContact": "help@seller.example",
+}
 
 
 class _NoManagedPolicies:

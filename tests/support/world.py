@@ -146,6 +146,7 @@ class World:
     calls_per_second: float = 1000.0
     time_left: float = 900.0
     region: str = "us-east-1"
+    metering_enabled: bool = True
     parameters: Parameters = field(default_factory=Parameters)
     overage_dimensions: Mapping[tuple[str, str], str] = field(default_factory=dict)
     granted: dict[str, dict[str, Entitlement]] = field(default_factory=dict)
@@ -231,6 +232,7 @@ class World:
             jitter=lambda: 0.5,
             parallel=1,
             terms=ContractTerms(self.entitlement_store(), self.entitlements(), self.overage_dimensions),
+            metering_enabled=self.metering_enabled,
         )
 
     def entitlement_store(self) -> EntitlementStore:
@@ -281,6 +283,7 @@ class World:
             new_token=lambda: f"t{next(self._tokens)}",
             workers=1,
             jitter=lambda: 0.5,
+            metering_enabled=self.metering_enabled,
         )
 
     def deadlines(self) -> UsageDeadlines:

@@ -32,6 +32,7 @@ ALLOWED: dict[str, dict[str, set[str]]] = {
         },
         "SubscriptionsTable/index/by_account": {"Query"},
         "SubscriptionsTable/index/by_status": {"Query"},
+        "SubscriptionsTable/index/waiting": {"Query"},
         "UsageTable": {"GetItem", "BatchGetItem", "Query", "UpdateItem", "DeleteItem"},
         "UsageTable/index/due": {"Query"},
         "EventBus": {"PutEvents"},
@@ -58,7 +59,7 @@ ALLOWED: dict[str, dict[str, set[str]]] = {
 }
 
 WITHOUT_RESOURCE_TYPES = {
-    "ResolveCustomerRole": {"aws-marketplace:ResolveCustomer"},
+    "ResolveCustomerRole": {"aws-marketplace:ResolveCustomer", "aws-marketplace:DescribeAgreement"},
     "MeterUsageRole": {"aws-marketplace:BatchMeterUsage"},
     "EntitlementCheckRole": {
         "aws-marketplace:GetEntitlements",
@@ -119,13 +120,16 @@ def test_no_action_is_a_pattern_and_none_scans(role: str) -> None:
     assert not [action for action in actions if "*" in action or action == "dynamodb:Scan"]
 
 
-EVENTS, DAILY = ({"Fn::GetAtt": [name, "Arn"]} for name in ("AgreementEventsRule", "ReconciliationSchedule"))
+EVENTS, DAILY, GAUGES = (
+    {"Fn::GetAtt": [name, "Arn"]} for name in ("AgreementEventsRule", "ReconciliationSchedule", "WaitingSchedule")
+)
 
 
 @pytest.mark.parametrize(
-    ("queue", "rules"), [("NotificationQueue", EVENTS), ("NotificationDeadLetterQueue", [EVENTS, DAILY])]
+    ("queue", "rules"),
+    [("NotificationQueue", [EVENTS, GAUGES]), ("NotificationDeadLetterQueue", [EVENTS, DAILY, GAUGES])],
 )
-def test_only_the_event_rule_and_the_legacy_topics_send_to_the_queues(queue: str, rules: Any) -> None:
+def test_only_the_rules_and_the_legacy_topics_send_to_the_queues(queue: str, rules: Any) -> None:
     events, legacy = of_type("AWS::SQS::QueuePolicy")[f"{queue}Policy"]["PolicyDocument"]["Statement"]
     condition, topics, otherwise = legacy["Fn::If"]
     assert events["Principal"] == {"Service": "events.amazonaws.com"}

@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 
 from functions.resolve_customer import app as resolve_customer
+from marketplace.lifecycle.notifications import MeasureWaiting, QueueMessage, parsed
+from marketplace.lifecycle.outcomes import GAUGE_OF_WAITING
+from marketplace.platform.clock import DAY, HOUR
 from marketplace.platform.settings import Settings
 from marketplace.registration.routes import SELLER_PATHS
+from marketplace.subscriptions.waiting import Kind
 from tests.support.translated import of_type, resources
 from tools import template
 
@@ -111,10 +115,11 @@ def test_a_buyer_is_answered_before_lambda_ends_the_function() -> None:
 
 def test_the_access_log_never_holds_what_a_url_or_a_body_may_carry() -> None:
     (stage,) = of_type("AWS::ApiGatewayV2::Stage").values()
-    variables = set(re.findall(r"\$context\.([\w.]+)", stage["AccessLogSettings"]["Format"]))
+    logged = stage["AccessLogSettings"]["Format"]["Fn::Sub"]
+    variables = set(re.findall(r"\$context\.([\w.]+)", logged))
     assert not variables & {"path", "rawPath", "queryString", "requestOverride", "authorizer.claims"}
     assert {"routeKey", "status", "requestId", "identity.sourceIp"} <= variables
-    assert json.loads(stage["AccessLogSettings"]["Format"])["route"] == "$context.routeKey"
+    assert json.loads(logged)["route"] == "$context.routeKey"
 
 
 @pytest.mark.parametrize("function", sorted(template.resources("AWS::Serverless::Function")))
@@ -143,16 +148,22 @@ def test_the_defaults_of_the_template_are_those_of_the_settings() -> None:
             assert field.default == parameter["Default"], name
 
 
+def _extreme(declared: dict[str, Any], end: int, otherwise: str) -> str:
+    """The first (0) or last (-1) value that a parameter allows, if it says so."""
+    bounds = [declared[name] for name in ("MinValue", "MaxValue") if name in declared]
+    return str((declared.get("AllowedValues") or bounds or [otherwise])[end])
+
+
 def test_settings_take_every_value_that_a_parameter_allows() -> None:
     parameters = template.load()["Parameters"]
     globals_ = template.load()["Globals"]["Function"]["Environment"]["Variables"]
-    for bound in ("MinValue", "MaxValue"):
+    for end in (0, -1):
         environ = {
-            name: str(parameters.get(value["Ref"], {}).get(bound, "" if name == "OVERAGE_DIMENSIONS" else "something"))
+            name: _extreme(parameters.get(value["Ref"], {}), end, "" if name == "OVERAGE_DIMENSIONS" else "something")
             for name, value in globals_.items()
             if isinstance(value, dict) and "Ref" in value
         }
-        Settings.from_env(environ)
+        assert Settings.from_env(environ).metering_enabled is (environ["METERING_ENABLED"] == "true")
 
 
 def test_timeouts_and_memory() -> None:
@@ -170,7 +181,7 @@ def test_what_cannot_be_applied_or_delivered_is_kept() -> None:
     for queue in ("NotificationQueue", "ReadBackQueue"):
         assert of_type("AWS::SQS::Queue")[queue]["RedrivePolicy"]["deadLetterTargetArn"] == dead_letters
     assert of_type("AWS::SQS::Queue")["NotificationDeadLetterQueue"]["MessageRetentionPeriod"] == 14 * 86400
-    for rule in ("AgreementEventsRule", "ReconciliationSchedule"):
+    for rule in ("AgreementEventsRule", "ReconciliationSchedule", "WaitingSchedule"):
         (target,) = of_type("AWS::Events::Rule")[rule]["Targets"]
         assert target["DeadLetterConfig"] == {"Arn": dead_letters}
     for subscription in of_type("AWS::SNS::Subscription").values():
@@ -232,7 +243,11 @@ def test_the_alarms_cover_what_can_be_lost() -> None:
         *("UsageConflict", "UsageUnreadable", "UsageUnknownRefusal", "UsageInOtherRegion"),
         *("OldestUnsettledAgeSeconds", "BreakerOpened", "HeartbeatFailed", "HeartbeatUnfinished"),
         *("UnknownNotification", "AmbiguousAgreement", "ReconciliationDenied", "EntitlementsRefused"),
-        *("NotificationFailed", "ReadBackPostponed"),
+        *("NotificationFailed", "ReadBackPostponed", "BuyerAccountUnknown"),
+        *("ProductNotOffered", "TokenInvalid", "FulfilmentUrlWrong", "RegistrationThrottled"),
+        *("AccessFailedClosed", "EntitlementsNotRead", "ReportRejected", "ReportConflict"),
+        *("ReportNotMetered", "UnitsNotMetered"),
+        *GAUGE_OF_WAITING.values(),
     }
     for function in of_type("AWS::Lambda::Function"):
         stem = function.removesuffix("Function")
@@ -242,12 +257,32 @@ def test_the_alarms_cover_what_can_be_lost() -> None:
             ]
 
 
-@pytest.mark.parametrize("state", ["AtRisk", "Held", "Rejected", "Conflict", "Unbillable"])
+@pytest.mark.parametrize("state", ["AtRisk", "Held", "Rejected", "Conflict", "Unbillable", "NotMetered"])
 def test_a_gauges_alarm_lasts_as_long_as_the_trouble(state: str) -> None:
     """Every run publishes the gauge, each quarter of an hour; a period in which none ended changes nothing."""
     alarm = of_type("AWS::CloudWatch::Alarm")[f"Units{state}Alarm"]
     assert (alarm["Statistic"], alarm["Period"], alarm["EvaluationPeriods"]) == ("Maximum", 900, 1)
     assert (alarm["Threshold"], alarm["TreatMissingData"]) == (0, "ignore")
+
+
+@pytest.mark.parametrize(
+    ("kind", "threshold"),
+    [("registration", 2 * HOUR), ("account", 2 * HOUR), ("agreement", 2 * HOUR), ("unassigned", DAY)],
+)
+def test_an_alarm_of_what_waits_lasts_as_long_as_the_wait(kind: Kind, threshold: int) -> None:
+    """The schedule publishes the gauge each quarter of an hour; a period without one changes nothing."""
+    gauge = GAUGE_OF_WAITING[kind]
+    alarm = of_type("AWS::CloudWatch::Alarm")[f"{gauge}Alarm"]
+    assert (alarm["MetricName"], alarm["Statistic"], alarm["Period"]) == (gauge, "Maximum", 900)
+    assert (alarm["EvaluationPeriods"], alarm["Threshold"], alarm["TreatMissingData"]) == (1, threshold, "ignore")
+
+
+def test_the_gauges_of_what_waits_are_asked_for_each_quarter_of_an_hour() -> None:
+    schedule = of_type("AWS::Events::Rule")["WaitingSchedule"]
+    assert schedule["ScheduleExpression"] == "cron(10/15 * * * ? *)"
+    (target,) = schedule["Targets"]
+    assert target["Arn"] == {"Fn::GetAtt": ["NotificationQueue", "Arn"]}
+    assert parsed(QueueMessage(message_id="m", body=target["Input"], sent_at_ms=0)) == MeasureWaiting()
 
 
 def test_the_runbook_says_of_every_alarm_what_to_do() -> None:
@@ -266,6 +301,8 @@ def test_a_business_alarm_counts_this_stage_alone() -> None:
         for name, body in of_type("AWS::Lambda::Function").items()
     }
     assert len({json.dumps(service) for service in services.values()}) == len(services)
+    # The access log is the HTTP API's own; a metric filter makes a metric of it.
+    services["HttpApi"] = {"Fn::Sub": "http_api-${Stage}"}
     for body in of_type("AWS::CloudWatch::Alarm").values():
         if body["Namespace"] == "MarketplaceSaaS":
             ((dimension),) = body["Dimensions"]
@@ -282,7 +319,11 @@ def test_every_parameter_is_described_and_constrained() -> None:
 @pytest.mark.parametrize(
     ("parameter", "good", "bad"),
     [
-        ("ProductCodes", ["examplecode00000000000000", "a1,b-2"], ["", "a, b", "a,,b", ","]),
+        (
+            "ProductCodes",
+            ["examplecode00000000000000", "a1,b-2", "1,2,3,4,5,6,7,8,9,10"],
+            ["", "a, b", "a,,b", ",", "a_b", "1,2,3,4,5,6,7,8,9,10,11"],
+        ),
         (
             "SignUpUrl",
             ["", "https://app.example/sign-up?plan=1"],
@@ -332,6 +373,7 @@ def test_sam_local_is_given_this_machine_and_every_stage_its_own_name() -> None:
     config = tomllib.loads((template.ROOT / "samconfig.toml").read_text())
     local = config["default"]["local_invoke"]["parameters"]
     assert local["env_vars"] == "events/env.json"
+    assert {"Stage=local", "MeteringEnabled=true"} <= set(local["parameter_overrides"])
     assert local["add_host"] == ["host.docker.internal:host-gateway"]
     assert config["default"]["validate"]["parameters"]["lint"] is True
     names = [config[stage]["deploy"]["parameters"]["stack_name"] for stage in ("default", "dev", "prod")]

@@ -25,6 +25,7 @@ from marketplace.registration.claim import (
     UnknownRegistrationError,
 )
 from marketplace.registration.claim_history import MAX_CALLER
+from marketplace.registration.codes import Opened, code_item
 from marketplace.subscriptions.seller_events import SellerEvent
 from tests.support.seller_schemas import check
 from tests.support.storefront import CALLER, Storefront
@@ -415,6 +416,24 @@ class TestContractOfTwoSubscriptions:
 
         assert shop.subscription(pair[1]).claim_revision == 0
         assert [shop.subscription(one).tenant_id for one in pair] == [None, None]
+
+    @pytest.mark.parametrize("lured", [0, 1])
+    def test_a_code_of_either_from_before_a_release_claims_nothing(
+        self, shop: Storefront, pair: tuple[str, str], lured: int
+    ) -> None:
+        codes = ["c" * 32, "d" * 32]
+        for code, one in zip(codes, pair, strict=True):
+            opened = Opened(one, shop.subscription(one).product_code)
+            shop.dynamodb.put_item(TableName=shop.table, Item=code_item(code, opened, shop.seconds()))
+        shop.claim(codes[lured], "victim")
+        shop.later(minutes=1)
+
+        shop.release(pair[lured], "victim", 1)
+
+        for code in codes:
+            with pytest.raises(UnknownRegistrationError):
+                shop.claim(code, "victim")
+        assert [shop.subscription(one).claim_revision for one in pair][1 - lured] == 0
 
     def test_two_tenants_of_one_contract_are_made_one_by_a_transfer(
         self, shop: Storefront, pair: tuple[str, str]

@@ -137,6 +137,8 @@ def test_hours_before_activation_and_subscriptions_that_are_not_active_are_left_
     young = world.subscribe("000000000002")
     nobody = world.subscribe("000000000003")
     world.put_subscription(replace(nobody, activated_at=None))
+    unnamed = world.subscribe("000000000004")
+    world.put_subscription(replace(unnamed, account_id=None))
     for n, status in enumerate(("pending", "closing", "ended", "failed")):
         world.put_subscription(replace(world.subscribe(f"1{n:011d}"), status=status))  # type: ignore[arg-type]
     world.time.advance(HOUR)

@@ -10,7 +10,7 @@ from marketplace.dynamodb import keys
 from marketplace.entitlements.rules import Entitlement
 from marketplace.entitlements.terms import LAST_READING_LEAD
 from marketplace.ledger.deadlines import FINAL_RUN
-from marketplace.lifecycle.notifications import Notification
+from marketplace.lifecycle.notifications import FindLicenses, Notification
 from marketplace.lifecycle.store import Stored
 from marketplace.platform.clock import DAY, HOUR, MINUTE
 from marketplace.platform.errors import RefusedError, ThrottledError
@@ -221,7 +221,9 @@ def test_another_sellers_product_is_kept_and_not_followed(moto_dynamodb: Any, mo
 def test_an_end_that_only_the_account_matches_closes_nothing_and_is_reported(world: LifecycleWorld) -> None:
     world.receive(UPDATED)
     assert world.lifecycle.receive(changed(ENDED, agreement_id="agmt-other", id="other")) == "waiting"
-    assert world.answer() == ["read_back", "ambiguous"]
+    assert world.answer() == ["read_back", "waiting"]
+    assert world.waiting(recheck.FIND_LICENSES) == [world.time.seconds + 300]
+    assert world.lifecycle.find_licenses(FindLicenses(agreement_id="agmt-other", last=True)) == "ambiguous"
     assert world.subscription().status == "active"
 
 
@@ -347,10 +349,10 @@ def test_entitlements_that_are_not_listed_yet_are_read_again_later(world: Lifecy
     assert world.bus.details("Entitlements Changed")[0]["after"] == {"seats": {"value": 25, "value_type": "integer"}}
 
 
-def test_the_activation_of_a_product_without_a_contract_asks_three_times(world: LifecycleWorld) -> None:
+def test_the_first_activation_of_a_product_without_a_contract_asks_for_an_hour(world: LifecycleWorld) -> None:
     world.receive(UPDATED)
     world.wait(world.time.seconds + DAY)
-    assert world.source.calls == 3
+    assert world.source.calls == 6
 
 
 def test_entitlements_of_a_subscription_that_has_ended_are_not_waited_for(world: LifecycleWorld) -> None:

@@ -45,7 +45,7 @@ def silenced(world: LifecycleWorld, error: AwsError) -> Messages:
     reconciliation = Reconciliation(
         store=world.store, agreements=agreements, lifecycle=world.lifecycle, queue=world.queue, clock=world.time.now
     )
-    return Messages(world.lifecycle, reconciliation, world.queue)
+    return Messages(world.lifecycle, reconciliation, world.gauges, world.queue)
 
 
 def message(content: dict[str, Any]) -> QueueMessage:

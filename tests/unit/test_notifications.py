@@ -105,7 +105,7 @@ def test_an_event_inside_an_envelope_is_read_as_the_event() -> None:
         event(source="someone.else"),
         event(**{"detail-type": "License Cloned - Manufacturer"}),
         event(detail=None),
-        event(detail={"license": {"arn": LICENSE_ARN}}),
+        event(detail={"license": {"arn": "n/a"}, "product": {"code": "p"}}),
         event(**{"detail-type": "Purchase Agreement Ended - Proposer"}, detail={"agreement": {"status": "CANCELLED"}}),
     ],
 )

@@ -577,7 +577,9 @@ def test_a_licence_whose_buyer_is_not_known_yet_takes_no_usage(world: World) -> 
     buyer = world.subscribe()
     world.put_subscription(replace(buyer, account_id=None))
     record = world.usage(buyer, 5)
-    assert world.report_all([record])[0]["reason"] == "not_active"
+    (refused,) = world.report_all([record])
+    assert (refused["reason"], refused["retryable"]) == ("account_unknown", True)
+    assert "is active" in refused["message"]
     world.put_subscription(buyer)
     assert statuses(world.report_all([record])) == ["recorded"]
 

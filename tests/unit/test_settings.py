@@ -26,6 +26,17 @@ def test_what_is_not_set_has_a_default() -> None:
     assert settings.usage_record_ttl_days == 400
 
 
+@pytest.mark.parametrize(("value", "meters"), [("true", True), ("false", False), ("", False)])
+def test_a_deployment_meters_only_if_it_is_told_to(value: str, meters: bool) -> None:
+    assert Settings.from_env({**REQUIRED, "METERING_ENABLED": value}).metering_enabled is meters
+
+
+@pytest.mark.parametrize("value", ["perhaps", "all", "2"])
+def test_what_is_neither_yes_nor_no_is_refused(value: str) -> None:
+    with pytest.raises(ValidationError, match="metering_enabled"):
+        Settings.from_env({**REQUIRED, "METERING_ENABLED": value})
+
+
 def test_an_empty_variable_counts_as_not_set() -> None:
     assert Settings.from_env({**REQUIRED, "SEAL_DELAY_MINUTES": ""}).seal_delay_minutes == 10
 

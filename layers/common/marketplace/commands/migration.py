@@ -26,6 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from marketplace.commands.shell import in_sentences
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item
 from marketplace.dynamodb.table import Table, Update
@@ -220,7 +221,8 @@ def _standing(legacy: Mapping[str, Any], licensed: Mapping[str, Any]) -> Cutover
 
 
 def main(arguments: Sequence[str], show: Callable[[str], object] = sys.stdout.write) -> int:
-    """The command in the module's docstring. Returns the exit status: 1 when the migration was refused, otherwise 0."""
+    """The command in the module's docstring. Returns the exit status: 1 when the migration was refused, 2 when AWS did
+    not answer, otherwise 0."""
     parser = argparse.ArgumentParser(prog="python -m marketplace.commands.migration", description=__doc__)
     for name, meaning in (
         ("table", "the subscriptions table"),
@@ -230,6 +232,10 @@ def main(arguments: Sequence[str], show: Callable[[str], object] = sys.stdout.wr
     ):
         parser.add_argument(f"--{name}", required=True, help=meaning)
     given = parser.parse_args(arguments)
+    return in_sentences(lambda: _run(given, show), show)
+
+
+def _run(given: argparse.Namespace, show: Callable[[str], object]) -> int:
     dynamodb = clients.dynamodb()
     migration = Migration(
         table=Table(dynamodb, given.table),

@@ -1,7 +1,9 @@
 """Recomputes the state of a subscription from everything that was received about it, and shows what would change.
 
 For use after a correction of the rules, or in doubt. The inbox is the source. Facts that are older than the items of
-the inbox live are taken from the subscription's own history. From a shell with credentials for the table:
+the inbox live are taken from the subscription's own history. What time has done by now is computed for now, or for the
+latest moment that the subscription itself has seen, if that is later: a deadline that was reached by the clock of the
+functions stays reached by that of this shell. From a shell with credentials for the table:
 
     python -m marketplace.commands.rebuild --table TABLE (--subscription ID | --all) [--queue-url URL --write]
 """
@@ -12,9 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from marketplace.commands.shell import CommandRefusedError, in_sentences
 from marketplace.dynamodb.table import Table
 from marketplace.lifecycle.changes import state_changes, state_events
-from marketplace.lifecycle.facts import Fact, compacted, folded, merged
+from marketplace.lifecycle.facts import Fact, State, compacted, folded, merged
 from marketplace.lifecycle.store import INBOX_DAYS, Stored, SubscriptionStore
 from marketplace.platform import clients
 from marketplace.platform.clock import DAY, Clock, epoch, utc_now
@@ -26,6 +29,8 @@ from marketplace.subscriptions.recheck_queue import Requests
 _MARGIN_DAYS = 2
 """Time to live deletes within days of the date (DynamoDB Developer Guide)."""
 _ROUNDS = 5
+_PAST = ("last_event_at", "activated_at", "last_activating_at", "activation_seen_at", "entitlements_synced_at")
+"""Attributes that hold a moment which had come when they were written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +66,14 @@ class Rebuild:
         self._queue = queue
 
     def diff(self, subscription_id: str) -> Diff:
-        """What would change. Writes nothing. Raises KeyError when there is no such subscription, and AwsError."""
+        """What would change. Writes nothing. Raises CommandRefusedError when there is no such subscription, and
+        AwsError."""
         return self._planned(self._read(subscription_id))[0]
 
     def write(self, subscription_id: str) -> Diff:
         """Writes what changes, with the event for the seller if the status does, and returns it.
 
-        Raises KeyError when there is no such subscription, and AwsError.
+        Raises CommandRefusedError when there is no such subscription, and AwsError.
         """
         for _ in range(_ROUNDS):
             read = self._read(subscription_id)
@@ -92,13 +98,16 @@ class Rebuild:
     def _read(self, subscription_id: str) -> Stored:
         read = self._store.read(subscription_id)
         if read is None:
-            raise KeyError(subscription_id)
+            raise CommandRefusedError(f"there is no subscription {subscription_id} in this table")
         return read
 
     def _planned(self, read: Stored) -> tuple[Diff, dict[str, Any], Any]:
-        now = epoch(self._clock())
+        now = latest_seen(read, epoch(self._clock()))
         facts = self._facts(read, now)
         state = folded(facts, now)
+        if state.closing_deadline is not None and _has_run_out(read, state):
+            now = state.closing_deadline
+            state = folded(facts, now)
         changes = state_changes(state, compacted(facts, now), read)
         differing = tuple(
             Change(name, read.values.get(name), value)
@@ -112,12 +121,26 @@ class Rebuild:
         received = self._store.inbox(read.subscription.id)
         for agreement_id in read.subscription.agreement_ids:
             received += self._store.waiting(agreement_id)
-        inbox = [fact for fact in map(Fact.of, received) if fact is not None]
+        concerning = (Fact.of(one) for one in received if one.may_concern(read.subscription.id))
+        inbox = [fact for fact in concerning if fact is not None]
         return merged(inbox, [fact for fact in read.facts if fact.at_ms < oldest])
 
 
+def latest_seen(read: Stored, now: int) -> int:
+    """`now`, or the latest moment that is stored of the subscription as past, if that is later (seconds since the
+    epoch)."""
+    return max(now, *(int(read.values.get(name) or 0) for name in _PAST))
+
+
+def _has_run_out(read: Stored, state: State) -> bool:
+    """Whether the subscription is stored as ended by the deadline of a closing that the facts still show as open."""
+    ended = read.subscription.status == "ended" and state.status == "closing"
+    return ended and read.subscription.closing_deadline == state.closing_deadline
+
+
 def main(arguments: Sequence[str], show: Callable[[str], object] = sys.stdout.write) -> int:
-    """The command in the module's docstring. Returns the exit status: 1 when a subscription differs, otherwise 0."""
+    """The command in the module's docstring. Returns the exit status: 1 when a subscription differs, 2 when there is no
+    such subscription or AWS did not answer, otherwise 0."""
     parser = argparse.ArgumentParser(prog="python -m marketplace.commands.rebuild", description=__doc__)
     parser.add_argument("--table", required=True, help="the subscriptions table")
     which = parser.add_mutually_exclusive_group(required=True)
@@ -130,6 +153,10 @@ def main(arguments: Sequence[str], show: Callable[[str], object] = sys.stdout.wr
     given = parser.parse_args(arguments)
     if given.write and not given.queue_url:
         parser.error("--write needs --queue-url: what follows from a change is done by a recheck")
+    return in_sentences(lambda: _run(given, show), show)
+
+
+def _run(given: argparse.Namespace, show: Callable[[str], object]) -> int:
     queue = Requests(clients.sqs(), given.queue_url) if given.queue_url else None
     rebuild = Rebuild(SubscriptionStore(Table(clients.dynamodb(), given.table)), utc_now, queue)
     differing = 0

@@ -14,6 +14,7 @@ DUE_INDEX = "due"
 DUE_SHARDS = 16
 ACCOUNT_INDEX = "by_account"
 STATUS_INDEX = "by_status"
+WAITING_INDEX = "waiting"
 
 
 class Key(NamedTuple):
@@ -86,14 +87,29 @@ def agreement_pk(agreement_id: str) -> str:
     return f"AGREEMENT#{encoded(agreement_id)}"
 
 
+def agreement_id_of(pk: str) -> str | None:
+    """The agreement of a partition, None of one that is no agreement's."""
+    return decoded(pk.removeprefix("AGREEMENT#")) if pk.startswith("AGREEMENT#") else None
+
+
 def agreement_subscription(agreement_id: str, subscription_id: str) -> Key:
     """The join: this agreement belongs to this subscription."""
     return Key(agreement_pk(agreement_id), f"SUB#{subscription_id}")
 
 
+def other_product(agreement_id: str) -> Key:
+    """Whether the agreement is known to be of a product that is not sold here."""
+    return Key(agreement_pk(agreement_id), "OTHER_PRODUCT")
+
+
 def agreement_event(agreement_id: str, time: str, event_id: str) -> Key:
     """A notification that waits for the join."""
     return Key(agreement_pk(agreement_id), f"{EVENT_PREFIX}{time}#{encoded(event_id)}")
+
+
+def agreement_waiting(agreement_id: str) -> Key:
+    """That events of the agreement wait for the join."""
+    return Key(agreement_pk(agreement_id), "WAITING")
 
 
 def unassigned_event(time: str, event_id: str) -> Key:
@@ -117,6 +133,11 @@ def tenant_subscription(tenant_id: str, subscription_id: str) -> Key:
 def account_tenants(account: str) -> Key:
     """The tenants that a buyer's AWS account (or legacy customer identifier) is linked to."""
     return Key(f"ACCOUNT#{encoded(account)}", "TENANTS")
+
+
+def product(product_code: str) -> Key:
+    """What is known of a product as a whole."""
+    return Key(f"PRODUCT#{encoded(product_code)}", "ENTITLEMENTS")
 
 
 # Usage table

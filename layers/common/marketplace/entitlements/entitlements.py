@@ -54,7 +54,7 @@ class Entitlements:
     """Reads back, lists and checks. `max_age`: seconds after which AWS is asked again; `stale_limit`: seconds for which
     a stored answer counts while AWS can't be asked; `announce` publishes the outbox of a subscription (Outbox.publish);
     `parallel`: readings of one request that are under way at once; `rerate` is called once what is granted has changed,
-    and again until it has returned.
+    and again until it has returned; `on_unread` is called with each error for which an answer had to do without AWS.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Entitlements:
         monotonic: Callable[[], float] = time.monotonic,
         parallel: int = _READ_BACK_AT_ONCE,
         rerate: Rerates | None = None,
+        on_unread: Callable[[AwsError], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._source = source
@@ -79,6 +80,7 @@ class Entitlements:
         self._monotonic = monotonic
         self._parallel = parallel
         self._rerate = rerate
+        self._on_unread = on_unread
 
     def sync(self, subscription_id: str) -> Synced:
         """Reads the entitlements back from AWS and stores them, with an "Entitlements Changed" event in the outbox if
@@ -114,7 +116,10 @@ class Entitlements:
                 return None
             try:
                 return self.sync(subscription_id).synced_at
-            except (AwsError, UnknownSubscriptionError):
+            except UnknownSubscriptionError:
+                return None
+            except AwsError as error:
+                self._on_unread(error)
                 return None
 
         wanted = sorted(subscription_ids)[:_READ_BACK_AT_MOST]
@@ -136,7 +141,8 @@ class Entitlements:
         if age(stored.subscription, self._now()) > self.max_age:
             try:
                 return sorted(self.sync(subscription_id).entitlements, key=lambda found: found.dimension)
-            except AwsError:
+            except AwsError as error:
+                self._on_unread(error)
                 stored = self._store.read(subscription_id)
         return [stored.entitlements[dimension] for dimension in sorted(stored.entitlements)]
 
@@ -158,7 +164,8 @@ class Entitlements:
             return decided(subscription, entitlement, quantity, now)
         try:
             synced = self.sync(subscription_id)
-        except AwsError:
+        except AwsError as error:
+            self._on_unread(error)
             return decided_without_aws(subscription, entitlement, quantity, self._now(), self._stale_limit)
         entitlement = next((found for found in synced.entitlements if found.dimension == dimension), None)
         return decided(

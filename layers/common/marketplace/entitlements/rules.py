@@ -121,6 +121,11 @@ class Decision:
     entitlement: Entitlement | None = None
     synced_at: int | None = None
 
+    @property
+    def failed_closed(self) -> bool:
+        """Whether access is refused for no other reason than that AWS can't be asked."""
+        return self.reason in {"entitlements_unavailable", "entitlements_too_old"}
+
     @classmethod
     def of(
         cls,

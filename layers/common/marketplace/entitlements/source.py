@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from marketplace.entitlements.rules import Entitlement
-from marketplace.platform.aws_errors import classified_errors
+from marketplace.platform.pages import pages
 from marketplace.subscriptions.identity import Identity, LicenseIdentity, normalised_license_arn
 from marketplace.subscriptions.model import Subscription
 
@@ -25,11 +25,7 @@ class MarketplaceEntitlements:
         self._client = client
 
     def entitlements(self, subscription: Subscription) -> list[Entitlement]:
-        """Every row of every page; a dimension may stand in several. A page may be empty and still have a next one
-        (botocore model, GetEntitlements).
-
-        Raises AwsError.
-        """
+        """Every row of every page; a dimension may stand in several. Raises AwsError."""
         found = map(Entitlement.from_answer, self._rows(subscription))
         return [entitlement for entitlement in found if entitlement is not None]
 
@@ -39,17 +35,9 @@ class MarketplaceEntitlements:
             wanted = {"LICENSE_ARN": [identity.license_arn]}
         else:
             wanted = {"CUSTOMER_IDENTIFIER": [identity.customer_identifier]}
-        token: str | None = None
-        while True:
-            arguments: Any = {"ProductCode": subscription.product_code, "Filter": wanted}
-            if token is not None:
-                arguments["NextToken"] = token
-            with classified_errors():
-                answer: Mapping[str, Any] = self._client.get_entitlements(**arguments)
-            yield from (row for row in answer.get("Entitlements", ()) if _is_of(row, identity))
-            token = answer.get("NextToken")
-            if not token:
-                return
+        asked = {"ProductCode": subscription.product_code, "Filter": wanted}
+        for page in pages(self._client.get_entitlements, "NextToken", **asked):
+            yield from (row for row in page.get("Entitlements", ()) if _is_of(row, identity))
 
 
 def _is_of(row: Mapping[str, Any], identity: Identity) -> bool:

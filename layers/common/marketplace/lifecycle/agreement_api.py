@@ -4,14 +4,14 @@ Source: botocore model of marketplace-agreement: SearchAgreements, GetAgreementE
 a seller's role may call them is the account's decision; a refusal is an AwsError with code AccessDeniedException.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from marketplace.platform.aws_errors import classified_errors
 from marketplace.platform.clock import epoch
-from marketplace.platform.errors import RefusedError, SystemicError
+from marketplace.platform.errors import AwsError, RefusedError, SystemicError
+from marketplace.platform.pages import pages
 
 if TYPE_CHECKING:
     from mypy_boto3_marketplace_agreement import AgreementServiceClient
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
     """One agreement of a licence; times in seconds since the epoch. `initial_id`: the first agreement of the chain of
-    renewals and replacements that it belongs to."""
+    renewals and replacements that it belongs to. `account_id`: the buyer's."""
 
     id: str
     status: str
@@ -28,6 +28,7 @@ class Agreement:
     updated_at: int
     initial_id: str | None = None
     free_trial_ends_at: int | None = None
+    account_id: str | None = None
 
     @classmethod
     def from_answer(cls, summary: Mapping[str, Any]) -> Self:
@@ -38,6 +39,7 @@ class Agreement:
             updated_at=_seconds(summary.get("lastUpdateTime")) or _seconds(summary.get("acceptanceTime")) or 0,
             initial_id=summary.get("initialAgreementId"),
             free_trial_ends_at=_seconds(summary.get("freeTrialEndTime")),
+            account_id=(summary.get("acceptor") or {}).get("accountId"),
         )
 
 
@@ -77,6 +79,18 @@ def license_finder(agreements: Agreements) -> LicenseFinder:
     return find
 
 
+def terms_finder(agreements: "MarketplaceAgreements") -> Callable[[str], frozenset[str]]:
+    """Finds the kinds of an agreement's accepted terms, none when AWS gave no answer or refused one."""
+
+    def find(agreement_id: str) -> frozenset[str]:
+        try:
+            return agreements.terms(agreement_id)
+        except AwsError:
+            return frozenset()
+
+    return find
+
+
 class MarketplaceAgreements:
     """The agreement API, as the proposer of the agreements."""
 
@@ -91,33 +105,26 @@ class MarketplaceAgreements:
             "LicenseArn": license_arn,
         }
         given = [{"name": name, "values": [value]} for name, value in filters.items()]
-        pages = _pages(self._client.search_agreements, catalog="AWSMarketplace", filters=given)
-        return [Agreement.from_answer(summary) for page in pages for summary in page.get("agreementViewSummaries", ())]
+        found = pages(self._client.search_agreements, "nextToken", catalog="AWSMarketplace", filters=given)
+        return [Agreement.from_answer(summary) for page in found for summary in page.get("agreementViewSummaries", ())]
 
     def provisioning(self, agreement_id: str) -> list[Provisioning]:
         """The licences of an agreement; an agreement that is still being set up may have none yet."""
-        pages = _pages(self._client.get_agreement_entitlements, agreementId=agreement_id)
+        found = pages(self._client.get_agreement_entitlements, "nextToken", agreementId=agreement_id)
         return [
             Provisioning(entry.get("licenseArn"), entry.get("status", ""), entry.get("statusReasonCode", ""))
-            for page in pages
+            for page in found
             for entry in page.get("agreementEntitlements", ())
         ]
 
     def has_free_trial(self, agreement_id: str) -> bool:
         """Whether a free trial is among the accepted terms."""
-        pages = _pages(self._client.get_agreement_terms, agreementId=agreement_id)
-        return any("freeTrialPricingTerm" in term for page in pages for term in page.get("acceptedTerms", ()))
+        return "freeTrialPricingTerm" in self.terms(agreement_id)
 
-
-def _pages(operation: Callable[..., Any], **arguments: Any) -> Iterator[Mapping[str, Any]]:
-    token: str | None = None
-    while True:
-        with classified_errors():
-            page = operation(**arguments, **({} if token is None else {"nextToken": token}))
-        yield page
-        token = page.get("nextToken")
-        if not token:
-            return
+    def terms(self, agreement_id: str) -> frozenset[str]:
+        """The kinds of the accepted terms, as the model names them: each is a union with one member."""
+        found = pages(self._client.get_agreement_terms, "nextToken", agreementId=agreement_id)
+        return frozenset(kind for page in found for term in page.get("acceptedTerms", ()) for kind in term)
 
 
 def _seconds(moment: datetime | None) -> int | None:

@@ -12,6 +12,8 @@ from marketplace.subscriptions.identity import LegacyIdentity, LicenseIdentity
 from marketplace.subscriptions.model import Status
 from marketplace.subscriptions.seller_events import Kind as SellerEventKind
 from marketplace.subscriptions.seller_events import SellerEvent, stable_id
+from marketplace.subscriptions.waiting import AWAITED_UNTIL, NOT_WAITING, waits
+from marketplace.subscriptions.waiting import Kind as WaitingKind
 
 RELEASE_DUE = "release_due"
 """An attribute that the write which makes a subscription active sets. It is removed once the held usage is released and
@@ -27,6 +29,8 @@ ACTIVATION_SEEN_AT = "activation_seen_at"
 
 ANNOUNCED_ATTRIBUTES = ("tenant_id", "product_code", "integration", "license_arn", "customer_identifier")
 """The attributes of a subscription that every event about its status carries."""
+
+_BEGINNINGS = ("registered_at", "imported_at")
 
 _EVENT_OF_STATUS: dict[Status, SellerEventKind] = {
     "active": "Subscription Activated",
@@ -78,47 +82,60 @@ class Change:
 def change(
     subscription_id: str,
     read: Stored | None,
-    facts: Iterable[Fact],
+    notifications: Iterable[Notification],
     now: int,
     *,
-    notification: Notification | None = None,
     agreement_id: str | None = None,
 ) -> Change:
-    """What these facts change, beside those that the subscription has.
+    """What these notifications about the subscription change, beside those whose facts it has.
 
-    read: the subscription as stored, None when there is none yet. now: seconds since the epoch. notification: the one
-    that brings the facts, if it names its subscription. agreement_id: an agreement that a registration named, of which
-    no fact may be known yet.
+    read: the subscription as stored, None when there is none yet. now: seconds since the epoch. agreement_id: an
+    agreement that a registration named, of which no fact may be known yet.
     """
+    told = [(notification, fact) for notification in notifications if (fact := Fact.of(notification)) is not None]
     known = () if read is None else read.facts
-    whole = merged(known, facts)
+    whole = merged(known, [fact for _, fact in told])
     state, history = folded(whole, now), compacted(whole, now)
-    attributes = state_changes(state, history, read, agreement_id)
+    defaults = identity_attributes(subscription_id, [notification for notification, _ in told])
+    attributes = state_changes(state, history, read, agreement_id, defaults)
     if _holds_new_activation(history, known):
         attributes[ACTIVATION_SEEN_AT] = now
-    defaults = identity_attributes(subscription_id, notification)
     status: Status = "pending" if read is None else read.subscription.status
     values = defaults if read is None else {**defaults, **read.values}
     return Change(state, attributes, defaults, state_events(subscription_id, status, state, values))
 
 
-def identity_attributes(subscription_id: str, notification: Notification | None) -> dict[str, Any]:
-    """What a notification says about whose subscription it is; nothing when it names no subscription."""
-    identity = None if notification is None else notification.identity
-    if notification is None or identity is None:
-        return {}
-    who = {"id": subscription_id, "product_code": notification.product_code, "account_id": notification.account_id}
-    match identity:
+def identity_attributes(subscription_id: str, notifications: Iterable[Notification]) -> dict[str, Any]:
+    """What the notifications say about whose subscription it is; of several values the first counts, and that of one
+    which names the subscription before that of an agreement's, which names at most the buyer's account."""
+    found: dict[str, Any] = {}
+    for notification in sorted(notifications, key=lambda one: one.identity is None):
+        for name, value in _identity_of(subscription_id, notification).items():
+            found.setdefault(name, value)
+    return found
+
+
+def _identity_of(subscription_id: str, notification: Notification) -> dict[str, Any]:
+    who: dict[str, Any] = {"account_id": notification.account_id}
+    match notification.identity:
         case LicenseIdentity(license_arn):
-            return {**who, "integration": "license", "license_arn": license_arn}
+            who |= {"id": subscription_id, "integration": "license", "license_arn": license_arn}
         case LegacyIdentity(_, customer_identifier):
-            return {**who, "integration": "legacy", "customer_identifier": customer_identifier}
+            who |= {"id": subscription_id, "integration": "legacy", "customer_identifier": customer_identifier}
+    if notification.identity is not None:
+        who["product_code"] = notification.product_code
+    return {name: value for name, value in who.items() if value is not None}
 
 
 def state_changes(
-    state: State, history: Sequence[Fact], read: Stored | None, agreement_id: str | None = None
+    state: State,
+    history: Sequence[Fact],
+    read: Stored | None,
+    agreement_id: str | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The attributes that the state decides, None for one that it leaves empty."""
+    """The attributes that the state decides, None for one that it leaves empty. `defaults`: what else is written where
+    there is no value yet."""
     listed = [*(read.subscription.agreement_ids if read is not None else ()), *filter(None, [agreement_id])]
     changes: dict[str, Any] = {
         "status": state.status,
@@ -131,6 +148,7 @@ def state_changes(
         "last_event_at": state.last_event_at,
         "last_activating_at": state.last_activating_at,
         "history": [fact.as_stored() for fact in history],
+        **_waiting(state, history, {**(defaults or {}), **({} if read is None else read.values)}),
     }
     if state.free_trial is not None:
         changes["free_trial"] = state.free_trial
@@ -139,6 +157,24 @@ def state_changes(
     if state.status == "active" and (read is None or read.subscription.status != "active"):
         changes[RELEASE_DUE] = True
     return changes
+
+
+def _waiting(state: State, history: Sequence[Fact], values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Since when a pending subscription has waited for its activation, or from when on: not before its agreement
+    starts. Of a licence that is active or closing: since when its buyer's account has been missing."""
+    if state.status == "pending":
+        begun = [fact.at_ms // 1000 for fact in history[:1]] + [values[name] for name in _BEGINNINGS if name in values]
+        return _waits("registration", max(min(begun, default=0), state.expected_start or 0), values)
+    if state.status in {"active", "closing"} and values.get("license_arn") and not values.get("account_id"):
+        return _waits("account", state.activated_at or 0, values)
+    return {**NOT_WAITING, AWAITED_UNTIL: None}
+
+
+def _waits(kind: WaitingKind, since: int, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The attributes of a subscription that waits. What an operator expected of another wait is over with that."""
+    if values.get("waiting") != kind:
+        return {**waits(kind, since), AWAITED_UNTIL: None}
+    return waits(kind, since, values.get(AWAITED_UNTIL))
 
 
 def state_events(subscription_id: str, before: Status, state: State, values: Mapping[str, Any]) -> list[SellerEvent]:

@@ -147,6 +147,14 @@ class State:
         start = _next_start(self)
         return None if start is None else _second_after(start[0])
 
+    @property
+    def expected_start(self) -> int | None:
+        """When a pending subscription's agreement starts, as far as the facts say."""
+        if self.scheduled:
+            return self.scheduled_start
+        starts_at_ms = self.starts.get(self.current_agreement_id or "")
+        return None if starts_at_ms is None else _second_after(starts_at_ms)
+
 
 def merged(known: Sequence[Fact], news: Iterable[Fact]) -> list[Fact]:
     """The facts in the order of their times, each once. Of two with one id the known one stays."""

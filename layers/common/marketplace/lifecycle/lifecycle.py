@@ -16,35 +16,42 @@ from typing import Protocol
 
 from marketplace.dynamodb import keys
 from marketplace.entitlements.entitlements import Entitlements
+from marketplace.entitlements.rules import Entitlement, decide
 from marketplace.entitlements.store import UnknownSubscriptionError
 from marketplace.entitlements.terms import next_reading_at
 from marketplace.lifecycle.agreement_api import LicenseFinder
 from marketplace.lifecycle.changes import ACTIVATION_SEEN_AT, RELEASE_DUE, Change, Standing, change
 from marketplace.lifecycle.facts import ACTIVATING, CHANGES_ENTITLEMENTS, KNOWN_STATUSES, Fact
 from marketplace.lifecycle.joins import Joins
-from marketplace.lifecycle.notifications import FindLicenses, LookAgain, Notification, ReadBack
+from marketplace.lifecycle.notifications import FindLicenses, LookAgain, Notification, ReadBack, finding
 from marketplace.lifecycle.outcomes import Outcome, ReadBackOutcome
+from marketplace.lifecycle.products import Products
 from marketplace.lifecycle.store import Stored, SubscriptionStore
 from marketplace.lifecycle.timers import CLOCK_SKEW, FIRST_RECHECK, Timers
-from marketplace.platform.clock import Clock, epoch
+from marketplace.platform.clock import MINUTE, Clock, epoch
 from marketplace.platform.errors import RefusedError, ThrottledError
 from marketplace.subscriptions import recheck
-from marketplace.subscriptions.identity import Identity
 from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.outbox import Outbox
 from marketplace.subscriptions.recheck_queue import LifecycleRequests
 from marketplace.subscriptions.seller_events import SellerBus, SellerEvent, stable_id
+from marketplace.subscriptions.waiting import waits
 
-_PENDING_DELAYS = (120, 900)
-"""Seconds after which entitlements that AWS doesn't list yet are read back again. A product without a contract never
-lists any, and nothing tells it from one whose entitlements are late; so these readings only spare the seller a wait of
-minutes. Whatever comes later is read when it is needed: by each check of a dimension that isn't stored
-(marketplace.entitlements.rules), and by reconciliation."""
+_PENDING_DELAYS = (120, 900, 900, 900, 900)
+"""Seconds after which entitlements that AWS doesn't list yet are read back again, unless the product is known to have
+none. They reach beyond the hour for which an empty answer means "not yet" (marketplace.entitlements.rules). Whatever
+comes later is read when it is needed: by each check of a dimension that isn't stored, and by reconciliation."""
 _ROUNDS = 10
 _JOINING = frozenset(
     {recheck.REGISTERED, recheck.CLAIMED, recheck.NOT_SUBSCRIBED, recheck.RECONCILED, recheck.COMPARED}
 )
 _READING_BACK = frozenset({recheck.REGISTERED, recheck.NOT_SUBSCRIBED, recheck.RECONCILED})
+_ASKED_AGAIN = 5 * MINUTE
+"""Seconds after which AWS is asked once more for the licences of an ended agreement. Notifications overtake each other
+by seconds, and of the final hour enough is left."""
+_ACCOUNT_DELAY = 2 * MINUTE
+"""Seconds for which the buyer's account of an activated licence is awaited before AWS is asked: the registration, or
+another notification, usually names it."""
 _RECONCILE_DELAY = recheck.MAX_DELAY_SECONDS
 """A registration often comes before its License Updated, which is awaited for some minutes before AWS is asked."""
 
@@ -67,8 +74,9 @@ class OpenUsage(Protocol):
 
 
 class Lifecycle:
-    """The use case. `product_codes`: the products that are the seller's; empty takes every product. `find_licenses` is
-    asked about an ended agreement that no notification has joined to a licence."""
+    """The use case. `product_codes`: the products that are the seller's; empty takes every product. `products`: what is
+    known of their entitlements. `find_licenses` is asked about an ended agreement that no notification has joined to a
+    licence."""
 
     def __init__(
         self,
@@ -80,6 +88,7 @@ class Lifecycle:
         outbox: Outbox,
         queue: LifecycleRequests,
         clock: Clock,
+        products: Products,
         product_codes: frozenset[str] = frozenset(),
         find_licenses: LicenseFinder = lambda _: [],
     ) -> None:
@@ -93,31 +102,35 @@ class Lifecycle:
         self._outbox = outbox
         self._queue = queue
         self._clock = clock
+        self._products = products
         self._product_codes = product_codes
 
     def receive(self, notification: Notification) -> Outcome:
         """Keeps the notification and does all that follows from it. Raises AwsError: it has to be received again."""
-        identity = notification.identity
-        if identity is not None and self._sells(notification.product_code):
-            return self._of_subscription(notification, identity)
-        if identity is None and notification.agreement_id is not None:
+        if notification.kind == "own_purchase":
+            return "own_purchase"
+        if not self._may_sell(notification.product_code):
+            return self._of_other_product(notification)
+        subscription_id = self._named(notification)
+        if subscription_id is not None:
+            return self._of_subscription(notification, subscription_id)
+        if notification.agreement_id is not None:
             return self._of_agreement(notification, notification.agreement_id)
-        self._store.keep(keys.unassigned_event(notification.time, notification.id), notification)
-        if notification.kind == "advisory_issued":
-            self._announce_advisory(notification, [])
-            return "noted"
-        return "unknown" if identity is None else "other_product"
+        advisory = notification.kind == "advisory_issued"
+        waiting = None if advisory else waits("unassigned", self._past(notification))
+        self._store.keep(keys.unassigned_event(notification.time, notification.id), notification, waiting)
+        return self._without_effect(notification, []) if advisory else "unknown"
 
     def look_again(self, request: LookAgain) -> Outcome:
         """Does what is due for the subscription by now. Raises AwsError: it has to be requested again."""
         stored = self._store.read(request.subscription_id)
         if stored is None:
             return "unknown_subscription"
-        facts: list[Fact] = []
+        waiting: list[Notification] = []
         if request.reason in _JOINING:
             agreements = dict.fromkeys([*stored.subscription.agreement_ids, request.agreement_id])
-            facts = self._joins.facts(request.subscription_id, filter(None, agreements))
-        standing = self._apply(request.subscription_id, facts, agreement_id=request.agreement_id)
+            waiting = self._joins.waiting(request.subscription_id, filter(None, agreements))
+        standing = self._apply(request.subscription_id, waiting, agreement_id=request.agreement_id)
         if standing is None:
             return "unknown_subscription"
         release = _refused_before_activation(request, standing)
@@ -128,8 +141,7 @@ class Lifecycle:
     def read_back(self, request: ReadBack) -> ReadBackOutcome:
         """Reads the entitlements from AWS. When AWS lists none although some may have to be there, requests another
         reading; likewise around the end of a term. Raises AwsError: it has to be requested again."""
-        subscription_id, attempt = request.subscription_id, request.attempt
-        now = epoch(self._clock())
+        subscription_id, now = request.subscription_id, epoch(self._clock())
         if request.at is not None and now < request.at:
             self._timers.set_reading(subscription_id, request.at)
             return "read_back_later"
@@ -139,49 +151,83 @@ class Lifecycle:
             return "unknown_subscription"
         except RefusedError:
             return "entitlements_refused"
-        if not granted and attempt is not None and attempt < len(_PENDING_DELAYS) and self._is_active(subscription_id):
-            delay = _PENDING_DELAYS[attempt]
-            self._queue.read_back(subscription_id, attempt=attempt + 1, delay_seconds=delay)
         following = next_reading_at(granted, now)
         if following is not None:
             self._timers.set_reading(subscription_id, following)
+        stored = self._store.read(subscription_id)
+        if stored is None:
+            return "unknown_subscription"
+        if granted:
+            self._products.note_listed(stored.subscription.product_code)
+            return "activated" if self._activated_by(granted, stored.subscription) else "read_back"
+        self._read_again(stored, request.attempt)
         return "read_back"
 
     def find_licenses(self, request: FindLicenses) -> Outcome:
-        """Asks AWS for the licences of an ended agreement, and applies to their subscriptions what waits for it. Raises
-        AwsError: it has to be requested again."""
-        found = self._joins.found(request.agreement_id)
-        for subscription_id in found:
-            standing = self._apply(subscription_id, self._joins.facts(subscription_id, [request.agreement_id]))
+        """Asks AWS for the licences of an ended agreement, and applies to their subscriptions what waits for it. When
+        AWS names none, asks once more later: the notification that says whose the agreement is may be on its way.
+        Raises AwsError: it has to be requested again."""
+        agreement_id = request.agreement_id
+        if self._joins.is_of_other_product(agreement_id):
+            return "other_product"
+        found = self._joins.found(agreement_id)
+        for subscription_id in found.subscription_ids:
+            standing = self._apply(subscription_id, self._joins.waiting(subscription_id, [agreement_id]))
             if standing is not None:
                 self._follow_up(standing, release=False)
-        return "applied" if found else "ambiguous"
+        if found.subscription_ids:
+            return "applied"
+        if found.names_licences:
+            self._joins.note_no_licence_here(agreement_id, epoch(self._clock()))
+            return "other_product"
+        if not request.last:
+            self._queue.find_licenses(agreement_id, last=True, delay_seconds=_ASKED_AGAIN)
+        return "ambiguous" if request.last else "waiting"
 
-    def _of_subscription(self, notification: Notification, identity: Identity) -> Outcome:
-        subscription_id = identity.subscription_id
+    def _named(self, notification: Notification) -> str | None:
+        """The id of the subscription that the notification names. One that names a licence and no product may be about
+        a product of others; it is taken for a licence that is known."""
+        if notification.identity is None:
+            return None
+        subscription_id = notification.identity.subscription_id
+        if notification.product_code is None and self._store.read(subscription_id) is None:
+            # Whatever makes the licence known applies what its inbox holds; that may have happened by now.
+            self._store.keep(keys.event(subscription_id, notification.time, notification.id), notification)
+            return subscription_id if self._store.read(subscription_id) is not None else None
+        return subscription_id
+
+    def _of_other_product(self, notification: Notification) -> Outcome:
+        self._store.keep(keys.unassigned_event(notification.time, notification.id), notification)
+        if notification.agreement_id is not None and notification.kind != "unknown":
+            self._joins.note_other_product(notification, notification.agreement_id)
+        return "other_product"
+
+    def _of_subscription(self, notification: Notification, subscription_id: str) -> Outcome:
         self._store.keep(keys.event(subscription_id, notification.time, notification.id), notification)
-        fact = Fact.of(notification)
-        if fact is None:
+        if Fact.of(notification) is None:
             return self._without_effect(notification, [subscription_id])
-        facts = [fact]
+        waiting: list[Notification] = []
         if notification.agreement_id is not None:
-            facts += self._joins.facts(subscription_id, [notification.agreement_id])
-        return self._applied(subscription_id, notification, facts)
+            waiting = self._joins.waiting(subscription_id, [notification.agreement_id])
+        return self._applied(subscription_id, notification, waiting)
 
     def _of_agreement(self, notification: Notification, agreement_id: str) -> Outcome:
         self._store.keep(keys.agreement_event(agreement_id, notification.time, notification.id), notification)
-        subscription_ids = self._store.joined(agreement_id)
+        subscription_ids = self._joins.joined(notification, agreement_id)
         for subscription_id in subscription_ids:
             self._store.keep(keys.event(subscription_id, notification.time, notification.id), notification)
-        fact = Fact.of(notification)
-        if fact is None:
+        if not subscription_ids and self._joins.is_of_other_product(agreement_id):
+            self._joins.note_other_product(notification, agreement_id)
+            return "other_product"
+        if Fact.of(notification) is None:
             return self._without_effect(notification, subscription_ids)
         for subscription_id in subscription_ids:
-            self._applied(subscription_id, notification, [fact])
+            self._applied(subscription_id, notification)
         if notification.kind == "agreement_ended" and notification.agreement_status not in KNOWN_STATUSES:
             return "unknown"
         if subscription_ids:
             return "applied"
+        self._joins.await_join(agreement_id, epoch(self._clock()))
         if self._joins.may_concern_a_licence(notification):
             self._queue.find_licenses(agreement_id)
         return "waiting"
@@ -191,47 +237,54 @@ class Lifecycle:
             self._announce_advisory(notification, subscription_ids)
         return "unknown" if notification.kind == "unknown" else "noted"
 
-    def _sells(self, product_code: str | None) -> bool:
-        return not self._product_codes or product_code in self._product_codes
+    def _may_sell(self, product_code: str | None) -> bool:
+        return product_code is None or not self._product_codes or product_code in self._product_codes
 
-    def _applied(self, subscription_id: str, notification: Notification, facts: Sequence[Fact]) -> Outcome:
-        standing = self._apply(subscription_id, facts, notification)
+    def _applied(
+        self, subscription_id: str, notification: Notification, waiting: Sequence[Notification] = ()
+    ) -> Outcome:
+        standing = self._apply(subscription_id, [notification, *waiting])
         if standing is None:
             return "waiting"  # whoever makes the join reads this notification, which is kept by now
         may_activate = notification.kind in ACTIVATING or notification.kind == "agreement_created"
         standing = self._follow_up(standing, release=may_activate)
+        if notification.kind in ACTIVATING and standing.stored.subscription.lacks_account:
+            self._queue.reconcile(subscription_id, delay_seconds=_ACCOUNT_DELAY)
         if notification.kind in CHANGES_ENTITLEMENTS:
             activated = notification.kind in ACTIVATING and standing.state.status == "active"
             self._queue.read_back(subscription_id, attempt=0 if activated else None)
-        if any(fact.intent == "REPLACE" and fact.previous_agreement_id is None for fact in facts):
+        if any(one.intent == "REPLACE" and one.previous_agreement_id is None for one in (notification, *waiting)):
             self._queue.reconcile(subscription_id)  # AWS's agreement API names the first agreement of the chain
         return "applied"
 
     def _apply(
-        self,
-        subscription_id: str,
-        facts: Sequence[Fact],
-        notification: Notification | None = None,
-        agreement_id: str | None = None,
+        self, subscription_id: str, notifications: Sequence[Notification], agreement_id: str | None = None
     ) -> Standing | None:
-        """Adds the facts to the subscription and writes the state that follows, with the event about it, if that
-        differs from what is stored. `agreement_id`: as marketplace.lifecycle.changes.change takes it.
+        """Adds the notifications' facts to the subscription and writes the state that follows, with the event about it,
+        if that differs from what is stored. `agreement_id`: as marketplace.lifecycle.changes.change takes it.
 
-        None when there is no such subscription and the notification doesn't say whose it would be.
+        A subscription without facts takes what its inbox holds of notifications that name no product: they may have
+        come before anybody knew whose it is. So they are read once more after it is written.
+
+        None when there is no such subscription and no notification says whose it would be.
         """
+        told, is_new = list(notifications), False
         for _ in range(_ROUNDS):
             read = self._store.read(subscription_id)
-            if read is None and (notification is None or notification.identity is None):
+            if read is None and not any(one.identity and one.product_code for one in notifications):
                 return None
-            now = epoch(self._clock())
-            found = change(subscription_id, read, facts, now, notification=notification, agreement_id=agreement_id)
+            is_new = is_new or read is None or not read.facts
+            if is_new:
+                kept = self._store.inbox(subscription_id)
+                told = [*notifications, *(one for one in kept if one.product_code is None)]
+            found = change(subscription_id, read, told, epoch(self._clock()), agreement_id=agreement_id)
             if read is not None and found.is_stored_in(read):
                 return Standing(read, found.state)
             events = [self._with_proposal(event, read, found) for event in found.events]
             written = self._store.write(
                 subscription_id, read=read, changes=found.attributes, defaults=found.defaults, events=events
             )
-            if written is not None:
+            if written is not None and not is_new:
                 return Standing(written, found.state)
         raise ThrottledError("SubscriptionInUse", "others kept changing it at the same time")
 
@@ -286,14 +339,36 @@ class Lifecycle:
         started = request.reason == recheck.START_TIMER and standing.state.status == "active"
         if request.reason == recheck.NOT_SUBSCRIBED and not released:
             self._queue.reconcile(standing.id)  # reads the entitlements back as well
-        elif request.reason in _READING_BACK or started:
+        elif started or (request.reason in _READING_BACK and not _read_since_activation(request, standing)):
             self._queue.read_back(standing.id, attempt=0 if started else None)
         if request.reason == recheck.REGISTERED and standing.state.status not in {"active", "closing"}:
             self._queue.reconcile(standing.id, delay_seconds=_RECONCILE_DELAY)
 
-    def _is_active(self, subscription_id: str) -> bool:
-        stored = self._store.read(subscription_id)
-        return stored is not None and stored.subscription.status == "active"
+    def _activated_by(self, granted: Sequence[Entitlement], subscription: Subscription) -> bool:
+        """Activates a legacy customer whom AWS grants something and whose subscribe-success has not come. There is no
+        other question that AWS would answer about them; of a licence the agreement API knows more."""
+        now = epoch(self._clock())
+        entitled = any(decide(entitlement, None, now)[0] for entitlement in granted)
+        if subscription.status != "pending" or subscription.integration != "legacy" or not entitled:
+            return False
+        found = finding("subscribe_success", f"entitled-{subscription.id}", now, subscription)
+        return self.receive(found) == "applied"
+
+    def _read_again(self, stored: Stored, attempt: int | None) -> None:
+        """Requests another reading of entitlements that AWS did not list in the reading of this number, if it may list
+        them later."""
+        subscription = stored.subscription
+        if attempt is None or subscription.status != "active":
+            return
+        agreement_id, last = stored.values.get("current_agreement_id"), attempt >= len(_PENDING_DELAYS)
+        may_list = self._products.may_list_later(subscription.product_code, agreement_id, first=attempt == 0, last=last)
+        if may_list and not last:
+            delay = _PENDING_DELAYS[attempt]
+            self._queue.read_back(subscription.id, attempt=attempt + 1, delay_seconds=delay)
+
+    def _past(self, notification: Notification) -> int:
+        """When the notification's event happened; now, if it claims a later time."""
+        return min(notification.at_ms // 1000, epoch(self._clock()))
 
     def _announce_advisory(self, notification: Notification, subscription_ids: Sequence[str]) -> None:
         """Passes on AWS's warning of a closed, compromised or abusive account; people decide what follows (Seller
@@ -309,6 +384,13 @@ class Lifecycle:
             },
         )
         self._bus.publish([event])
+
+
+def _read_since_activation(request: LookAgain, standing: Standing) -> bool:
+    """Whether a buyer registers whose entitlements were read when their subscription was activated."""
+    synced_at = standing.stored.subscription.entitlements_synced_at or 0
+    activated = standing.state.status == "active" and synced_at >= (standing.state.last_activating_at or 0)
+    return activated and request.reason == recheck.REGISTERED
 
 
 def _refused_before_activation(request: LookAgain, standing: Standing) -> bool:

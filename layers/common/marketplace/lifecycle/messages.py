@@ -4,12 +4,14 @@ A question to AWS Marketplace that gets no answer is not a message that fails. I
 delay, so AWS's silence fills no dead-letter queue.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from marketplace.lifecycle.lifecycle import Lifecycle
 from marketplace.lifecycle.notifications import (
     FindLicenses,
     LookAgain,
+    MeasureWaiting,
     Notification,
     Question,
     QueueMessage,
@@ -19,6 +21,7 @@ from marketplace.lifecycle.notifications import (
 )
 from marketplace.lifecycle.outcomes import AnyOutcome
 from marketplace.lifecycle.reconciliation import Reconciliation
+from marketplace.lifecycle.waiting_gauges import WaitingGauges
 from marketplace.platform.errors import UnavailableError
 from marketplace.subscriptions.recheck import MAX_DELAY_SECONDS
 from marketplace.subscriptions.recheck_queue import LifecycleRequests
@@ -32,18 +35,23 @@ MAX_TRIES = 30
 
 @dataclass(frozen=True, slots=True)
 class Handled:
-    """How the handling of a message ended, and what the message was about, for the log."""
+    """How the handling of a message ended, what the message was about, for the log, and the gauges that it asked for,
+    in seconds."""
 
     outcome: AnyOutcome
-    about: dict[str, str]
+    about: Mapping[str, str]
+    gauges: Mapping[str, int] = field(default_factory=dict)
 
 
 class Messages:
     """The use case."""
 
-    def __init__(self, lifecycle: Lifecycle, reconciliation: Reconciliation, queue: LifecycleRequests) -> None:
+    def __init__(
+        self, lifecycle: Lifecycle, reconciliation: Reconciliation, gauges: WaitingGauges, queue: LifecycleRequests
+    ) -> None:
         self._lifecycle = lifecycle
         self._reconciliation = reconciliation
+        self._gauges = gauges
         self._queue = queue
 
     def handle(self, message: QueueMessage) -> Handled:
@@ -55,6 +63,9 @@ class Messages:
             case LookAgain():
                 about = {"subscription_id": content.subscription_id, "reason": content.reason}
                 return Handled(self._lifecycle.look_again(content), about)
+            case MeasureWaiting():
+                measured = self._gauges.measure()
+                return Handled("measured", measured.oldest, measured.seconds)
             case FindLicenses():
                 return Handled(self._asked(content, message), {"agreement_id": content.agreement_id})
             case ReadBack() | Reconcile():

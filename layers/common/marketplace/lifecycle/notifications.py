@@ -1,11 +1,14 @@
 """What arrives on the notification queue and on the read-back queue, as typed values.
 
-Five shapes come in as the body of an SQS message: an EventBridge event of AWS Marketplace, an SNS envelope around a
-legacy message, that legacy message alone (raw delivery), the application's own requests, and the findings of
-reconciliation. A JSON object of any other kind is a notification of kind `unknown`: kept and counted, never dropped.
+Five kinds of content come in as the body of an SQS message: an EventBridge event of AWS Marketplace, a legacy message
+of SNS, either of them in an SNS envelope or alone (raw delivery), the application's own requests, and the findings of
+reconciliation. In which shapes their members may come is marketplace.lifecycle.members' matter. A JSON object of any
+other kind is a notification of kind `unknown`: kept and counted, never dropped. So is the `detail` of an event without
+its event: of License Updated and License Deprovisioned, it has the same members.
 
 Sources: Seller Guide: "EventBridge events for SaaS" (detail-types, fields), "Amazon SNS notifications for SaaS
-products" (actions, fields); SNS Developer Guide: message JSON format (the envelope).
+products" (actions, fields), its edition before them (CustomerIdentifier, ProductCode); Buyer Guide: agreement events in
+EventBridge (the role Acceptor); SNS Developer Guide: message JSON format (the envelope).
 """
 
 import json
@@ -15,8 +18,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
+from marketplace.lifecycle.members import Members
 from marketplace.subscriptions import recheck
 from marketplace.subscriptions.identity import Identity, LegacyIdentity, LicenseIdentity
+from marketplace.subscriptions.model import Subscription
 
 SOURCE = "aws.agreement-marketplace"
 FINDING = "marketplace_finding"
@@ -34,13 +39,15 @@ type Kind = Literal[
     "entitlement_updated",
     "advisory_issued",
     "noted",  # a type that AWS documents and that changes nothing here
+    "own_purchase",  # of an agreement in which the seller's account is the buyer: no sale, whatever it says
     "unknown",
 ]
 
-type FindingKind = Literal["license_updated", "license_deprovisioned", "subscribe_fail"]
+type FindingKind = Literal["license_updated", "license_deprovisioned", "subscribe_fail", "subscribe_success"]
 
 # Detail-types without the role: of one event AWS sends the form for the seller's role, "- Proposer" in a direct sale
-# and "- Manufacturer" in one through a channel partner (Seller Guide: EventBridge events for SaaS).
+# and "- Manufacturer" in one through a channel partner (Seller Guide: EventBridge events for SaaS). The form for the
+# buyer's role, "- Acceptor", says that the seller's account has bought something: see `own_purchase`.
 _DETAIL_TYPES: dict[str, Kind] = {
     "Purchase Agreement Created": "agreement_created",
     "Purchase Agreement Amended": "agreement_amended",
@@ -63,6 +70,7 @@ _DETAIL_TYPES: dict[str, Kind] = {
     "Spend Threshold Vet Succeeded": "noted",
     "Spend Threshold Vet Failed": "noted",
 }
+_DETAIL_TYPES_BY_WORDS = {title.lower(): kind for title, kind in _DETAIL_TYPES.items()}
 _ACTIONS: dict[str, Kind] = {
     "subscribe-success": "subscribe_success",
     "subscribe-fail": "subscribe_fail",
@@ -72,7 +80,10 @@ _ACTIONS: dict[str, Kind] = {
 }
 _LICENSE_KINDS = frozenset({"license_updated", "license_deprovisioned"})
 _AGREEMENT_KINDS = frozenset({"agreement_created", "agreement_amended", "agreement_ended"})
-_ROLE = re.compile(r"\s+-\s+(?:Manufacturer|Proposer)\s*$")
+_BUYING = "acceptor"
+_ROLE = re.compile(rf"\s*-\s*(manufacturer|proposer|{_BUYING})$", re.IGNORECASE)
+_ENVELOPES = 3
+"""How many SNS envelopes are opened, one inside another."""
 
 
 class MalformedMessageError(ValueError):
@@ -129,11 +140,15 @@ class Notification:
     @property
     def identity(self) -> Identity | None:
         """The subscription that the notification names. Agreement events name none; they are joined to theirs."""
-        if self.license_arn is not None and self.product_code is not None:
+        if self.license_arn is not None:
             return LicenseIdentity(self.license_arn)
         if self.customer_identifier is not None and self.product_code is not None:
             return LegacyIdentity(self.product_code, self.customer_identifier)
         return None
+
+    def may_concern(self, subscription_id: str) -> bool:
+        """Whether it doesn't name another subscription than this one."""
+        return self.identity is None or self.identity.subscription_id == subscription_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,9 +174,11 @@ class ReadBack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindLicenses:
-    """A request to ask AWS for the licences of an ended agreement. `tries`: as in ReadBack."""
+    """A request to ask AWS for the licences of an ended agreement, for the `last` time or not. `tries`: as in
+    ReadBack."""
 
     agreement_id: str
+    last: bool = False
     tries: int = 0
 
 
@@ -176,39 +193,47 @@ class Reconcile:
     tries: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class MeasureWaiting:
+    """A request to publish how long the oldest item of each kind has waited (marketplace.subscriptions.waiting)."""
+
+
 type Question = ReadBack | FindLicenses | Reconcile
 """A request that can't be done without an answer of AWS Marketplace."""
 
 
-def parsed(message: QueueMessage) -> Notification | LookAgain | Question:
+def parsed(message: QueueMessage) -> Notification | LookAgain | MeasureWaiting | Question:
     """What the message says. Raises MalformedMessageError."""
-    content = _json_object(message.body)
-    if recheck.REQUEST in content:
-        return _request(content)
-    if FINDING in content:
-        return _finding(content, message)
-    if content.get("Type") == "Notification" and isinstance(content.get("Message"), str):
-        return _from_envelope(content, message)
-    return _notification(content, message, message.message_id, message.sent_at_ms)
-
-
-def _from_envelope(envelope: Mapping[str, Any], message: QueueMessage) -> Notification:
-    content = _json_object(envelope["Message"])
-    at_ms = _milliseconds(envelope.get("Timestamp"))
-    event_id = _text(envelope.get("MessageId")) or message.message_id
-    return _notification(content, message, event_id, message.sent_at_ms if at_ms is None else at_ms)
-
-
-def _notification(content: Mapping[str, Any], message: QueueMessage, event_id: str, at_ms: int) -> Notification:
-    if "detail-type" in content and "source" in content:
+    content = _members(message.body)
+    if recheck.REQUEST in content.kept:
+        return _request(content.kept)
+    if FINDING in content.kept:
+        return _finding(content.kept, message)
+    event_id, at_ms = message.message_id, message.sent_at_ms
+    for _ in range(_ENVELOPES):
+        if not _is_envelope(content):
+            break
+        event_id = content.text("MessageId") or event_id
+        timed = content.milliseconds("Timestamp")
+        at_ms = at_ms if timed is None else timed
+        content = _members(content.value("Message"))
+    if content.text("detail-type") is not None:
         return _from_event(content, message, event_id, at_ms)
-    action = _text(content.get("action"))
-    known = _ACTIONS.get(action or "")
-    customer, product = _text(content.get("customer-identifier")), _text(content.get("product-code"))
+    return _from_action(content, message, event_id, at_ms)
+
+
+def _is_envelope(content: Members) -> bool:
+    kind = content.text("Type")
+    return "Message" in content and (kind == "Notification" if kind is not None else "TopicArn" in content)
+
+
+def _from_action(content: Members, message: QueueMessage, event_id: str, at_ms: int) -> Notification:
+    """The legacy message of SNS."""
+    action = content.text("action")
+    known = _ACTIONS.get((action or "").lower().replace("_", "-"))
+    customer, product = content.text("customer-identifier"), content.text("product-code")
     if known is None or customer is None or product is None:
-        title = action or _text(content.get("Type")) or "message without a type"
-        return Notification(kind="unknown", id=event_id, at_ms=at_ms, title=title, message=message)
-    trial = _text(content.get("isFreeTrialTermPresent"))
+        return Notification(kind="unknown", id=event_id, at_ms=at_ms, title=_title_of(content), message=message)
     return Notification(
         kind=known,
         id=event_id,
@@ -217,55 +242,93 @@ def _notification(content: Mapping[str, Any], message: QueueMessage, event_id: s
         message=message,
         customer_identifier=customer,
         product_code=product,
-        offer_id=_text(content.get("offer-identifier")),
-        free_trial=None if trial is None else trial.lower() == "true",
+        offer_id=content.text("offer-identifier"),
+        free_trial=content.flag("isFreeTrialTermPresent"),
     )
 
 
-def _from_event(event: Mapping[str, Any], message: QueueMessage, event_id: str, at_ms: int) -> Notification:
-    title = _ROLE.sub("", str(event["detail-type"]))
-    detail = _mapping(event.get("detail"))
-    agreement, license_, product = (_mapping(detail.get(part)) for part in ("agreement", "license", "product"))
-    kind = _DETAIL_TYPES.get(title, "unknown") if event["source"] == SOURCE else "unknown"
-    license_arn, agreement_id = _text(license_.get("arn")), _text(agreement.get("id"))
-    product_code = _text(product.get("code"))
-    if kind in _LICENSE_KINDS and not (license_arn and product_code):
+def _title_of(content: Members) -> str:
+    """What to call a message that names no type."""
+    if "agreement" in content or "license" in content:
+        return "the detail of an event without its event"
+    return content.text("action") or content.text("Type") or "message without a type"
+
+
+def _from_event(event: Members, message: QueueMessage, event_id: str, at_ms: int) -> Notification:
+    given_title = event.text("detail-type") or ""
+    role = _ROLE.search(given_title)
+    title = given_title if role is None else given_title[: role.start()]
+    detail = event.object("detail")
+    agreement, license_ = detail.part("agreement", "id"), detail.part("license", "arn")
+    acceptor = detail.part("acceptor", "accountId").account("accountId")
+    license_arn, agreement_id = license_.license_arn("arn"), agreement.agreement_id("id")
+    kind = _DETAIL_TYPES_BY_WORDS.get(" ".join(title.lower().split()), "unknown")
+    if not _is_of_aws(event):
         kind = "unknown"
-    if kind in _AGREEMENT_KINDS and not agreement_id:
+    if (kind in _LICENSE_KINDS and not license_arn) or (kind in _AGREEMENT_KINDS and not agreement_id):
         kind = "unknown"
-    happened_at = _milliseconds(event.get("time"))
+    if _is_of_aws(event) and _is_own_purchase(event, role, acceptor):
+        kind = "own_purchase"
+    happened_at = event.milliseconds("time")
     return Notification(
         kind=kind,
-        id=_text(event.get("id")) or event_id,
+        id=event.text("id") or event_id,
         at_ms=at_ms if happened_at is None else happened_at,
         title=title,
         message=message,
         license_arn=license_arn,
         agreement_id=agreement_id,
-        agreement_status=_text(agreement.get("status")),
-        intent=_text(agreement.get("intent")),
-        previous_agreement_id=_text(agreement.get("previousAgreementId")),
-        starts_at_ms=_milliseconds(agreement.get("startTime")),
-        product_code=product_code,
-        account_id=_text(_mapping(detail.get("acceptor")).get("accountId")),
-        offer_id=_text(_mapping(detail.get("offer")).get("id")),
-        advisory=_mapping(detail.get("advisory")) if kind == "advisory_issued" else None,
+        agreement_status=_upper(agreement.text("status")),
+        intent=_upper(agreement.text("intent")),
+        previous_agreement_id=agreement.text("previousAgreementId"),
+        starts_at_ms=agreement.milliseconds("startTime"),
+        product_code=detail.object("product").text("code"),
+        account_id=acceptor,
+        offer_id=detail.part("offer", "id").text("id"),
+        advisory=detail.object("advisory").kept if kind == "advisory_issued" else None,
     )
 
 
+def _is_of_aws(event: Members) -> bool:
+    """EventBridge delivers no event without a source, so where there is none, it was taken out on the way."""
+    return event.text("source") in {None, SOURCE}
+
+
+def _is_own_purchase(event: Members, role: re.Match[str] | None, acceptor: str | None) -> bool:
+    """Whether the account that the event was sent to is the buyer. Its role says so; without one, that account accepted
+    the agreement and somebody else proposed it. A licence of a product of ours that our own account buys comes with
+    the roles of a sale."""
+    if role is not None:
+        return role.group(1).lower() == _BUYING
+    proposer = event.object("detail").part("proposer", "accountId").account("accountId")
+    is_sale_or_unclear = acceptor is None or proposer is None or proposer == acceptor
+    is_license = "license" in event.object("detail")
+    return not is_sale_or_unclear and not is_license and acceptor == event.account("account")
+
+
 def finding(
-    kind: FindingKind, event_id: str, at: int, *, license_arn: str, product_code: str, agreement_id: str
+    kind: FindingKind,
+    event_id: str,
+    at: int,
+    subscription: Subscription,
+    *,
+    agreement_id: str | None = None,
+    reason: str | None = None,
 ) -> Notification:
-    """A difference that reconciliation found, as a notification. at: when it was found, in seconds since the epoch."""
+    """What no notification has said of a subscription, as a notification. at: when it was found, in seconds since the
+    epoch. reason: why an operator says so; it is kept with the notification."""
     content = {
         FINDING: kind,
         "id": event_id,
         "at": at,
-        "license_arn": license_arn,
-        "product_code": product_code,
+        "license_arn": subscription.license_arn,
+        "customer_identifier": subscription.customer_identifier if subscription.license_arn is None else None,
+        "product_code": subscription.product_code,
         "agreement_id": agreement_id,
+        "reason": reason,
     }
-    return _finding(content, QueueMessage(message_id=event_id, body=json.dumps(content), sent_at_ms=at * 1000))
+    body = json.dumps({name: value for name, value in content.items() if value is not None})
+    return _finding(json.loads(body), QueueMessage(message_id=event_id, body=body, sent_at_ms=at * 1000))
 
 
 def _finding(content: Mapping[str, Any], message: QueueMessage) -> Notification:
@@ -274,15 +337,16 @@ def _finding(content: Mapping[str, Any], message: QueueMessage) -> Notification:
         kind=kinds.get(str(content[FINDING]), "unknown"),
         id=str(content.get("id")),
         at_ms=int(content.get("at", 0)) * 1000,
-        title="Reconciliation",
+        title="Operator" if "reason" in content else "Reconciliation",
         message=message,
         license_arn=_text(content.get("license_arn")),
         product_code=_text(content.get("product_code")),
+        customer_identifier=_text(content.get("customer_identifier")),
         agreement_id=_text(content.get("agreement_id")),
     )
 
 
-def _request(content: Mapping[str, Any]) -> LookAgain | Question:
+def _request(content: Mapping[str, Any]) -> LookAgain | MeasureWaiting | Question:
     subscription_id, agreement_id = _text(content.get("subscription_id")), _text(content.get("agreement_id"))
     tries = _whole(content.get("tries")) or 0
     match content[recheck.REQUEST]:
@@ -297,7 +361,9 @@ def _request(content: Mapping[str, Any]) -> LookAgain | Question:
             attempt, at = _whole(content.get("attempt")), _whole(content.get("at"))
             return ReadBack(subscription_id=subscription_id, attempt=attempt, at=at, tries=tries)
         case recheck.FIND_LICENSES if agreement_id is not None:
-            return FindLicenses(agreement_id=agreement_id, tries=tries)
+            return FindLicenses(agreement_id=agreement_id, last=content.get("last") is True, tries=tries)
+        case recheck.MEASURE_WAITING:
+            return MeasureWaiting()
         case recheck.RECONCILE:
             status, after = _text(content.get("status")), _text(content.get("after"))
             return Reconcile(subscription_id=subscription_id, status=status, after=after, tries=tries)
@@ -306,18 +372,20 @@ def _request(content: Mapping[str, Any]) -> LookAgain | Question:
     )
 
 
-def _json_object(text: str) -> dict[str, Any]:
+def _members(value: object) -> Members:
+    """The members of a body, or of what is inside an envelope."""
     try:
-        content = json.loads(text)
-    except ValueError as error:
+        content = json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError) as error:
         raise MalformedMessageError("the body is not JSON") from error
-    if not isinstance(content, dict):
+    found = Members.of(content)
+    if found is None:
         raise MalformedMessageError("the body is not a JSON object")
-    return content
+    return found
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
+def _upper(text: str | None) -> str | None:
+    return None if text is None else text.upper()
 
 
 def _text(value: object) -> str | None:
@@ -326,16 +394,3 @@ def _text(value: object) -> str | None:
 
 def _whole(value: object) -> int | None:
     return value if isinstance(value, int) else None
-
-
-def _milliseconds(value: object) -> int | None:
-    """Milliseconds since the epoch from ISO 8601 text. An agreement without an end runs to the year 9999."""
-    if not isinstance(value, str):
-        return None
-    try:
-        moment = datetime.fromisoformat(value)
-        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        since_epoch = aware - datetime.fromtimestamp(0, UTC)
-    except (ValueError, OverflowError):
-        return None
-    return since_epoch.days * 86_400_000 + since_epoch.seconds * 1000 + since_epoch.microseconds // 1000

@@ -7,6 +7,7 @@ overrides it. Agreements that changed within the last minutes are left to the no
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from marketplace.lifecycle.agreement_api import Agreement, Agreements, Provisioning
 from marketplace.lifecycle.facts import ENDING_STATUSES
@@ -17,6 +18,7 @@ from marketplace.lifecycle.store import Stored, SubscriptionStore
 from marketplace.platform.clock import Clock, epoch
 from marketplace.platform.errors import RefusedError, SystemicError
 from marketplace.subscriptions import recheck
+from marketplace.subscriptions.free_trial import free_trial_values
 from marketplace.subscriptions.identity import normalised_license_arn
 from marketplace.subscriptions.model import Status, Subscription
 from marketplace.subscriptions.recheck_queue import LifecycleRequests
@@ -108,13 +110,15 @@ class Reconciliation:
         except RefusedError:
             outcome = "reconciliation_refused"
         self._lifecycle.look_again(LookAgain(subscription_id=request.subscription_id, reason=recheck.COMPARED))
-        self._lifecycle.read_back(ReadBack(subscription_id=request.subscription_id))
-        return outcome
+        if self._lifecycle.read_back(ReadBack(subscription_id=request.subscription_id)) == "activated":
+            outcome = "corrected"
+        return "account_unknown" if self._is_unbillable(request.subscription_id) else outcome
 
     def _compare(self, stored: Stored) -> ReconcileOutcome:
         subscription, now = stored.subscription, epoch(self._clock())
         if subscription.license_arn is None:
-            return "agrees"  # a legacy customer has no agreement that could be asked for
+            # A legacy customer has no agreement that could be asked for.
+            return "unconfirmed" if subscription.status == "pending" else "agrees"
         agreements = self._agreements.of_license(subscription.license_arn)
         agreement = latest(agreements, now)
         provisioning = None
@@ -124,6 +128,7 @@ class Reconciliation:
         if found is not None:
             self._lifecycle.receive(self._notification(subscription, found, now))
         if agreement is not None:
+            self._note_account(subscription.id, agreement)
             self._note_free_trial(subscription.id, agreement, now)
         return "agrees" if found is None else "corrected"
 
@@ -141,29 +146,36 @@ class Reconciliation:
             found.kind,
             f"reconciled-{found.kind}-{found.agreement.id}-{found.agreement.updated_at}",
             now,
-            license_arn=subscription.license_arn or "",
-            product_code=subscription.product_code,
+            subscription,
             agreement_id=found.agreement.id,
         )
 
+    def _is_unbillable(self, subscription_id: str) -> bool:
+        """Whether it takes usage by its state and can't, because its buyer's account is not known."""
+        stored = self._store.read(subscription_id)
+        if stored is None or not stored.subscription.lacks_account:
+            return False
+        return stored.subscription.status_at(epoch(self._clock())) in {"active", "closing"}
+
+    def _note_account(self, subscription_id: str, agreement: Agreement) -> None:
+        """Writes the buyer's account where no registration and no notification has named it."""
+        stored = self._store.read(subscription_id)
+        if stored is not None and stored.subscription.lacks_account and agreement.account_id is not None:
+            # Another writer in between is no loss: the next reconciliation writes it.
+            self._store.write(subscription_id, read=stored, changes={}, defaults={"account_id": agreement.account_id})
+
     def _note_free_trial(self, subscription_id: str, agreement: Agreement, now: int) -> None:
-        """Writes whether the agreement is a free trial. A trial is a term of an agreement, and its conversion is
-        another agreement; so the terms are read once for each agreement."""
+        """Writes whether the agreement is a free trial. Its terms are read once, unless the registration has asked."""
         stored = self._store.read(subscription_id)
         if stored is None:
             return
         known = stored.values.get("free_trial_agreement_id") == agreement.id
         has_trial: bool = stored.values["has_free_trial"] if known else self._agreements.has_free_trial(agreement.id)
-        over = agreement.free_trial_ends_at is not None and agreement.free_trial_ends_at <= now
-        changes = {
-            "free_trial": has_trial and not over,
-            "has_free_trial": has_trial,
-            "free_trial_agreement_id": agreement.id,
-            "free_trial_ends_at": agreement.free_trial_ends_at,
+        own = {agreement.id, *stored.subscription.agreement_ids}
+        changes: dict[str, Any] = {
+            **free_trial_values(agreement.id, has_trial=has_trial, ends_at=agreement.free_trial_ends_at, now=now),
             # Only an agreement of another licence: a tenant to propose is looked for there.
-            "initial_agreement_id": None
-            if agreement.initial_id in {agreement.id, *stored.subscription.agreement_ids}
-            else agreement.initial_id,
+            "initial_agreement_id": None if agreement.initial_id in own else agreement.initial_id,
         }
         if any(stored.values.get(name) != value for name, value in changes.items()):
             # Another writer in between is no loss: the next reconciliation writes it.

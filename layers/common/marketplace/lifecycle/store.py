@@ -19,6 +19,7 @@ from marketplace.subscriptions.model import Status, Subscription
 from marketplace.subscriptions.predecessors import Predecessors
 from marketplace.subscriptions.reader import as_read, joined_subscriptions
 from marketplace.subscriptions.seller_events import SellerEvent, outbox_item
+from marketplace.subscriptions.waiting import AWAITED_UNTIL, waits
 
 INBOX_DAYS = 400
 """Audit logs are kept for a year and more (Seller Guide: SaaS product guidelines)."""
@@ -48,8 +49,9 @@ class SubscriptionStore:
 
     # The inbox
 
-    def keep(self, key: keys.Key, notification: Notification) -> None:
-        """Stores a notification as received, under its key in an inbox; storing it again changes nothing."""
+    def keep(self, key: keys.Key, notification: Notification, waiting: Mapping[str, Any] | None = None) -> None:
+        """Stores a notification as received, under its key in an inbox; storing it again changes nothing. `waiting`:
+        the attributes of one that waits."""
         message = notification.message
         values = {
             **key._asdict(),
@@ -60,6 +62,7 @@ class SubscriptionStore:
             "sent_at_ms": message.sent_at_ms,
             "body": message.body,
             "expires_at": message.sent_at_ms // 1000 + INBOX_DAYS * DAY,
+            **(waiting or {}),
         }
         self._table.put(to_item(values))
 
@@ -81,6 +84,31 @@ class SubscriptionStore:
     def joined(self, agreement_id: str) -> list[str]:
         """The ids of the subscriptions that the agreement belongs to."""
         return joined_subscriptions(self._table, agreement_id)
+
+    def note_other_product(self, agreement_id: str, *, expires_at: int | None = None) -> None:
+        """Stores that the agreement is of a product that is not sold here. `expires_at` (seconds since the epoch): when
+        that may be forgotten; without it, what is stored of it stays."""
+        expiry = {} if expires_at is None else {"expires_at": expires_at}
+        self._table.update_if(keys.other_product(agreement_id), Update(keep={"agreement_id": agreement_id, **expiry}))
+
+    def is_of_other_product(self, agreement_id: str) -> bool:
+        """Whether that is stored of the agreement. It says nothing of the agreement's joins, which count first."""
+        return self._table.get(keys.other_product(agreement_id)) is not None
+
+    def awaited_until(self, agreement_id: str) -> int:
+        """Until when an operator expects the agreement to wait for its join; 0 if none has said so."""
+        item = self._table.get(keys.agreement_waiting(agreement_id))
+        until: int = from_item(item or {}).get(AWAITED_UNTIL, 0)
+        return until
+
+    def await_join(self, agreement_id: str, since: int) -> None:
+        """Marks the agreement as one whose events wait for the join, from `since` on."""
+        update = Update(set=waits("agreement", since), keep={"expires_at": since + INBOX_DAYS * DAY})
+        self._table.update_if(keys.agreement_waiting(agreement_id), update)
+
+    def await_no_join(self, agreement_id: str) -> None:
+        """Removes that mark, if there is one."""
+        self._table.delete(keys.agreement_waiting(agreement_id))
 
     # The subscription
 

@@ -115,6 +115,14 @@ class Heartbeat:
             self._remember(mark)
         return Filled(written, complete=True)
 
+    def skip(self, now: EpochSeconds) -> Filled:
+        """Leaves every hour up to the running one as it is, for good: a zero of a deployment that did not meter would
+        take the hour from the one that did. Raises AwsError when DynamoDB gives no answer."""
+        running, mark = hour_of(now), self._mark()
+        if mark is None or mark.filled_to < running:
+            self._remember(_Mark(filled_to=running))
+        return Filled(written=0, complete=True)
+
     def _fill_all(
         self, wanted: Iterable[tuple[Subscription, EpochSeconds]], now: EpochSeconds, time_left: Callable[[], float]
     ) -> Filled:
@@ -129,7 +137,9 @@ class Heartbeat:
         return Filled(sum(each or 0 for each in done), complete=None not in done)
 
     def _fill(self, subscription: Subscription, hour: EpochSeconds, now: EpochSeconds) -> int:
-        if subscription.activated_at is None or hour < hour_of(subscription.activated_at):
+        if subscription.activated_at is None or subscription.lacks_account:
+            return 0
+        if hour < hour_of(subscription.activated_at):
             return 0
         period = Period(subscription.activated_at)
         if not period.is_reached(hour, now) or subscription.billed_to(hour) != subscription.id:

@@ -24,6 +24,7 @@ GAUGE_OF_STATE = {
     "conflict": "Conflict",
     "unbillable": "Unbillable",
     "in_doubt": "InDoubt",
+    "not_metered": "NotMetered",
 }
 """What stands in the index, and the end of the names of its two metrics: units and records."""
 

@@ -38,9 +38,10 @@ class MeteringReport:
     how many records were left because an attempt in another region is in doubt.
 
     The rest are gauges of what stands in the index after the run, whoever brought it there: `standing_records` and
-    `standing_units` by state, under `in_doubt` those of any state that may be billed already, and `units_at_risk` by
-    the hours within which AWS refuses them. `failure` is a fault of our own that stopped a batch,
-    and only that: whoever asked for the run must raise it once the report is published.
+    `standing_units` by state, under `in_doubt` those of any state that may be billed already, under `not_metered` those
+    that a deployment which meters nothing does not send, and `units_at_risk` by the hours within which AWS refuses
+    them. `failure` is a fault of our own that stopped a batch, and only that: whoever asked for the run must raise it
+    once the report is published.
     """
 
     records: Counter[str] = field(default_factory=Counter)
@@ -87,6 +88,14 @@ class MeteringReport:
     def stands_as_seen(self, entry: DueEntry, now: EpochSeconds) -> None:
         """Takes note of a record that stands in the index as it was found there."""
         self.stand(entry.state, entry.quantity, entry.refuse_at, now, doubtful=in_doubt(entry.seal))
+
+    def stands_unmetered(self, entry: DueEntry) -> None:
+        """Takes note of a record that waits to be sent and is not, because this deployment meters nothing."""
+        names = ["not_metered", "in_doubt"] if in_doubt(entry.seal) else ["not_metered"]
+        with self._turn:
+            for name in names:
+                self.standing_records[name] += 1
+                self.standing_units[name] += entry.quantity
 
     def stand(self, state: str, quantity: int, refuse_at: EpochSeconds, now: EpochSeconds, *, doubtful: bool) -> None:
         """Takes note of a record that stands in the index in this state, and until when AWS takes it."""

@@ -19,6 +19,7 @@ from marketplace.dynamodb.attributes import Item
 from marketplace.ledger.deadlines import window_closes_at
 from marketplace.ledger.due_index import Decision, DueEntry, Unreadable
 from marketplace.ledger.record import (
+    SENDABLE,
     UNSEALED,
     Group,
     InvalidRecordError,
@@ -76,7 +77,8 @@ type _Sealed = tuple[Group, list[Sendable], str]
 @dataclass(slots=True)
 class MeteringRun:
     """One run over what is due. `region` is where `api` sends; `time_left` gives the seconds until the function is
-    ended; `workers` batches are under way at once; `new_token` names an attempt and never repeats."""
+    ended; `workers` batches are under way at once; `new_token` names an attempt and never repeats. Unless
+    `metering_enabled`, nothing is sent: what was recorded before waits until AWS's window has closed."""
 
     store: MeteringStore
     api: MeteringApi
@@ -91,6 +93,7 @@ class MeteringRun:
     new_token: Callable[[], str]
     workers: int = 4
     jitter: Callable[[], float] = random.random
+    metering_enabled: bool = True
     report: MeteringReport = field(default_factory=MeteringReport, init=False)
     _breaker: Breaker = field(init=False)
     _settlement: Settlement = field(init=False)
@@ -100,7 +103,9 @@ class MeteringRun:
 
     def __post_init__(self) -> None:
         self._breaker = Breaker(self.monotonic, self.jitter)
-        self._settlement = Settlement(self.store, self.bus, self.requests, self.clock, self.report)
+        self._settlement = Settlement(
+            self.store, self.bus, self.requests, self.clock, self.report, metering_enabled=self.metering_enabled
+        )
 
     def run(self) -> MeteringReport:
         """Works on what is due until it is done, AWS stops working, or time runs out.
@@ -128,7 +133,7 @@ class MeteringRun:
 
         def left_over(entry: DueEntry) -> None:
             self.report.leave(entry, now)
-            self.report.stands_as_seen(entry, now)
+            self._stands(entry, now)
 
         backlog = Backlog(left_over)
         for found in self.store.due(now):
@@ -136,13 +141,15 @@ class MeteringRun:
                 self.report.unreadable.append(found.key)
                 continue
             phase = phase_of(found, now)
-            if phase in _SENDING and found.waits_for_another_region(self.region):
+            if phase in _SENDING and not self.metering_enabled:
+                phase = _unless_window_is_open(found, now)
+            elif phase in _SENDING and found.waits_for_another_region(self.region):
                 self.report.in_other_region += 1
-                phase = Phase.WRITE_OFF if window_closes_at(found.hour) <= now else None
+                phase = _unless_window_is_open(found, now)
                 if phase is None:
                     self.report.leave(found, now)
             if phase is None:
-                self.report.stands_as_seen(found, now)
+                self._stands(found, now)
             else:
                 backlog.add(found, phase)
         work = backlog.phases()
@@ -155,10 +162,21 @@ class MeteringRun:
         for phase, entries in work.items():
             for entry in entries:
                 done = entry.key in self._settlement.settled
-                if not done:
+                if not done and not self._is_unmetered(entry):
                     self.report.leave(entry, now)
                 if not done or phase == Phase.TELL:
-                    self.report.stands_as_seen(entry, now)
+                    self._stands(entry, now)
+
+    def _stands(self, entry: DueEntry, now: EpochSeconds) -> None:
+        """Counts in the gauges what stands in the index as it was found there."""
+        if self._is_unmetered(entry):
+            self.report.stands_unmetered(entry)
+        else:
+            self.report.stands_as_seen(entry, now)
+
+    def _is_unmetered(self, entry: DueEntry) -> bool:
+        """Whether the record would be sent if this deployment metered."""
+        return entry.state in SENDABLE and not self.metering_enabled
 
     def _each[Part](self, work: Callable[[Part], None], parts: Sequence[Part], breaker: Breaker) -> None:
         def guarded(part: Part) -> None:
@@ -345,6 +363,11 @@ class MeteringRun:
         if error.code == TOO_OLD:
             self._likely_refusals.learn_age(group, record.timestamp, epoch(self.clock()))
         self._settlement.settle([(record, outcome)], token)
+
+
+def _unless_window_is_open(entry: DueEntry, now: EpochSeconds) -> Phase | None:
+    """What becomes of a record that must not be sent: it waits, and is written off once AWS takes it no more."""
+    return Phase.WRITE_OFF if window_closes_at(entry.hour) <= now else None
 
 
 def _record(item: Item) -> MeteringRecord | None:

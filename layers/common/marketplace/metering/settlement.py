@@ -12,7 +12,7 @@ from typing import Protocol
 from marketplace.dynamodb.keys import Key, hour_and_dimension, subscription_id_of
 from marketplace.ledger.deadlines import SENDING_MARGIN, SHOWN_FOR, held_due_at, window_closes_at
 from marketplace.ledger.due_index import Decision, DueEntry
-from marketplace.ledger.record import UNSEALED, RecordChange, State, cleared, in_doubt
+from marketplace.ledger.record import SENDABLE, UNSEALED, RecordChange, State, cleared, in_doubt
 from marketplace.metering.outcomes import Conflict, Held, Metered, Outcome, Rejected, StaysDue, Unbillable
 from marketplace.metering.report import MeteringReport, Note
 from marketplace.metering.store import MeteringStore
@@ -46,14 +46,15 @@ class SubscriptionRequests(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """Outcomes of one run. `settled` holds the keys of the records that it is done with, `untold` what it has decided
-    and not told yet."""
+    """Outcomes of one run; one that does not send, unless `metering_enabled`. `settled` holds the keys of the records
+    that it is done with, `untold` what it has decided and not told yet."""
 
     store: MeteringStore
     bus: SellerBus
     requests: SubscriptionRequests
     clock: Clock
     report: MeteringReport
+    metering_enabled: bool = True
     settled: set[Key] = field(default_factory=set)
     untold: list[Decision] = field(default_factory=list)
 
@@ -205,7 +206,8 @@ class Settlement:
             seen = entry.decision(items[entry.key]) if entry.key in items else None
             if seen is not None and seen.closes_at <= now:
                 doubt = "_in_doubt" if in_doubt(seen.seal) and not seen.reason.endswith("_in_doubt") else ""
-                reason = (seen.reason or "deadline_passed") + doubt
+                unsent = seen.state in SENDABLE and not self.metering_enabled
+                reason = ("not_metered" if unsent else seen.reason or "deadline_passed") + doubt
                 self._write(seen.then("unbillable", reason, now), seen.seal, seen.state)
 
     def tell_entries(self, entries: Sequence[DueEntry]) -> None:

@@ -84,5 +84,14 @@ def agreement() -> "AgreementServiceClient":
     return boto3.client("marketplace-agreement", region_name=MARKETPLACE_REGION, config=_patient())
 
 
+def agreement_while_waiting() -> "AgreementServiceClient":
+    """For DescribeAgreement while a buyer waits, who is registered without its answer too: it tries once."""
+    return boto3.client(
+        "marketplace-agreement",
+        region_name=MARKETPLACE_REGION,
+        config=Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 1}),
+    )
+
+
 def _patient() -> Config:
     return Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})

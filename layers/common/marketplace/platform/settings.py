@@ -74,6 +74,7 @@ class Settings(BaseModel, frozen=True):
     seller_color: str = ""
     product_titles: Annotated[dict[str, str], BeforeValidator(_product_titles)] = Field(default_factory=dict)
     marketplace_console_url: str = ""
+    metering_enabled: bool = False
     seal_delay_minutes: Annotated[int, Field(ge=0, le=720)] = 10
     metering_calls_per_second: Annotated[float, Field(gt=0, le=100)] = 10
     metering_region: str = "us-east-1"

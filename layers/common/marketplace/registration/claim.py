@@ -295,12 +295,7 @@ class Claims:
             elif change.tenant_id not in {None, other.tenant_id}:
                 raise ClaimedByAnotherTenantError(subscription.id)
         if other is not None and other.id not in moved:
-            unchanged = as_read(other)
-            writes.append(
-                self._table.check_action(
-                    keys.subscription(other.id), unchanged["condition"], unchanged.get("given", {})
-                )
-            )
+            writes.append(self._beside(other, change))
         writes += self._accounts.writes(
             list(moved.values()),
             leaving=change.previous_tenant_id,
@@ -310,6 +305,16 @@ class Claims:
         for one in moved.values():
             writes += self._moving(one, replace(change, revision=one.claim_revision + 1))
         return self._table.write_together(writes) is None
+
+    def _beside(self, other: Subscription, change: ClaimChange) -> Write:
+        """What a change writes of the other subscription of the contract, which does not take part in it: it must be as
+        it was read, and after a release its older codes claim nothing either."""
+        key, unchanged = keys.subscription(other.id), as_read(other)
+        if change.action == "released":
+            return self._table.update_action(
+                key, Update(set={"released_at": change.at}, add={"version": 1}, **unchanged)
+            )
+        return self._table.check_action(key, unchanged["condition"], unchanged.get("given", {}))
 
     def _moving(self, subscription: Subscription, change: ClaimChange) -> list[Write]:
         """What a change writes of one subscription: its tenant, the links, the audit trail and the event."""

@@ -75,6 +75,13 @@ ACCOUNT_LINKED_ELSEWHERE = Problem(
     "two tenants are meant to share the account.",
 )
 
+NOT_METERED = Problem(
+    409,
+    "not_metered",
+    "Not metered here",
+    "This deployment meters nothing (MeteringEnabled), so no usage can be sent again.",
+)
+
 UNAVAILABLE = Problem(
     503, "unavailable", "Unavailable", "AWS gave no answer; repeat the request, which is safe.", retry_after=5
 )

@@ -1,5 +1,6 @@
 """The routes of the seller API and their answers: one table, which the handler and the OpenAPI document read."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -61,6 +62,7 @@ from marketplace.seller_api.views import (
 )
 from marketplace.usage.queries import UsageQueries
 from marketplace.usage.recorder import UsageRecorder
+from marketplace.usage.results import metric_of
 from marketplace.usage.retry import UsageRetry
 
 
@@ -78,7 +80,8 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class SellerRoutes:
-    """The use cases behind the routes. `entitlement_max_age`: seconds after which an answer of AWS counts as stale."""
+    """The use cases behind the routes. `entitlement_max_age`: seconds after which an answer of AWS counts as stale.
+    Unless `metering_enabled`, no usage is sent again."""
 
     claims: Claims
     subscriptions: SubscriptionQueries
@@ -88,6 +91,7 @@ class SellerRoutes:
     usage_retry: UsageRetry
     clock: Clock
     entitlement_max_age: int
+    metering_enabled: bool = True
 
     def answer(self, request: Request) -> Answer:
         """Answers a request. A request that is wrong and an error of AWS have answers too."""
@@ -97,9 +101,9 @@ class SellerRoutes:
                 raise ProblemError(problems.ROUTE_UNKNOWN)
             return route.answer(self, request)
         except ProblemError as error:
-            return _problem(error.problem, **error.details)
+            return _counted(request, _problem(error.problem, **error.details))
         except (RequestError, InvalidCursorError, UnicodeError) as error:
-            return _problem(_problem_of_request(error))
+            return _counted(request, _problem(_problem_of_request(error)))
         except AwsError as error:
             return replace(_problem(_problem_of_aws(error)), error=f"{type(error).__name__} {error.code}")
 
@@ -169,7 +173,8 @@ class SellerRoutes:
             if decision.reason == "unknown_subscription":
                 raise ProblemError(problems.SUBSCRIPTION_UNKNOWN)
             outcome = "AccessAllowed" if decision.allowed else "AccessRefused"
-            return Answer(json_response(200, decision_view(decision)), outcome, subscription_id)
+            counts = {"AccessFailedClosed": 1} if decision.failed_closed else {}
+            return Answer(json_response(200, decision_view(decision)), outcome, subscription_id, counts=counts)
         try:
             granted = self.entitlements.entitlements_of(subscription_id)
         except UnknownSubscriptionError as error:
@@ -185,12 +190,9 @@ class SellerRoutes:
         body = body_of(request, UsageBody, USAGE_BODY_LIMIT)
         validate = query.validate_only == "true"
         results = self.recorder.record(body.records, validate=validate)
-        counts: dict[str, int] = {}
-        for result in results:
-            name = f"Report{str(result['status']).capitalize()}"
-            counts[name] = counts.get(name, 0) + 1
+        counts = {} if validate else Counter(map(metric_of, results))
         outcome = "UsageValidated" if validate else "UsageReported"
-        return Answer(json_response(200, {"results": results}), outcome, counts={} if validate else counts)
+        return Answer(json_response(200, {"results": results}), outcome, counts=counts)
 
     def list_usage(self, request: Request) -> Answer:
         query = query_of(request, UsageQuery)
@@ -219,6 +221,8 @@ class SellerRoutes:
     def retry_usage(self, request: Request) -> Answer:
         query_of(request, NoQuery)
         body = body_of(request, RetryBody)
+        if not self.metering_enabled:
+            raise ProblemError(problems.NOT_METERED)
         subscription_id = subscription_id_of(request)
         retried = self.usage_retry.retry(subscription_id, body.dimension)
         if retried is None:
@@ -273,6 +277,7 @@ ROUTES = (
     Route("GET /subscriptions/{subscription_id}/usage/{record_id+}", "proveUsage", SellerRoutes.prove_usage),
 )
 _BY_KEY = {route.key: route for route in ROUTES}
+_VALIDATION = "validate=true"
 
 
 @contextmanager
@@ -303,6 +308,13 @@ def failure(error: str) -> Answer:
 def _problem(problem: Problem, **details: Any) -> Answer:
     response = json_response(problem.status, problem.as_json(**details), problem.headers)
     return Answer(response, problem.metric, details.get("subscription_id"))
+
+
+def _counted(request: Request, answer: Answer) -> Answer:
+    """The answer to a request that is wrong. A report of usage that can't be read counts as one that is rejected: its
+    sender may ignore the status as it may ignore results."""
+    is_report = request.route == "POST /usage" and _VALIDATION not in request.raw_query
+    return replace(answer, counts={"ReportRejected": 1}) if is_report else answer
 
 
 def _problem_of_request(error: Exception) -> Problem:

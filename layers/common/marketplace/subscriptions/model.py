@@ -45,6 +45,7 @@ class Subscription:
     closing_deadline: int | None = None
     offer_id: str | None = None
     free_trial: bool | None = None
+    free_trial_ends_at: int | None = None
     tenant_id: str | None = None
     claim_revision: int = 0
     claimed_at: int | None = None
@@ -66,12 +67,22 @@ class Subscription:
             return LicenseIdentity(self.license_arn)
         return LegacyIdentity(self.product_code, self.customer_identifier or "")
 
+    @property
+    def lacks_account(self) -> bool:
+        """Whether it is a licence whose buyer's account is not known yet. BatchMeterUsage requires both."""
+        return self.license_arn is not None and self.account_id is None
+
     def status_at(self, now: int) -> Status:
         """The status as of now: a closing subscription has ended once its deadline is reached, whether or not the
         timer that writes it down has run."""
         if self.status == "closing" and self.closing_deadline is not None and now >= self.closing_deadline:
             return "ended"
         return self.status
+
+    def free_trial_at(self, now: int) -> bool | None:
+        """Whether the subscription is a free trial as of now; None when AWS has not said."""
+        over = self.free_trial_ends_at is not None and now >= self.free_trial_ends_at
+        return self.free_trial and not over
 
     def billed_to(self, hour: int) -> str:
         """The id of the subscription that usage of this hour is billed to: this one's, or across a migration the

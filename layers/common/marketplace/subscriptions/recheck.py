@@ -6,12 +6,13 @@ both. The metering queue starts metering runs.
 """
 
 REQUEST = "marketplace_request"
-"""The attribute that tells such a message from a notification; it holds one of the five words below."""
+"""The attribute that tells such a message from a notification; it holds one of the six words below."""
 LOOK_AGAIN = "look_again"
 READ_BACK = "read_back"
 RECONCILE = "reconcile"
 FIND_LICENSES = "find_licenses"
 METERING_RUN = "metering_run"
+MEASURE_WAITING = "measure_waiting"
 
 # Why a subscription is rechecked; what a recheck does depends on it.
 REGISTERED = "registered"

@@ -75,9 +75,10 @@ class LifecycleRequests(Requests):
         AWS listed none; None when none have to be there. at: not before this moment (seconds since the epoch)."""
         self._ask(READ_BACK, {"subscription_id": subscription_id, "attempt": attempt, "at": at}, delay_seconds)
 
-    def find_licenses(self, agreement_id: str) -> None:
-        """Has AWS asked for the licences of an agreement that has ended, and what waits for it applied to them."""
-        self._ask(FIND_LICENSES, {"agreement_id": agreement_id})
+    def find_licenses(self, agreement_id: str, *, last: bool = False, delay_seconds: int = 0) -> None:
+        """Has AWS asked for the licences of an agreement that has ended, and what waits for it applied to them. last:
+        whether a person has to look if AWS names none."""
+        self._ask(FIND_LICENSES, {"agreement_id": agreement_id, "last": last or None}, delay_seconds)
 
     def reconcile(self, subscription_id: str, *, delay_seconds: int = 0) -> None:
         """Has one subscription compared with the agreement API, and its entitlements read back."""

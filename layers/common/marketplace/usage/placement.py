@@ -13,6 +13,7 @@ from marketplace.usage.booking import MAX_ACTIONS, Booked, Booking, Job, NotBook
 from marketplace.usage.overage import Term
 from marketplace.usage.report import FUTURE_TOLERANCE, RecordName, Rejection, UsageReport
 from marketplace.usage.results import (
+    ACCOUNT_UNKNOWN,
     ENDED_RECENTLY,
     IN_FUTURE,
     NO_HOUR,
@@ -122,9 +123,10 @@ def entry_for(
 def _billing(subscription: Subscription, now: EpochSeconds) -> Billing | Rejection:
     """How a subscription takes usage now, or why it doesn't."""
     refusal = _refusal(subscription, now)
-    lacks_account_id = subscription.license_arn is not None and subscription.account_id is None
-    if refusal is not None or subscription.activated_at is None or lacks_account_id:
+    if refusal is not None or subscription.activated_at is None:
         return refusal or NOT_ACTIVE
+    if subscription.lacks_account:
+        return ACCOUNT_UNKNOWN
     cutover = subscription.cutover_at
     period = Period(
         subscription.activated_at,

@@ -36,6 +36,7 @@ from marketplace.usage.report import RecordName, Rejection, UsageReport, parsed
 from marketplace.usage.results import (
     BUSY,
     ENTITLEMENTS_PENDING,
+    NOT_METERED,
     UNAVAILABLE,
     Rejected,
     as_json,
@@ -105,7 +106,7 @@ class _Request:
 @dataclass(slots=True)
 class UsageRecorder:
     """Records usage. `sleep`, `monotonic` (seconds) and `jitter` (0 to 1) are what a retry waits with; without `terms`
-    all usage is metered."""
+    all usage is metered. Unless `metering_enabled`, nothing new is recorded: what is recorded is to be billed."""
 
     store: UsageStore
     subscriptions: Subscriptions
@@ -116,6 +117,7 @@ class UsageRecorder:
     jitter: Callable[[], float] = random.random
     parallel: int = _PARALLEL
     terms: Terms | None = None
+    metering_enabled: bool = True
 
     def record(self, records: Sequence[object], *, validate: bool = False) -> list[dict[str, object]]:
         """One result per record, in order: recorded, duplicate, conflict or rejected (docs/integration.md describes
@@ -147,6 +149,8 @@ class UsageRecorder:
             entry = entry_for(index, report, request.names[index], subscriptions, request.now)
             if isinstance(entry, Rejection):
                 request.results[index] = Rejected(report.id, entry)
+            elif not self.metering_enabled:
+                request.results[index] = Rejected(report.id, NOT_METERED)
             else:
                 entries.append(entry)
         return self._with_terms(entries, subscriptions, request)

@@ -14,6 +14,18 @@ NOT_ACTIVE = Rejection(
     "AWS Marketplace has not activated this subscription yet; report the usage again once it is active",
     retryable=True,
 )
+ACCOUNT_UNKNOWN = Rejection(
+    "account_unknown",
+    "the subscription is active, but AWS Marketplace has not named its buyer's AWS account yet, without which it can't "
+    "be metered; AWS is being asked, so send this record again with the same id",
+    retryable=True,
+)
+NOT_METERED = Rejection(
+    "not_metered",
+    "this deployment meters nothing (MeteringEnabled), so the record was not recorded and is not billed; send it to "
+    "the deployment that meters the product, or again with the same id once this one meters",
+    retryable=True,
+)
 ENDED = Rejection("ended", "the subscription has ended and AWS Marketplace takes no more usage for it")
 ENDED_RECENTLY = Rejection(
     "ended",
@@ -57,6 +69,12 @@ def not_a_quantity(included_dimension: str) -> Rejection:
         "correct the setting OverageDimensions and send this record again with the same id",
         retryable=True,
     )
+
+
+_ONLY_TO_WAIT = frozenset(
+    (one.reason, one.retryable) for one in (NOT_ACTIVE, ENDED_RECENTLY, ENTITLEMENTS_PENDING, BUSY, UNAVAILABLE)
+)
+"""Rejections that ask for the same record again and of which nobody has made a mistake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +166,16 @@ def as_json(result: Result) -> dict[str, object]:
                 "message": result.rejection.message,
                 "retryable": result.rejection.retryable,
             }
+
+
+def metric_of(result: Mapping[str, object]) -> str:
+    """The metric that counts a result in the form of `as_json`. A rejection that time cures, and usage that is reported
+    to a deployment which meters nothing, have metrics of their own: `ReportRejected` raises an alarm."""
+    if result["status"] != "rejected":
+        return f"Report{str(result['status']).capitalize()}"
+    if result["reason"] == NOT_METERED.reason:
+        return "ReportNotMetered"
+    return "ReportPostponed" if (result["reason"], result["retryable"]) in _ONLY_TO_WAIT else "ReportRejected"
 
 
 def _recorded(result: Recorded, status: str) -> dict[str, object]:
