@@ -1,8 +1,8 @@
 """What a test may ask of the machine, and what happens where the machine does not have it.
 
 A test marked `dynamodb_local`, `docker`, `sam_cli`, `browser` or `axe` runs where the machine can run it. Where it
-cannot, it is skipped, and the end of the run says which group did not run and why. With CI or REQUIRE_ALL set, nothing may be
-skipped: every skip, whatever its cause, becomes a failure.
+cannot, it is skipped, and the end of the run says which group did not run and why. With CI or REQUIRE_ALL set, nothing
+may be skipped: every skip, whatever its cause, becomes a failure.
 """
 
 import os
