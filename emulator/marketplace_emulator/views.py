@@ -16,6 +16,8 @@ from marketplace_emulator.story import Story
 
 STATIC = Path(__file__).parent / "static"
 PAGE_SIZE = 20
+_KEPT_IN_URL = "/?&=%#:+,;@!$'()*~"
+"""What stays as it is in an address; line ends and the like are encoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ def see_other(path: str, anchor: str = "", /, **query: str) -> Response:
     """303 to a page of this server, whose path may have a query already. What the query says is shown there."""
     given = {name: value for name, value in query.items() if value}
     more = f"{'&' if '?' in path else '?'}{urlencode(given)}" if given else ""
-    place = f"{path}{more}{f'#{anchor}' if anchor else ''}"
+    place = quote(f"{path}{more}{f'#{anchor}' if anchor else ''}", safe=_KEPT_IN_URL)
     return Response(status=303, headers={"Location": place})
 
 

@@ -163,6 +163,11 @@ def test_the_buttons_of_the_clock(browse, emulator):
 
 def test_moving_the_clock_leads_back_to_the_same_page(browse):
     assert browse("/ui/clock", {"by": "PT1H", "back": "/calls?page=2"}).startswith("/calls?page=2&notice=")
+    for strange in ("/a\r\nSet-Cookie: x=1", "/\u20ac"):
+        location = browse("/ui/clock", {"by": "PT1H", "back": strange})
+        assert location.startswith("/"), location
+        assert location.isascii()
+        assert " " not in location
     for elsewhere in ("//elsewhere.example", "/\\elsewhere.example", "https://elsewhere.example"):
         assert browse("/ui/clock", {"by": "PT1H", "back": elsewhere}).startswith("/?notice=")
 
@@ -412,4 +417,5 @@ def test_what_does_not_exist_is_not_found(browse, emulator):
     assert "no purchase" in text(browse("/purchases/nobody", status=404))
     assert "no purchase" in text(browse("/ui/purchases/nobody/register", {}, 404))
     assert "problem" in notice(browse("/ui/dance", {}))
+    assert "problem" in notice(browse("/ui/purchases/%0d%0aSet-Cookie:%20x/cancel", {}))
     assert "problem" in notice(browse(f"/ui/purchases/{emulator.buy().id}/dance", {}))
