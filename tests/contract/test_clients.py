@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import python_operations, typescript
+from tools import python_operations, typescript, versions
 from tools.template import ROOT
 
 PYTHON = ROOT / "clients" / "python"
@@ -37,9 +37,8 @@ def test_the_python_client_is_written_in_the_oldest_python_that_it_names(module:
     ast.parse(module.read_text(), feature_version=(3, 11))
 
 
-def test_the_clients_have_the_same_version() -> None:
-    python = tomllib.loads((PYTHON / "pyproject.toml").read_text())["project"]["version"]
-    assert {python, PACKAGE["version"], LOCK["version"], LOCK["packages"][""]["version"]} == {"0.2.0"}
+def test_the_lock_has_the_one_version() -> None:
+    assert LOCK["version"] == LOCK["packages"][""]["version"] == versions.version()
 
 
 def test_every_package_of_the_typescript_lock_has_a_hash_and_none_an_address() -> None:
