@@ -112,8 +112,9 @@ def test_the_rule_between_a_reports_members_is_said_in_the_text() -> None:
     assert "Exactly one of `subscription_id` and `license_arn` is given." in " ".join(described.split())
 
 
-def test_the_rule_of_a_tenants_name_is_said_in_the_text() -> None:
-    assert "without a space at either end" in OPENAPI["components"]["schemas"]["TenantId"]["description"]
+@pytest.mark.parametrize("schema", ["TenantId", "ChangeReason"])
+def test_the_rule_of_a_text_is_said(schema: str) -> None:
+    assert "without a space at either end" in OPENAPI["components"]["schemas"][schema]["description"]
 
 
 def test_every_operation_is_in_a_group_and_described() -> None:

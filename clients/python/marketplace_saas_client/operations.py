@@ -290,7 +290,7 @@ class SubscriptionList(TypedDict):
 
 
 class Transfer(TypedDict):
-    """`tenant_id`: whose the subscription is now; `to_tenant_id`: whose it is to be."""
+    """`tenant_id`: whose the subscription is now; `to_tenant_id`: whose it is to be, another one."""
 
     tenant_id: TenantId
     claim_revision: ClaimRevision

@@ -289,7 +289,7 @@ export interface components {
         };
         /** @enum {string} */
         Action: "claimed" | "released" | "transferred";
-        /** @description Why; kept in the audit trail and told in the event. */
+        /** @description Why; kept in the audit trail and told in the event. Printable characters without a space at either end. */
         ChangeReason: string;
         /**
          * Claim
@@ -779,7 +779,7 @@ export interface components {
         TenantId: string;
         /**
          * Transfer
-         * @description `tenant_id`: whose the subscription is now; `to_tenant_id`: whose it is to be.
+         * @description `tenant_id`: whose the subscription is now; `to_tenant_id`: whose it is to be, another one.
          */
         Transfer: {
             tenant_id: components["schemas"]["TenantId"];

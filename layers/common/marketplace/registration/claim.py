@@ -55,7 +55,13 @@ type TenantId = Annotated[
 ]
 type ChangeReason = Annotated[
     str,
-    Field(min_length=1, max_length=500, strict=True, description="Why; kept in the audit trail and told in the event."),
+    Field(
+        min_length=1,
+        max_length=500,
+        strict=True,
+        description="Why; kept in the audit trail and told in the event. Printable characters without a space at "
+        "either end.",
+    ),
     AfterValidator(_printable),
 ]
 type ClaimRevision = Annotated[
@@ -88,7 +94,7 @@ class Release(BaseModel, frozen=True, extra="forbid"):
 
 
 class Transfer(Release, frozen=True):
-    """`tenant_id`: whose the subscription is now; `to_tenant_id`: whose it is to be."""
+    """`tenant_id`: whose the subscription is now; `to_tenant_id`: whose it is to be, another one."""
 
     to_tenant_id: TenantId
     share_account: ShareAccount = False
