@@ -10,7 +10,7 @@ SAM_ENV := .tools/sam
 CHECKOV_ENV := .tools/checkov
 # Running needs a fifth of what developing needs: an environment of its own, unless the project's is there.
 RUN_ENV := $(if $(wildcard $(VENV)/.installed),$(VENV),.tools/run)
-TYPED := layers functions emulator/marketplace_emulator local tests bench tools conftest.py
+TYPED := layers functions emulator/marketplace_emulator clients/python local tests bench tools conftest.py
 IMPORTS := PYTHONPATH=.:layers/common:emulator
 export SAM_CLI_TELEMETRY := 0
 
@@ -79,7 +79,7 @@ test: $(VENV)/.installed ## every test this machine can run
 
 FAST := tests/unit tests/template tests/functions
 test-fast: $(VENV)/.installed ## the tests for every few minutes: nothing slow, no container, no server, no browser
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not (slow or dynamodb_local or docker or browser)" $(FAST) $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not (slow or dynamodb_local or docker or browser or node)" $(FAST) $(ARGS)
 
 SEEDS ?= 10000
 faults: $(VENV)/.installed ## SEEDS=10000 fault schedules: is every unit billed exactly once?
@@ -105,5 +105,5 @@ lock: $(VENV)/.installed ## write the lock files again from their .in files (ARG
 	$(BIN)/python -m tools.locks $(ARGS)
 
 clean: ## remove what was built and measured; the environments stay
-	rm -rf .aws-sam .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov
+	rm -rf .aws-sam clients/typescript/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov
 	find . -name __pycache__ -not -path './.venv/*' -not -path './.tools/*' -prune -exec rm -rf {} +

@@ -111,10 +111,10 @@ class Deployment:
     subscriptions: list[Subscription]
     fulfilment_path: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    exports: list[str] = field(default_factory=list)
     outputs: Mapping[str, str] = field(default_factory=dict)
     resources: Mapping[str, str] = field(default_factory=dict)
     stack_name: str = "marketplace-saas"
-    exports: list[str] = field(default_factory=list)
 
 
 def queue_arn(name: str) -> str:

@@ -47,9 +47,9 @@ class Schedules:
         self.fired = {name: min(fired, now) for name, fired in self.fired.items()}
         self.last_activity = min(self.last_activity, now)
 
-    def next_tick(self, after: float) -> float | None:
-        """When a schedule fires next after a moment."""
-        ticks = (ticks.after(after) for ticks in self._ticks.values())
+    def next_run(self, after: float) -> float | None:
+        """When a schedule runs a function next after a moment; others put a message into a queue."""
+        ticks = (self._ticks[one.name].after(after) for one in self._schedules if one.function is not None)
         return min((tick for tick in ticks if tick is not None), default=None)
 
     def next_stop(self, end: float) -> float | None:

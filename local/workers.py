@@ -84,8 +84,8 @@ class Workers(Servers):
             self._do_due()
 
     def next_tick(self, after: float) -> float | None:
-        """When a schedule fires next after a moment."""
-        return self.schedules.next_tick(after)
+        """When a schedule runs a function (metering) next after a moment."""
+        return self.schedules.next_run(after)
 
     def stop(self) -> None:
         """End all waiting; whoever runs this ends the rest."""

@@ -1,34 +1,28 @@
 """The OpenAPI 3.1 document of the seller's API, made from the routes and the pydantic models.
 
+A route needs an entry in WORDS, which names the models of its answer; tools/openapi_document.py does the rest.
+
     python -m tools.openapi > docs/openapi.json
 
 Nothing on Lambda imports this module.
 """
 
 import json
-import re
 import sys
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
-from pydantic.json_schema import models_json_schema
 
 from marketplace.entitlements.rules import Reason, ValueType
-from marketplace.platform.problem import Problem
 from marketplace.registration.claim_history import Action, Via
 from marketplace.seller_api import problems
-from marketplace.seller_api.routes import ROUTES, Route
 from marketplace.subscriptions.identity import Integration
 from marketplace.subscriptions.model import Status
 from marketplace.usage.report import UsageReport
+from tools.openapi_document import Answer, Words, assembled
 
 _TIME = Field(description="ISO 8601 in UTC", examples=["2026-11-22T14:00:00Z"])
 _OPTIONAL_TIME = Field(default=None, description="ISO 8601 in UTC", examples=["2026-11-22T14:00:00Z"])
-
-
-class Answer(BaseModel, extra="forbid"):
-    """An answer says no more than its schema."""
 
 
 class Entitlement(Answer):
@@ -244,252 +238,79 @@ class UsageProof(Answer):
     contract: ContractSplit | None = Field(default=None, description="In an overage dimension only")
 
 
-class ErrorBody(BaseModel, extra="allow"):
-    """`code` is for programs and stable; `message` says what to do."""
-
-    code: str
-    message: str
-
-
-class Error(Answer):
-    error: ErrorBody
-
-
 class UsageRequest(BaseModel, extra="forbid"):
     """1 to 500 usage records, each answered by itself."""
 
     records: list[UsageReport] = Field(min_length=1, max_length=500)
 
 
-@dataclass(frozen=True, slots=True)
-class _Words:
-    """What the document adds to a route: `problems` are those that its parameters and body do not show."""
-
-    summary: str
-    answer: type[BaseModel] | tuple[type[BaseModel], ...]
-    problems: tuple[Problem, ...] = ()
-    body: type[BaseModel] | None = None
-    description: str = ""
-
-
-WORDS: dict[str, _Words] = {
-    "claimRegistration": _Words(
+WORDS: dict[str, Words] = {
+    "claimRegistration": Words(
         "Claim a registration for a tenant",
         SubscriptionDetails,
         (problems.CLAIM_UNKNOWN, problems.CLAIMED_ELSEWHERE, problems.ACCOUNT_LINKED_ELSEWHERE),
         description="Repeating it is safe while the code lives, which is an hour.",
     ),
-    "showRegistration": _Words(
+    "showRegistration": Words(
         "Read what a registration code would claim",
         SubscriptionDetails,
         (problems.CLAIM_UNKNOWN,),
         description="For the page that names the product and the account before the user confirms. It claims nothing.",
     ),
-    "claimSubscription": _Words(
+    "claimSubscription": Words(
         "Claim a subscription for a tenant without a registration code",
         SubscriptionDetails,
         (problems.CLAIMED_ELSEWHERE, problems.ACCOUNT_LINKED_ELSEWHERE, problems.CLAIM_CHANGED),
         description="For a decision of the seller's own, never for a subscription id that a browser sent: the id is no "
         "secret. Without `claim_revision` it claims only what was never claimed.",
     ),
-    "releaseClaim": _Words(
+    "releaseClaim": Words(
         "Take a subscription away from its tenant",
         SubscriptionDetails,
         (problems.CLAIM_CHANGED,),
         description="Registration codes from before the release claim nothing any more. The subscription, its usage "
         "and its bill stay as they are. The same request repeated is answered in the same way and changes nothing.",
     ),
-    "transferClaim": _Words(
+    "transferClaim": Words(
         "Give a subscription of one tenant to another",
         SubscriptionDetails,
         (problems.CLAIM_CHANGED, problems.CLAIMED_ELSEWHERE, problems.ACCOUNT_LINKED_ELSEWHERE),
         description="The same request repeated is answered in the same way and changes nothing.",
     ),
-    "listClaims": _Words("List the changes of a subscription's claim", ClaimChangeList),
-    "listSubscriptions": _Words("Find subscriptions by tenant, account or status", SubscriptionList),
-    "getSubscription": _Words("Read a subscription", SubscriptionDetails),
-    "getEntitlements": _Words(
+    "listClaims": Words("List the changes of a subscription's claim", ClaimChangeList),
+    "listSubscriptions": Words("Find subscriptions by tenant, account or status", SubscriptionList),
+    "getSubscription": Words("Read a subscription", SubscriptionDetails),
+    "getEntitlements": Words(
         "List entitlements, or check access to a dimension",
         (EntitlementList, AccessDecision),
         description="With `dimension` the answer is an AccessDecision, without it an EntitlementList.",
     ),
-    "recordUsage": _Words(
+    "recordUsage": Words(
         "Record usage",
         UsageResults,
         body=UsageRequest,
         description="A record that is wrong is rejected by itself; the others go through.",
     ),
-    "listUsage": _Words("List metering records by hour and dimension", MeteringRecordList),
-    "retryUsage": _Words(
+    "listUsage": Words("List metering records by hour and dimension", MeteringRecordList),
+    "retryUsage": Words(
         "Have refused usage sent again",
         UsageRetried,
         (problems.PARAMETER_INVALID, problems.NOT_METERED),
         description="Makes metering records due again that are `rejected` (once you have mended what AWS refused them "
         "for, by publishing the dimension, say) or `held`. They are sent as they are; nothing is counted twice.",
     ),
-    "proveUsage": _Words(
+    "proveUsage": Words(
         "Prove where a usage record went",
         UsageProof,
         (problems.RECORD_UNKNOWN,),
         description="Percent-encode the record id; encode one that holds ? or # twice.",
     ),
 }
-_ANYWHERE = (problems.BUSY, problems.UNAVAILABLE, problems.INTERNAL)
-_PATH_PARAMETERS = {
-    "code": "The registration code that the sign-up page got as `registration`.",
-    "subscription_id": "A subscription id, `sub-` and 26 characters.",
-    "record_id": "The id that the usage record was reported under.",
-}
 
 
 def document() -> dict[str, Any]:
     """The whole document as plain JSON values."""
-    schemas = _schemas()
-    paths: dict[str, dict[str, Any]] = {}
-    for route in ROUTES:
-        method, _, path = route.key.partition(" ")
-        paths.setdefault(path.replace("+}", "}"), {})[method.lower()] = _operation(route, WORDS[route.operation])
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "Marketplace SaaS: the seller's API",
-            "version": "1",
-            "description": "What a seller's application calls. Every request is signed with AWS Signature Version 4 "
-            "(service execute-api).",
-        },
-        "servers": [
-            {
-                "url": "https://{api}.execute-api.us-east-1.amazonaws.com",
-                "variables": {"api": {"default": "api-id", "description": "The stack's output ApiUrl names it."}},
-            }
-        ],
-        "security": [{"AWS_IAM": []}],
-        "paths": paths,
-        "components": {
-            "schemas": schemas,
-            "securitySchemes": {
-                "AWS_IAM": {
-                    "type": "apiKey",
-                    "name": "Authorization",
-                    "in": "header",
-                    "description": "AWS Signature Version 4",
-                }
-            },
-        },
-    }
-
-
-def _answers(words: _Words) -> tuple[type[BaseModel], ...]:
-    return words.answer if isinstance(words.answer, tuple) else (words.answer,)
-
-
-def _schemas() -> dict[str, Any]:
-    models: dict[type[BaseModel], None] = {Error: None}
-    for route in ROUTES:
-        words = WORDS[route.operation]
-        body = words.body or route.body
-        models.update(dict.fromkeys((*_answers(words), *((body,) if body else ()))))
-    _, definitions = models_json_schema(
-        [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
-    )
-    return {name: definitions["$defs"][name] for name in sorted(definitions["$defs"])}
-
-
-def _operation(route: Route, words: _Words) -> dict[str, Any]:
-    operation: dict[str, Any] = {"operationId": route.operation, "summary": words.summary}
-    if words.description:
-        operation["description"] = words.description
-    parameters = [*_path_parameters(route.key), *_query_parameters(route.query)]
-    if parameters:
-        operation["parameters"] = parameters
-    body = words.body or route.body
-    if body is not None:
-        operation["requestBody"] = {"required": True, "content": _json(_ref(body))}
-    answers = [_ref(model) for model in _answers(words)]
-    schema = answers[0] if len(answers) == 1 else {"oneOf": answers}
-    operation["responses"] = {"200": {"description": words.summary, "content": _json(schema)}, **_errors(route, words)}
-    return operation
-
-
-def _errors(route: Route, words: _Words) -> dict[str, Any]:
-    parameters = route.query.model_fields
-    shown = {
-        problems.BODY_INVALID: route.body is not None,
-        problems.BODY_TOO_LARGE: route.body is not None,
-        problems.PARAMETER_INVALID: bool(parameters),
-        problems.CURSOR_INVALID: "cursor" in parameters,
-        **dict.fromkeys(words.problems, True),
-        problems.SUBSCRIPTION_UNKNOWN: "{subscription_id}" in route.key,
-        **dict.fromkeys(_ANYWHERE, True),
-    }
-    by_status: dict[int, list[Problem]] = {}
-    for problem in (problem for problem, is_shown in shown.items() if is_shown):
-        by_status.setdefault(problem.status, []).append(problem)
-    answers: dict[str, Any] = {}
-    for status in sorted(by_status):
-        lines = [f"`{problem.code}`: {problem.message}" for problem in by_status[status]]
-        answers[str(status)] = {"description": "\n\n".join(lines), "content": _json(_ref(Error))}
-        if any(problem.retry_after for problem in by_status[status]):
-            answers[str(status)]["headers"] = {
-                "Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer"}}
-            }
-    return answers
-
-
-def _path_parameters(key: str) -> list[dict[str, Any]]:
-    names = [name.rstrip("+") for name in re.findall(r"\{([^}]+)\}", key)]
-    return [
-        {
-            "name": name,
-            "in": "path",
-            "required": True,
-            "description": _PATH_PARAMETERS[name],
-            "schema": {"type": "string"},
-        }
-        for name in names
-    ]
-
-
-def _query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
-    schema = model.model_json_schema()
-    definitions = schema.get("$defs", {})
-    parameters = []
-    for name, described in schema.get("properties", {}).items():
-        plain = _without_null(_inlined(described, definitions))
-        parameter: dict[str, Any] = {"name": name, "in": "query", "required": name in schema.get("required", ())}
-        if "description" in plain:
-            parameter["description"] = plain.pop("description")
-        plain.pop("title", None)
-        parameters.append({**parameter, "schema": plain})
-    return parameters
-
-
-def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
-    match schema:
-        case {"$ref": str(ref), **rest}:
-            return {**_inlined(definitions[ref.rpartition("/")[2]], definitions), **rest}
-        case dict():
-            return {name: _inlined(member, definitions) for name, member in schema.items()}
-        case list():
-            return [_inlined(member, definitions) for member in schema]
-    return schema
-
-
-def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """A query parameter is given or not; it is never null."""
-    options = [option for option in schema.get("anyOf", ()) if option != {"type": "null"}]
-    if len(options) != 1:
-        return schema
-    rest = {name: value for name, value in schema.items() if name != "anyOf" and (name, value) != ("default", None)}
-    return {**options[0], **rest}
-
-
-def _ref(model: type[BaseModel]) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{model.__name__}"}
-
-
-def _json(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"application/json": {"schema": schema}}
+    return assembled(WORDS)
 
 
 def as_text() -> str:

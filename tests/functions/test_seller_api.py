@@ -21,6 +21,7 @@ from marketplace.seller_api.routes import ROUTES, SellerRoutes
 from marketplace_emulator import Purchase
 from tests.support.deployed import Deployed, http_event, sample
 from tools import openapi
+from tools.openapi_document import Error
 
 SOMEONE = "sub-" + "a" * 26
 CLAIM = "POST /registrations/{code}/claim"
@@ -57,7 +58,7 @@ def call(deployment: Deployed, route: str, body: Any = None, **given: Any) -> tu
     if answer["statusCode"] == 200:
         fits(route, content)
     else:
-        openapi.Error.model_validate(content)
+        Error.model_validate(content)
     return answer["statusCode"], content
 
 

@@ -69,7 +69,8 @@ def built() -> Path:
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:
     """Answer DynamoDB Local, SQS, EventBridge and AWS Marketplace, furnished, on ports of their own."""
-    ports = sam_local.Ports(*(dynamodb_local.free_port() for _ in range(3)))
+    dynamodb, aws, marketplace = (dynamodb_local.free_port() for _ in range(3))
+    ports = sam_local.Ports(dynamodb, aws, marketplace)
     with sam_local.running(ports, works=False) as workers:
         yield Servers(ports, workers.deployment)
 

@@ -11,7 +11,7 @@ from local.template import read
 from local.template_yaml import TemplateError
 from tools.template import TEMPLATE
 
-GIVEN = {"ProductCodes": "one", "SupportContact": "help@seller.example", "Stage": "local"}
+GIVEN = {"ProductCodes": "one", "SupportContact": "help@seller.example", "Stage": "local", "MeteringEnabled": "true"}
 
 
 def deploy(**parameters: str) -> None:

@@ -80,7 +80,7 @@ def test_paths_and_queries_are_signed_as_they_are_sent(api: str, path: str) -> N
     ],
 )
 def test_another_caller_service_or_region_is_forbidden(api: str, change: dict[str, str]) -> None:
-    answer = post(api, b"{}", signed("POST", f"{api}/usage", b"{}", **change))  # type: ignore[arg-type]
+    answer = post(api, b"{}", signed("POST", f"{api}/usage", b"{}", **change))
 
     assert (answer.status, answer.json()) == (403, {"message": "Forbidden"})
 

@@ -14,6 +14,7 @@ import pytest
 from local import stack as local_stack
 from local.options import Options, StackError
 from local.stack import Stack
+from local.state import Keeper
 from tests.local_stack.browser import Neighbourhood, call
 
 NOON = "2026-11-22T12:10:00Z"
@@ -123,13 +124,13 @@ def test_time_that_has_passed_meanwhile_is_played(tmp_path: Path, monkeypatch: p
         _, subscription = sold(neighbourhood)
         report(neighbourhood, subscription, "r1", 5)
         stopped = stack.clock.timestamp()
-    real = local_stack.Keeper.restore
+    real = Keeper.restore
 
     def restore(keeper: Any, stack: Any) -> None:
         real(keeper, stack)
         keeper._ahead += 3 * HOUR  # as if three hours had passed
 
-    monkeypatch.setattr(local_stack.Keeper, "restore", restore)
+    monkeypatch.setattr(Keeper, "restore", restore)
     with local_stack.running(Options(keep=tmp_path)) as stack:
         assert stack.clock.timestamp() >= stopped + 3 * HOUR
         assert [one.quantity for one in stack.marketplace.ledger.bill()] == [5]
@@ -141,7 +142,7 @@ def test_two_stacks_do_not_share_a_folder(tmp_path: Path) -> None:
         ExitStack() as cleanup,
         pytest.raises(StackError, match="another stack keeps its state in"),
     ):
-        local_stack.Keeper(tmp_path, cleanup)
+        Keeper(tmp_path, cleanup)
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda _: b"", lambda _: b"cos\nsystem\n(S'true'\ntR."])

@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item
 from marketplace.dynamodb.paging import InvalidCursorError, cursor_of
-from marketplace.platform.clock import iso
 from marketplace.platform.errors import NoAnswerError, ThrottledError
 from marketplace.registration.account_links import AccountLinkedToAnotherTenantError
 from marketplace.registration.claim import (
@@ -45,7 +44,7 @@ def told(shop: Storefront, kind: str) -> list[SellerEvent]:
     """The events of a kind in the outbox, each as documented, by the revision of the claim."""
     events = [event for event in shop.announced() if event.kind == kind]
     for event in events:
-        check(event.kind, {"id": event.id, "time": iso(event.time), **event.detail})
+        check(event.kind, event.published_detail)
     return sorted(events, key=lambda event: event.detail["claim_revision"])
 
 

@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketplace.dynamodb import keys
-from marketplace.platform.clock import iso
 from marketplace.platform.errors import NoAnswerError, ThrottledError
 from marketplace.registration.contacts import (
     FIELDS,
@@ -90,7 +89,7 @@ def entered(shop: Storefront, subscription_id: str) -> list[tuple[str, int]]:
 def told(shop: Storefront) -> list[SellerEvent]:
     events = [event for event in shop.announced() if event.kind == "Contact Provided"]
     for event in events:
-        check(event.kind, {"id": event.id, "time": iso(event.time), **event.detail})
+        check(event.kind, event.published_detail)
     return sorted(events, key=lambda event: event.detail["contact_number"])
 
 

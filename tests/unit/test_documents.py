@@ -11,7 +11,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
-    path.relative_to(ROOT) for path in chain(ROOT.glob("*.md"), ROOT.glob("docs/**/*.md"), ROOT.glob("emulator/*.md"))
+    path.relative_to(ROOT)
+    for path in chain(
+        ROOT.glob("*.md"), ROOT.glob("docs/**/*.md"), ROOT.glob("emulator/*.md"), ROOT.glob("clients/*/README.md")
+    )
 )
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)")
 TEST_NAME = re.compile(r"`(test_\w+)(?:\.py)?`")

@@ -71,7 +71,7 @@ def told(world: World, kind: str = "Overage Correction Due") -> list[SellerEvent
     found = [event for event in events if event.kind == kind]
     for event in found:
         if kind == "Overage Correction Due":
-            check(kind, {"id": event.id, "time": iso(event.time), **event.detail})
+            check(kind, event.published_detail)
     return found
 
 

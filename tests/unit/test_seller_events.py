@@ -33,7 +33,7 @@ def bus(client: EventsClient) -> SellerBus:
 
 
 class TestBus:
-    def test_an_event_carries_its_id_and_time(self) -> None:
+    def test_an_event_carries_its_id_its_time_and_the_version_of_its_schema(self) -> None:
         client = EventsClient()
         bus(client).publish([event()])
         (entry,) = client.put
@@ -43,7 +43,8 @@ class TestBus:
             "seller",
         )
         assert entry["Time"] == datetime(2026, 8, 20, 14, 30, tzinfo=UTC)
-        assert json.loads(entry["Detail"]) == {"id": ID, "time": "2026-08-20T14:30:00Z", **event().detail}
+        general = {"id": ID, "time": "2026-08-20T14:30:00Z", "schema_version": 1}
+        assert json.loads(entry["Detail"]) == {**general, **event().detail}
 
     def test_many_events_go_in_tens(self) -> None:
         client = EventsClient()

@@ -48,8 +48,12 @@ def _printable(text: str) -> str:
     return text
 
 
-type TenantId = Annotated[str, Field(min_length=1, max_length=128, strict=True), AfterValidator(_printable)]
-type Reason = Annotated[
+type TenantId = Annotated[
+    str,
+    Field(min_length=1, max_length=128, strict=True, description="Printable characters without a space at either end."),
+    AfterValidator(_printable),
+]
+type ChangeReason = Annotated[
     str,
     Field(min_length=1, max_length=500, strict=True, description="Why; kept in the audit trail and told in the event."),
     AfterValidator(_printable),
@@ -72,7 +76,7 @@ class SubscriptionClaim(Claim, frozen=True):
     the claim_revision."""
 
     claim_revision: ClaimRevision = 0
-    reason: Reason | None = None
+    reason: ChangeReason | None = None
 
 
 class Release(BaseModel, frozen=True, extra="forbid"):
@@ -80,7 +84,7 @@ class Release(BaseModel, frozen=True, extra="forbid"):
 
     tenant_id: TenantId
     claim_revision: ClaimRevision
-    reason: Reason
+    reason: ChangeReason
 
 
 class Transfer(Release, frozen=True):

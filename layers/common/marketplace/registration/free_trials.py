@@ -42,6 +42,8 @@ class MarketplaceFreeTrials:
                 agreement: dict[str, Any] = dict(self._client.describe_agreement(agreementId=agreement_id))
         except AwsError:
             return None
+        if "agreementId" not in agreement:
+            return None  # the SDK makes an empty answer of a body that it can't read
         summary = agreement.get("freeTrialSummary")
         ends_at = None if summary is None else summary.get("trialEndTime")
         return FreeTrial(summary is not None, None if ends_at is None else epoch(ends_at))

@@ -48,7 +48,7 @@ type Cursor = Annotated[str, Field(min_length=1, max_length=1024, description="W
 
 
 class SubscriptionsQuery(BaseModel, frozen=True, extra="forbid"):
-    """Exactly one of tenant_id, account_id and status."""
+    """Exactly one of `tenant_id`, `account_id` and `status` is given."""
 
     tenant_id: Annotated[str | None, Field(min_length=1, max_length=128)] = None
     account_id: Annotated[
@@ -74,7 +74,8 @@ class SubscriptionsQuery(BaseModel, frozen=True, extra="forbid"):
 
 
 class EntitlementsQuery(BaseModel, frozen=True, extra="forbid"):
-    """Without a dimension all entitlements are listed; with one, access to it is checked."""
+    """Without `dimension` all entitlements are listed; with it, access to the dimension is checked. `quantity` needs a
+    `dimension`."""
 
     dimension: Annotated[str | None, Field(min_length=1, max_length=255), AfterValidator(_at_most_255_bytes)] = None
     quantity: Annotated[
@@ -93,6 +94,8 @@ class NoQuery(BaseModel, frozen=True, extra="forbid"):
 
 
 class RecordUsageQuery(BaseModel, frozen=True, extra="forbid"):
+    """With `validate=true` every record is answered as it would be, and none is recorded."""
+
     validate_only: Annotated[
         Literal["true", "false"],
         Field(alias="validate", description="With true the records are checked and nothing is written."),
@@ -100,7 +103,8 @@ class RecordUsageQuery(BaseModel, frozen=True, extra="forbid"):
 
 
 class UsageQuery(BaseModel, frozen=True, extra="forbid"):
-    """The hours that overlap the time from `from` to before `to`; the last day's when left out."""
+    """The hours that overlap the time from `from` to before `to`, which must be the later; the last day's when both are
+    left out. Years are 2000 to 9000."""
 
     start: Annotated[QueriedMoment | None, Field(alias="from")] = None
     end: Annotated[QueriedMoment | None, Field(alias="to")] = None

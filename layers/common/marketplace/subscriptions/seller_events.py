@@ -26,6 +26,8 @@ SOURCE = "marketplace.saas"
 ENTRIES_PER_CALL = 10
 """EventBridge API reference: PutEvents takes at most ten entries."""
 ATTEMPTS = 3
+SCHEMA_VERSION = 1
+"""The version of the events' schemas. A new member does not change it; what would break a consumer is another kind."""
 
 type Kind = Literal[
     "Registration Resolved",
@@ -56,6 +58,11 @@ class SellerEvent:
     id: str
     time: int
     detail: Mapping[str, Any]
+
+    @property
+    def published_detail(self) -> dict[str, Any]:
+        """The detail as it is published: what every event carries, and this one's own."""
+        return {"id": self.id, "time": iso(self.time), "schema_version": SCHEMA_VERSION, **self.detail}
 
 
 def stable_id(*parts: str | int) -> str:
@@ -113,11 +120,10 @@ class SellerBus:
         raise NoAnswerError(code, f"{len(entries)} events were not taken by the bus")
 
     def _entry(self, event: SellerEvent) -> "PutEventsRequestEntryTypeDef":
-        detail = {"id": event.id, "time": iso(event.time), **event.detail}
         return {
             "Source": SOURCE,
             "DetailType": event.kind,
             "Time": datetime.fromtimestamp(event.time, UTC),
             "EventBusName": self._bus_name,
-            "Detail": json.dumps(detail, separators=(",", ":"), sort_keys=True),
+            "Detail": json.dumps(event.published_detail, separators=(",", ":"), sort_keys=True),
         }

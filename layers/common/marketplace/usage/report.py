@@ -63,7 +63,8 @@ def _valid_tags(value: object) -> object:
 class UsageReport(BaseModel, frozen=True, extra="forbid"):
     """One usage record as the seller's application reports it.
 
-    `id` is the seller's own and makes repeating safe. Without `timestamp` the usage is of the moment it arrives.
+    `id` is the seller's own and makes repeating safe. Exactly one of `subscription_id` and `license_arn` is given.
+    Without `timestamp` the usage is of the moment it arrives.
     """
 
     id: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,128}$", strict=True)]
