@@ -14,7 +14,16 @@ from marketplace_emulator.pages import concerns
 
 _IDENTITY = frozenset(
     {
-        *("id", "time", "subscription_id", "product_code", "integration", "license_arn", "customer_identifier"),
+        *(
+            "id",
+            "time",
+            "schema_version",
+            "subscription_id",
+            "product_code",
+            "integration",
+            "license_arn",
+            "customer_identifier",
+        ),
         *("account_id", "agreement_id", "offer_id"),
     }
 )
