@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from marketplace.lifecycle.members import Members
@@ -96,6 +96,7 @@ def test_an_event_with_any_value_in_any_place_is_read(place: str, value: Any) ->
     )
 
 
+@example("acceptor", 1)
 @given(st.sampled_from(["agreement", "license", "product", "acceptor", "offer"]), json_values)
 def test_a_licence_event_with_any_value_in_a_part_names_no_other_licence(part: str, value: Any) -> None:
     event: dict[str, Any] = json.loads(sample("eventbridge_license_updated")[0]["body"])

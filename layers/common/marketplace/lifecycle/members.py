@@ -70,9 +70,11 @@ class Members:
         return Members(value if isinstance(value, dict) else {})
 
     def part(self, name: str, member: str) -> "Members":
-        """A member that is an object, or stands in place of that object's one telling member."""
+        """A member that is an object, or a text in place of that object's one telling member."""
         value = self._values.get(_plain(name))
-        return Members(value if isinstance(value, dict) else {member: value})
+        if isinstance(value, dict):
+            return Members(value)
+        return Members({member: value} if isinstance(value, str) else {})
 
     def text(self, name: str) -> str | None:
         """A text without surrounding blanks. A number is none: as an identifier it may have lost leading zeros."""
