@@ -39,6 +39,9 @@ from local.stack_api import StackApi
 _JUST_AFTER = 0.001
 """moto shows a message again after the moment, not at it; it counts milliseconds."""
 
+_READING = ("Get", "BatchGet", "TransactGet", "Query", "Receive", "List", "Describe")
+"""How the names of operations begin that change nothing which a page shows."""
+
 _WRITES = frozenset(
     {
         *("PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems"),
@@ -61,6 +64,16 @@ class BusEvent:
     detail: Any
 
 
+@dataclass(frozen=True, slots=True)
+class QueueMessage:
+    """A message that is in a queue. `next_at`: when it can be received, None if it can be received now."""
+
+    id: str
+    body: str
+    received: int
+    next_at: float | None
+
+
 class LocalAws:
     """The server, from construction to `stop`. Only one may run in a process: moto keeps its state in modules."""
 
@@ -71,6 +84,7 @@ class LocalAws:
         self._lock = threading.Lock()
         self.sent = threading.Condition()
         self.events: list[BusEvent] = []
+        self.writes = 0
         self.on_event: Callable[[BusEvent], None] = lambda _: None
         self.on_write: Callable[[], None] = lambda: None
         self.on_dead_letter: Callable[[str, str], None] = lambda _queue, _dead_letters: None
@@ -143,6 +157,18 @@ class LocalAws:
         with self._lock:
             return len(_queue(queue).messages)
 
+    def messages(self, queue: str) -> list[QueueMessage]:
+        """All messages of a queue, received ones too, the oldest first. Looking at them changes nothing."""
+        now = self._now().timestamp()
+        with self._lock:
+            found = []
+            for message in _queue(queue)._messages:
+                next_at = max(message.visible_at, message.delayed_until) / 1000
+                received = message.approximate_receive_count
+                body = str(message.body)
+                found.append(QueueMessage(message.id, body, received, next_at if next_at + _JUST_AFTER > now else None))
+            return found
+
     def next_visible_at(self, queue: str, now: float) -> float | None:
         """When the next message that can't be received yet will be; seconds since the epoch."""
         with self._lock:
@@ -164,6 +190,8 @@ class LocalAws:
                 response = response or Response.from_app(self._application(target, environ), environ, buffered=True)
             except (NotImplementedError, ImportError) as error:
                 return unsupported(target or request.path, error)
+        if not target.partition(".")[2].startswith(_READING):
+            self.writes += 1
         if target.startswith("DynamoDB") and target.partition(".")[2] in _WRITES:
             self.on_write()
         elif target == "AWSEvents.PutEvents":

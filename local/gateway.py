@@ -203,7 +203,8 @@ def _header(value: Any) -> str:
 
 
 class Gateway(Server):
-    """The HTTP API. `invoke` gets a function's name and an event; it raises UnavailableError or IntegrationError."""
+    """The HTTP API. `invoke` gets a function's name and an event; it raises UnavailableError or IntegrationError.
+    `watch` is shown every request with its answer."""
 
     def __init__(
         self,
@@ -214,12 +215,19 @@ class Gateway(Server):
         now: Callable[[], datetime],
         *,
         require_signature: bool = False,
+        watch: Callable[[Request, Response], None] = lambda _request, _response: None,
     ) -> None:
         self._require_signature = require_signature
         self._routes = Routes(routes)
         self._invoke = invoke
         self._now = now
-        super().__init__(host, port, self._answer)
+        self._watch = watch
+        super().__init__(host, port, self._watched)
+
+    def _watched(self, request: Request) -> Response:
+        response = self._answer(request)
+        self._watch(request, response)
+        return response
 
     def _answer(self, request: Request) -> Response:
         target = request.environ["REQUEST_URI"]

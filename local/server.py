@@ -5,6 +5,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from werkzeug import Request, Response
@@ -65,6 +66,12 @@ def failure(status: int, message: str) -> Response:
 class _Handler(WSGIRequestHandler):
     disable_nagle_algorithm = True
     wbufsize = -1  # headers and body leave in one packet
+
+    def finish(self) -> None:
+        """Close the connection, which the client may have done already."""
+        with suppress(OSError):
+            super().finish()
+        self.rfile.close()
 
     def log_request(self, *_: object) -> None:
         """Log no requests: the functions' log says what happened."""

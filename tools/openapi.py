@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from marketplace.entitlements.rules import Reason, ValueType
+from marketplace.registration.claim_history import Action, Via
 from marketplace.seller_api import problems
 from marketplace.subscriptions.identity import Integration
 from marketplace.subscriptions.model import Status
@@ -42,6 +43,12 @@ class Contact(Answer):
     phone: str = ""
 
 
+class EnteredContact(Contact):
+    """A contact, and when it was entered."""
+
+    entered_at: str = _TIME
+
+
 class Subscription(Answer):
     """One licence (or, in a legacy product, one customer) as of now. `access`: the buyer may use the product."""
 
@@ -58,6 +65,8 @@ class Subscription(Answer):
     offer_id: str | None
     free_trial: bool | None
     free_trial_ends_at: str | None = _OPTIONAL_TIME
+    claimed_at: str | None = _OPTIONAL_TIME
+    claim_revision: int = Field(description="How often the claim has changed; a release and a transfer name it")
     registered_at: str | None = _OPTIONAL_TIME
     activated_at: str | None = _OPTIONAL_TIME
     closing_deadline: str | None = Field(
@@ -66,11 +75,37 @@ class Subscription(Answer):
 
 
 class SubscriptionDetails(Subscription):
-    """A subscription with its entitlements as last read from AWS and its contact."""
+    """A subscription with its entitlements as last read from AWS and its contacts."""
 
     entitlements: list[Entitlement]
     entitlements_synced_at: str | None = _OPTIONAL_TIME
-    contact: Contact | None
+    contact: Contact | None = Field(description="The contact that was entered last")
+    contacts: list[EnteredContact] = Field(description="Every contact that was entered, the oldest first")
+    proposed_tenant_id: str | None = Field(
+        description="The tenant of the subscription that this one continues, while nobody has claimed this one. It is "
+        "never claimed by itself"
+    )
+
+
+class ClaimChange(Answer):
+    """One change of a claim. `via`: what the request named, a registration code or the id of the subscription."""
+
+    claim_revision: int = Field(description="The subscription's claim_revision after the change")
+    action: Action
+    tenant_id: str | None = Field(description="Whose the subscription is from then on")
+    previous_tenant_id: str | None
+    at: str = _TIME
+    caller: str = Field(description="The ARN of the principal that signed the request")
+    via: Via
+    reason: str | None
+
+
+class ClaimChangeList(Answer):
+    """A page, the newest change first."""
+
+    subscription_id: str
+    changes: list[ClaimChange]
+    cursor: str | None
 
 
 class SubscriptionList(Answer):
@@ -216,6 +251,33 @@ WORDS: dict[str, Words] = {
         (problems.CLAIM_UNKNOWN, problems.CLAIMED_ELSEWHERE, problems.ACCOUNT_LINKED_ELSEWHERE),
         description="Repeating it is safe while the code lives, which is an hour.",
     ),
+    "showRegistration": Words(
+        "Read what a registration code would claim",
+        SubscriptionDetails,
+        (problems.CLAIM_UNKNOWN,),
+        description="For the page that names the product and the account before the user confirms. It claims nothing.",
+    ),
+    "claimSubscription": Words(
+        "Claim a subscription for a tenant without a registration code",
+        SubscriptionDetails,
+        (problems.CLAIMED_ELSEWHERE, problems.ACCOUNT_LINKED_ELSEWHERE, problems.CLAIM_CHANGED),
+        description="For a decision of the seller's own, never for a subscription id that a browser sent: the id is no "
+        "secret. Without `claim_revision` it claims only what was never claimed.",
+    ),
+    "releaseClaim": Words(
+        "Take a subscription away from its tenant",
+        SubscriptionDetails,
+        (problems.CLAIM_CHANGED,),
+        description="Registration codes from before the release claim nothing any more. The subscription, its usage "
+        "and its bill stay as they are. The same request repeated is answered in the same way and changes nothing.",
+    ),
+    "transferClaim": Words(
+        "Give a subscription of one tenant to another",
+        SubscriptionDetails,
+        (problems.CLAIM_CHANGED, problems.CLAIMED_ELSEWHERE, problems.ACCOUNT_LINKED_ELSEWHERE),
+        description="The same request repeated is answered in the same way and changes nothing.",
+    ),
+    "listClaims": Words("List the changes of a subscription's claim", ClaimChangeList),
     "listSubscriptions": Words("Find subscriptions by tenant, account or status", SubscriptionList),
     "getSubscription": Words("Read a subscription", SubscriptionDetails),
     "getEntitlements": Words(

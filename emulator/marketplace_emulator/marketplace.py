@@ -23,6 +23,7 @@ from marketplace_emulator.outbox import Outbox
 from marketplace_emulator.purchases import Purchases
 from marketplace_emulator.registry import Registry
 from marketplace_emulator.settings import Settings
+from marketplace_emulator.story import Seller, UnknownSeller
 from marketplace_emulator.throttle import Buckets
 from marketplace_emulator.tokens import Tokens
 from marketplace_emulator.wire import TARGETS, Answer, Drop, Reply, failure, parse_body, success
@@ -45,11 +46,12 @@ class Call:
     fault: str
     records: int
     body: bytes
+    answer: bytes
 
     def as_dict(self) -> dict[str, Any]:
         """The form of `GET /admin/calls`."""
         shown = asdict(self) | {"at": iso_millis(self.at)}
-        del shown["body"]
+        del shown["body"], shown["answer"]
         return shown
 
 
@@ -73,6 +75,7 @@ class Marketplace:
     outbox     notifications and their delivery
     faults     planned faults
     calls      the last calls of the AWS APIs
+    seller     what the pages may know of the seller's side
     agenda     the lock, and what is due by the clock
 
     `Marketplace()` follows real time, lists three products and has no rate limit. Thread-safe.
@@ -89,6 +92,7 @@ class Marketplace:
         self.settings = settings or Settings()
         self.agenda = Agenda(self.clock)
         self.generation = 0
+        self.seller: Seller = UnknownSeller()
         self._monotonic = monotonic
         self._start(products if products is not None else default_products())
 
@@ -174,8 +178,9 @@ class Marketplace:
             try:
                 return self._answer(request)
             except ServiceError as error:
-                self._log(request, error.code)
-                return failure(target, request.id, error)
+                refused = failure(target, request.id, error)
+                self._log(request, error.code, answer=refused.body)
+                return refused
 
     def _answer(self, request: _Request) -> Answer:
         operation = request.operation
@@ -193,8 +198,9 @@ class Marketplace:
                 return instead
         self._admit(operation, request.region)
         answer = self._operations[operation](request, parse_body(request.body))
-        self._log(request, "ok", len(answer.get("Results", ())) + len(answer.get("UnprocessedRecords", ())))
+        records = len(answer.get("Results", ())) + len(answer.get("UnprocessedRecords", ()))
         reply = success(request.target, request.id, answer)
+        self._log(request, "ok", records, reply.body)
         return self._afterwards(fault, request, reply) if fault is not None and afterwards else reply
 
     def _admit(self, operation: str, region: str) -> None:
@@ -286,10 +292,19 @@ class Marketplace:
         error = refusal(fault, request.operation)
         return failure(request.target, request.id, error) if error else reply
 
+    def version(self) -> str:
+        """A text that is another one whenever something has happened here, and in every minute of the clock."""
+        with self.agenda.acting() as now:
+            last_call = self.calls[-1].seq if self.calls else 0
+            here = (self.generation, self.outbox.announced, last_call, len(self.registry.purchases))
+            happened = (*here, self.seller.activity())
+            clock = self.clock
+            return "-".join(str(part) for part in (*happened, int(now // 60), int(clock.offset), int(clock.is_frozen)))
+
     def _hang(self, fault: Fault) -> float:
         return fault.seconds if fault.seconds is not None else self.settings.hang_seconds
 
-    def _log(self, request: _Request, outcome: str, records: int = 0) -> None:
+    def _log(self, request: _Request, outcome: str, records: int = 0, answer: bytes = b"") -> None:
         self.calls.append(
             Call(
                 seq=self.calls[-1].seq + 1 if self.calls else 1,
@@ -300,6 +315,7 @@ class Marketplace:
                 fault=request.fault.fault if request.fault else "",
                 records=records,
                 body=request.body if len(request.body) <= BODY_KEPT else b"",
+                answer=answer if len(answer) <= BODY_KEPT else b"",
             )
         )
 

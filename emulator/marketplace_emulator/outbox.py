@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from marketplace_emulator.agenda import Agenda
 from marketplace_emulator.checks import arguments
 from marketplace_emulator.clock import iso_millis
-from marketplace_emulator.errors import BadRequestError
+from marketplace_emulator.errors import AdminError, BadRequestError
 
 Kind = Literal["eventbridge", "sns"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -108,6 +108,19 @@ class Outbox:
         """Return what the targets get, in order, without the first `after`."""
         with self._agenda.acting():
             return self._delivered[after:]
+
+    @property
+    def announced(self) -> int:
+        """How many messages were announced and delivered: a number that grows with each."""
+        return len(self.log) + len(self._delivered)
+
+    def deliver_again(self, seq: int) -> Notification:
+        """Deliver one more copy of a notification, past all rules. Raises AdminError (404)."""
+        with self._agenda.acting():
+            if not 1 <= seq <= len(self.log):
+                raise AdminError(404, f"there is no message {seq}", "GET /admin/notifications lists them")
+            self._deliver(self.log[seq - 1])
+            return self.log[seq - 1]
 
     def emit(self, kind: str, name: str, body: dict[str, Any], purchase_id: str, at: float) -> Notification:
         """Announce a message, apply the delivery rules, and return the notification."""

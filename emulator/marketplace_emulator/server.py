@@ -4,8 +4,8 @@ import json
 import re
 import socket
 import traceback
+from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
 from threading import Event, Thread
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
@@ -21,12 +21,12 @@ from marketplace_emulator.delivery import Target
 from marketplace_emulator.errors import ServiceError
 from marketplace_emulator.marketplace import Marketplace
 from marketplace_emulator.pages import Pages
+from marketplace_emulator.views import STATIC
 from marketplace_emulator.wire import Answer, Drop, failure, internal_error
 
 VERSION = "0.2.0"
 MAX_BODY = 16 * 1024 * 1024
 BACKLOG = 256
-STATIC = Path(__file__).parent / "static"
 
 _SCOPE = re.compile(r"^AWS4-HMAC-SHA256 Credential=[^/]+/\d{8}/([^/]+)/([^/]+)/aws4_request\b")
 
@@ -37,9 +37,9 @@ class Server:
     def __init__(self, marketplace: Marketplace, host: str, port: int, targets: tuple[Target, ...] = ()) -> None:
         self.marketplace = marketplace
         self.admin = Admin(marketplace, VERSION)
-        self.pages = Pages(marketplace)
-        self.connections: set[socket.socket] = set()
         self._stopping = Event()
+        self.pages = Pages(marketplace, self._stopping)
+        self.connections: set[socket.socket] = set()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         # Werkzeug ends the process if it cannot bind an address; a socket of our own raises OSError.
         with socket.create_server((host, port), family=family, backlog=BACKLOG) as listening:
@@ -174,7 +174,9 @@ class _Handler(WSGIRequestHandler):
         """Answer one request, headers and body in one write."""
         request = Request(self.make_environ())
         response = self._app.answer(request)
-        if "Transfer-Encoding" in self.headers or response.headers.get("Connection") == "close":
+        # A stream has no length, so its end is the connection's.
+        is_stream = response.mimetype == "text/event-stream"
+        if is_stream or "Transfer-Encoding" in self.headers or response.headers.get("Connection") == "close":
             self.close_connection = True
         if self.close_connection:
             response.headers["Connection"] = "close"
@@ -183,9 +185,19 @@ class _Handler(WSGIRequestHandler):
         for name, value in headers:
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.writelines(body)
-        self.wfile.flush()
+        if is_stream:
+            self._stream(body)
+        else:
+            self.wfile.writelines(body)
+            self.wfile.flush()
         response.close()
+
+    def _stream(self, body: Iterable[bytes]) -> None:
+        """Send each part as it comes, until the client has gone."""
+        with suppress(OSError):
+            for part in body:
+                self.wfile.write(part)
+                self.wfile.flush()
 
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002  the base class names it so
         """Log nothing per request: the calls are in the admin API."""

@@ -291,7 +291,8 @@ def test_an_error_of_the_server_itself_is_logged_and_answered(emulator, metering
 
 
 @pytest.mark.parametrize(
-    "case", list(product(["/", "/admin/bill"], [RuntimeError, TypeError, ValueError, OverflowError]))
+    "case",
+    list(product(["/purchases/purchase-1", "/admin/bill"], [RuntimeError, TypeError, ValueError, OverflowError])),
 )
 def test_an_error_of_a_page_or_the_admin_api_is_logged_and_answered(emulator, server, monkeypatch, capsys, case):
     path, error = case

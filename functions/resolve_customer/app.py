@@ -35,11 +35,12 @@ def routes() -> BuyerRoutes:
     """Everything put together, once per container."""
     settings = Settings.from_env()
     table = Table(clients.dynamodb(), settings.subscriptions_table)
+    queue = Requests(clients.sqs(), settings.notification_queue_url)
     registration = Registration(
         resolver=MarketplaceResolver(clients.metering_for_registration()),
         free_trials=MarketplaceFreeTrials(clients.agreement_while_waiting()),
         table=table,
-        queue=Requests(clients.sqs(), settings.notification_queue_url),
+        queue=queue,
         product_codes=settings.product_codes,
         clock=utc_now,
         new_code=new_code,
@@ -47,7 +48,7 @@ def routes() -> BuyerRoutes:
     return BuyerRoutes(
         registration,
         RegistrationCodes(table, utc_now),
-        Contacts(table, utc_now),
+        Contacts(table, utc_now, queue),
         Seller.from_settings(settings),
         settings.sign_up_url,
     )

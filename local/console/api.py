@@ -1,18 +1,25 @@
 """The seller API as an application calls it: with signed requests."""
 
 import json
+from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
+from local.console.words import of_problem
 from local.signature import signed
+from local.traffic import CONSOLE
 
 STATUSES = ("active", "pending", "closing", "ended", "failed")
 TIMEOUT = 35
 
 
 class ApiError(Exception):
-    """The API refused a call; the message is the API's own."""
+    """The API refused a call: the message says it in a person's words, `status` is the answer's (503 without one)."""
+
+    def __init__(self, message: str, status: int = 503) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Api:
@@ -29,15 +36,37 @@ class Api:
     def post(self, path: str, body: Any) -> Any:
         return self._call("POST", path, body)
 
-    def subscriptions(self) -> list[dict[str, Any]]:
-        """All of them, the active ones first."""
-        return [one for status in STATUSES for one in self.get("/subscriptions", status=status)["subscriptions"]]
+    def subscriptions(self, **query: str) -> dict[str, Any]:
+        """One page of the subscriptions of a status or an account, with the cursor of the next one."""
+        page: dict[str, Any] = self.get("/subscriptions", **query)
+        return page
+
+    def subscriptions_of(self, account: str) -> Iterator[dict[str, Any]]:
+        """All subscriptions of a buyer's account."""
+        query = {"account_id": account}
+        while True:
+            page = self.subscriptions(**query)
+            yield from page["subscriptions"]
+            if not page["cursor"]:
+                return
+            query["cursor"] = page["cursor"]
+
+    def usage(self, subscription_id: str, start: str, end: str) -> Iterator[dict[str, Any]]:
+        """The metering records of the hours from `start` to before `end`, oldest first."""
+        query = {"from": start, "to": end, "limit": "500"}
+        while True:
+            page = self.get(f"{path_of(subscription_id)}/usage", **query)
+            yield from page["metering_records"]
+            if not page["cursor"]:
+                return
+            query["cursor"] = page["cursor"]
 
     def _call(self, method: str, path: str, body: Any) -> Any:
         connection = HTTPConnection(*self._address, timeout=TIMEOUT)
         try:
             content = None if body is None else json.dumps(body).encode()
-            headers = signed(method, f"{self._url}{path}", content, {"content-type": "application/json"})
+            given = {"content-type": "application/json", "user-agent": CONSOLE}
+            headers = signed(method, f"{self._url}{path}", content, given)
             connection.request(method, path, content, headers)
             response = connection.getresponse()
             answer = json.loads(response.read() or b"{}")
@@ -46,12 +75,10 @@ class Api:
         finally:
             connection.close()
         if response.status >= 400:
-            raise ApiError(_message(answer, response.status))
+            raise ApiError(of_problem(answer, response.status), response.status)
         return answer
 
 
-def _message(answer: Any, status: int) -> str:
-    problem = answer.get("error", answer) if isinstance(answer, dict) else {}
-    if isinstance(problem, dict):
-        return str(problem.get("message") or problem.get("code") or f"The API answered {status}.")
-    return str(answer.get("message") or problem)
+def path_of(subscription_id: str) -> str:
+    """Where a subscription is found, in the API and in the console."""
+    return f"/subscriptions/{quote(subscription_id, safe='')}"

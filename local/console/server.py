@@ -1,202 +1,234 @@
-"""The console: the seller's own application, as small as it can be, on nothing but the documented seller API.
+"""The console: the seller's own application, as small as it can be.
 
-It signs buyers up, reports usage, shows where the usage went and what a buyer may use. It also shows what was put on
-the seller's event bus, and moves the emulator's clock.
+What it knows of subscriptions it has from the documented seller API. It also shows what this machine sees beside: the
+seller's event bus, the queues, the requests of the API, and what AWS Marketplace has billed.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any, Protocol
+from collections.abc import Callable
+from threading import Event
+from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
+from jinja2 import FileSystemLoader
 from werkzeug import Request, Response
+from werkzeug.exceptions import NotFound
+from werkzeug.utils import send_from_directory
 
-from local.aws import LocalAws
-from local.clock import StackClock
-from local.console import pages
-from local.console.api import Api, ApiError
-from local.deployment import Deployment
+from local.console import words
+from local.console.api import STATUSES, Api, ApiError, path_of
+from local.console.forms import Forms
+from local.console.seller import LocalSeller, System, purchase_of
+from local.console.subscription import SubscriptionPages, curl
+from local.console.timeline import about
+from local.options import ROOT
 from local.server import Server
-from marketplace_emulator import Marketplace
+from marketplace_emulator.clock import iso_seconds
+from marketplace_emulator.live import changes
+from marketplace_emulator.model import Purchase
+from marketplace_emulator.pages import clock_buttons
+from marketplace_emulator.story import story_of
+from marketplace_emulator.views import STATIC, Frame, Link, environment, minute, paged, respond, see_other
 
-EVENTS_SHOWN = 15
+LISTED = 10
+_LINKS = (("/", "Subscriptions"), ("/events", "Event bus"), ("/requests", "Requests"), ("/queues", "Queues"))
 
-type Form = Mapping[str, str]
+type Query = dict[str, str]
 
 
-class System(Protocol):
-    """What the console uses of the stack that it belongs to."""
-
-    api_url: str
-    marketplace_url: str
-    aws: LocalAws
-    clock: StackClock
-    deployment: Deployment
-    marketplace: Marketplace
-
-    def next_tick(self, after: float) -> float | None:
-        """When a schedule fires next after a moment, in seconds since the epoch."""
+class NotFoundError(Exception):
+    """There is no such page."""
 
 
 class Console(Server):
-    """The console's server."""
+    """The console's server. `seller` is what the emulator's pages may know of it."""
 
     def __init__(self, host: str, port: int, system: System) -> None:
         self._system = system
+        self._stopping = Event()
+        self._templates = environment(FileSystemLoader(ROOT / "local" / "console" / "templates"))
+        self._templates.filters |= {"about": about, "short": words.short, "month_name": words.month_name}
+        self._templates.globals |= {
+            "STATUS": words.STATUS,
+            "STATE": words.STATE,
+            "REASONS": words.REASONS,
+            "RESULT": words.RESULT,
+            "of_rejection": words.of_rejection,
+            "curl": curl,
+        }
+        self._lists: dict[str, Callable[[Query], Response]] = {
+            "": self._home,
+            "changes": self._changes,
+            "sign-up": self._sign_up,
+            "events": self._events,
+            "events.json": self._events_as_json,
+            "requests": self._requests,
+            "queues": self._queues,
+        }
         super().__init__(host, port, self._answer)
+        self.seller = LocalSeller(system, self.url)
+        self._forms = Forms(system)
+        self._pages = SubscriptionPages(system, self._page)
+
+    def stop(self) -> None:
+        """Take no more requests, and end the streams of changes."""
+        self._stopping.set()
+        super().stop()
 
     def _answer(self, request: Request) -> Response:
         """The page for a request; a form is carried out, then answered with 303 to where the result shows."""
         origin = request.headers.get("Origin")
-        if request.method == "POST" and origin not in (None, "null") and urlsplit(origin).netloc != request.host:
+        if request.method == "POST" and origin is not None and urlsplit(origin).netloc != request.host:
             return Response("the request comes from another site", 403)
         path = [unquote(part) for part in urlsplit(request.environ["REQUEST_URI"]).path.split("/") if part]
         try:
-            page = self._post(path, request.form) if request.method == "POST" else self._get(path, request.args)
+            if path[:1] == ["static"]:
+                return send_from_directory(STATIC, "/".join(path[1:]), request.environ)
+            if request.method == "POST":
+                return self._forms.carry_out(path, request.form.to_dict()) or self._not_found()
+            return self._get(path, request.args.to_dict())
+        except (NotFoundError, NotFound):
+            return self._not_found()
         except ApiError as error:
-            return self._page("message.html", 400, title="That did not work", text=str(error))
-        return page or self._page("message.html", 404, title="Not found", text="There is no such page here.")
+            title = "Not found" if error.status == 404 else "That did not work"
+            return self._page("problem.html", "", status=error.status, title=title, text=str(error))
 
-    def _get(self, path: list[str], query: Form) -> Response | None:
+    def _not_found(self) -> Response:
+        return self._page("problem.html", "", status=404, title="Not found", text="There is no such page here.")
+
+    def _get(self, path: list[str], query: Query) -> Response:
         match path:
-            case []:
-                return self._home(query)
-            case ["subscriptions", subscription_id]:
-                return self._subscription(subscription_id, query)
-            case ["sign-up"]:
-                return self._page("sign_up.html", query=query)
-            case ["events.json"]:
-                return pages.as_json({"events": self._events()})
-        return None
+            case [] | [_] if (page := self._lists.get("".join(path))) is not None:
+                return page(query)
+            case ["subscriptions", subscription_id, *rest]:
+                shown = self._pages.show(subscription_id, rest, query)
+                if shown is not None:
+                    return shown
+            case ["purchases", purchase_id]:
+                return self._subscription_of(purchase_id)
+            case ["requests", seq]:
+                return self._exchange(seq)
+        raise NotFoundError
 
-    def _post(self, path: list[str], form: Form) -> Response | None:
-        match path:
-            case ["sign-up"]:
-                return self._sign_up(form)
-            case ["subscriptions", subscription_id, "usage"]:
-                return self._report(subscription_id, form)
-            case ["clock"]:
-                return self._move_clock(form)
-        return None
+    def _changes(self, query: Query) -> Response:
+        return changes(self._system.marketplace.version, query.get("since", ""), self._stopping)
 
-    @property
-    def _api(self) -> Api:
-        return Api(self._system.api_url)
-
-    def _page(self, template: str, status: int = 200, **values: Any) -> Response:
-        """A page with the bar that every page has: the time, and when the running hour will be metered."""
-        clock = self._system.clock
-        now = clock.timestamp()
-        bar = {
-            "now": now,
-            "frozen": clock.is_frozen,
-            "metered_at": self._metered_at(now),
-            "marketplace_url": self._system.marketplace_url,
-        }
-        return pages.render(template, status, **{"bar": bar, "back": "/", "query": {}, **values})
-
-    def _metered_at(self, now: float) -> float | None:
-        """When the hour that is running will be metered."""
-        delay = int(self._system.deployment.parameters.get("SealDelayMinutes", 0)) * 60
-        return self._system.next_tick((now // 3600 + 1) * 3600 + delay - 1)
-
-    def _home(self, query: Form) -> Response:
-        return self._page(
-            "home.html",
-            subscriptions=self._api.subscriptions(),
-            events=self._events()[-EVENTS_SHOWN:][::-1],
-            titles=self._titles(),
-            query=query,
-        )
-
-    def _subscription(self, subscription_id: str, query: Form) -> Response:
-        path = _path(subscription_id)
-        subscription = self._api.get(path)
-        decision = proof = None
-        if query.get("check"):
-            quantity = {"quantity": query["of"]} if query.get("of") else {}
-            decision = self._api.get(f"{path}/entitlements", dimension=query["check"], **quantity)
-        problem = query.get("problem", "")
-        if query.get("record"):
+    def _sign_up(self, query: Query) -> Response:
+        """The page that names what is about to be claimed, before anything is."""
+        found, code, problem = None, query.get("registration", ""), query.get("problem", "")
+        if code and not problem:
             try:
-                proof = self._api.get(f"{path}/usage/{quote(quote(query['record'], safe=''), safe='')}")
+                found = Api(self._system.api_url).get(f"/registrations/{quote(code, safe='')}")
             except ApiError as error:
                 problem = str(error)
-        product = self._system.marketplace.registry.products.get(str(subscription["product_code"]))
-        return self._page(
-            "subscription.html",
-            back=path,
-            one=subscription,
-            title=self._titles().get(str(subscription["product_code"]), ""),
-            usage=self._api.get(f"{path}/usage")["metering_records"][::-1],
-            dimensions=[one.key for one in product.usage_dimensions()] if product else [],
-            query={**query, "problem": problem},
-            decision=decision,
-            proof=proof,
+        given = {**query, **({"problem": problem} if problem else {})}
+        return self._page("sign_up.html", "/sign-up", given, found=found, titles=self._titles())
+
+    def _events(self, query: Query) -> Response:
+        shown = paged(list(self._system.aws.events)[::-1], query.get("page"))
+        return self._page("events.html", "/events", query, events=shown)
+
+    def _requests(self, query: Query) -> Response:
+        shown = paged(self._system.traffic.exchanges(), query.get("page"))
+        return self._page("requests.html", "/requests", query, exchanges=shown)
+
+    def _home(self, query: Query) -> Response:
+        """The first subscriptions of each status, or a page of one status."""
+        api = Api(self._system.api_url)
+        status = query.get("status", "")
+        wanted = (status,) if status in STATUSES else STATUSES
+        given = {"limit": str(LISTED)} | ({"cursor": query["cursor"]} if query.get("cursor") else {})
+        pages = {one: api.subscriptions(status=one, **given) for one in wanted}
+        return self._page("home.html", "/", query, pages=pages, chosen=status, titles=self._titles())
+
+    def _subscription_of(self, purchase_id: str) -> Response:
+        """Lead from a purchase to its subscription."""
+        purchase = self._system.marketplace.registry.purchases.get(purchase_id)
+        if purchase is None:
+            raise NotFoundError
+        for one in Api(self._system.api_url).subscriptions_of(purchase.account_id):
+            if purchase_of(self._system.marketplace, one) is purchase:
+                return see_other(path_of(one["subscription_id"]))
+        text = "The application does not know this purchase yet: the buyer has not set up the account."
+        return self._page("problem.html", "", status=404, title="Not set up yet", text=text, about=purchase)
+
+    def _events_as_json(self, _query: Query) -> Response:
+        fields = ("at", "bus", "source", "detail_type", "detail")
+        events = [{name: getattr(one, name) for name in fields} for one in list(self._system.aws.events)]
+        return Response(
+            self._templates.filters["pretty"]({"events": events}),
+            headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"},
+            content_type="application/json",
         )
 
-    def _sign_up(self, form: Form) -> Response:
-        code, tenant = form.get("registration", "").strip(), form.get("tenant_id", "").strip()
-        try:
-            claim = {"tenant_id": tenant, "share_account": "share_account" in form}
-            claimed = self._api.post(f"/registrations/{quote(code, safe='')}/claim", claim)
-        except ApiError as error:
-            return _see_other("/sign-up", registration=code, problem=str(error))
-        return _see_other(
-            f"/subscriptions/{claimed['subscription_id']}", notice=f"{tenant} now owns this subscription."
-        )
+    def _exchange(self, seq: str) -> Response:
+        exchange = self._system.traffic.exchange(seq)
+        if exchange is None:
+            raise NotFoundError
+        url = self._system.api_url
+        return self._page("request.html", "/requests", exchange=exchange, command=curl(url, exchange))
 
-    def _report(self, subscription_id: str, form: Form) -> Response:
-        """Report one usage record; its id is new unless the form names one, so that a repetition can be tried."""
-        given = {name: value.strip() for name, value in form.items()}
-        quantity = given.get("quantity", "")
-        record: dict[str, Any] = {
-            "id": given.get("id") or f"console-{self._system.clock.now():%Y%m%dT%H%M%S%f}",
-            "subscription_id": subscription_id,
-            "dimension": form.get("dimension", ""),
-            "quantity": int(quantity) if quantity.isdigit() else quantity,
-        }
-        if given.get("timestamp"):
-            record["timestamp"] = given["timestamp"]
-        pairs = (pair.partition("=") for pair in given.get("tags", "").split(",") if pair.strip())
-        if tags := {name.strip(): value.strip() for name, _, value in pairs}:
-            record["tags"] = tags
-        back = _path(subscription_id)
-        try:
-            (result,) = self._api.post("/usage", {"records": [record]})["results"]
-        except ApiError as error:
-            return _see_other(back, problem=str(error))
-        if result["status"] in ("recorded", "duplicate"):
-            return _see_other(back, notice=pages.outcome(result, record), record=record["id"])
-        reason = result.get("message") or result.get("reason")
-        return _see_other(back, problem=f"{result['status'].capitalize()}: {reason}")
-
-    def _move_clock(self, form: Form) -> Response:
-        clock, by = self._system.clock, form.get("by", "")
-        if by == "next_hour":
-            clock.to_next_hour()
-        elif by == "metered":
-            moment = self._metered_at(clock.timestamp())
-            if moment is not None:
-                clock.set(moment)
-        elif by.isdigit():
-            clock.advance(int(by))
-        back = form.get("back", "/")
-        return _see_other(back if back.startswith("/") and not back.startswith("//") else "/")
+    def _queues(self, query: Query) -> Response:
+        deployment, aws = self._system.deployment, self._system.aws
+        polled = {mapping.queue: mapping.function for mapping in deployment.queue_mappings}
+        queues = [(queue.name, polled.get(queue.name), aws.messages(queue.name)) for queue in deployment.queues]
+        return self._page("queues.html", "/queues", query, queues=queues)
 
     def _titles(self) -> dict[str, str]:
         return {product.code: product.title for product in self._system.marketplace.registry.products.values()}
 
-    def _events(self) -> list[dict[str, Any]]:
-        return [
-            {name: value for name, value in asdict(one).items() if name != "seq"} for one in self._system.aws.events
-        ]
+    def _page(
+        self,
+        template: str,
+        path: str,
+        query: Query | None = None,
+        *,
+        status: int = 200,
+        about: Purchase | None = None,
+        metered: bool | None = None,
+        final_at: float | None = None,
+        **values: Any,
+    ) -> Response:
+        """A page with the bar and the story: of the purchase `about`, otherwise of the newest one.
+
+        `metered` says whether the application knows usage of it as metered; `final_at` when a subscription that ends is
+        metered for the last time.
+        """
+        system, given = self._system, query or {}
+        clock, marketplace = system.clock, system.marketplace
+        now = clock.timestamp()
+        kept = {name: value for name, value in given.items() if name in _KEPT}
+        buttons = clock_buttons(now, frozen=clock.is_frozen)
+        moment = self.seller.metered_at() if final_at is None else final_at
+        if moment is not None and moment > now:
+            what = "usage metered" if final_at is None else "last usage metered"
+            buttons.insert(0, (f"until {iso_seconds(moment)}", f"To {minute(moment)[11:]}: {what}"))
+        with marketplace.agenda.acting():
+            newest = next(reversed(marketplace.registry.purchases.values()), None)
+            story = story_of(marketplace, about or newest, system.marketplace_url, metered if about else None)
+        section = f"/{path.split('/')[1]}" if path else ""
+        frame = Frame(
+            site="application",
+            links=[Link(url, text, section in (url, "/subscriptions" if url == "/" else "")) for url, text in _LINKS],
+            other=Link(system.marketplace_url, "AWS Marketplace"),
+            now=now,
+            frozen=clock.is_frozen,
+            clock_action="/clock",
+            clock_buttons=buttons,
+            back=f"{path or '/'}?{urlencode(kept)}" if kept else path or "/",
+            version=marketplace.version(),
+            story=story,
+        )
+        content = self._templates.get_template(template).render(
+            frame=frame,
+            query=given,
+            page_query=kept,
+            path=path,
+            marketplace_url=system.marketplace_url,
+            api_url=system.api_url,
+            **values,
+        )
+        return respond(content, status)
 
 
-def _path(subscription_id: str) -> str:
-    """Where a subscription is found, in the API and here."""
-    return f"/subscriptions/{quote(subscription_id, safe='')}"
-
-
-def _see_other(path: str, **query: str) -> Response:
-    return Response(status=303, headers={"location": f"{path}?{urlencode(query)}" if query else path})
+_KEPT = frozenset({"check", "cursor", "from", "month", "of", "page", "record", "status", "to"})
+"""What of a query says which part of a page is shown."""

@@ -96,7 +96,7 @@ def test_the_guides_other_python_calls_are_as_it_says(seller: Seller) -> None:
     bought = seller.outside.buy(PRODUCT, "123412341234", entitlements={"seats": 25})
     seller.outside.advance(120)
     code = seller.outside.register(bought["id"]).rsplit("/", 1)[1]
-    calls = block(GUIDE, "python", "operations.claim_registration")
+    calls = block(GUIDE, "python", "operations.get_entitlements")
     program = f"{setting}\nimport json\ncode = {code!r}\n{calls}\nprint(json.dumps([subscription, decision]))"
     subscription, decision = json.loads(seller.run(sys.executable, "-c", program))
     assert subscription["tenant_id"] == "acme"

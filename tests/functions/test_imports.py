@@ -25,7 +25,8 @@ LOADED: dict[str, dict[str, str]] = {
         "lifecycle": "agreement_api changes facts joins lifecycle members messages notifications "
         "outcomes products reconciliation sqs_batch store timers waiting_gauges",
         "platform": "aws_errors backoff clients clock errors logs moments pages settings",
-        "subscriptions": "free_trial identity model outbox reader recheck recheck_queue seller_events waiting",
+        "subscriptions": "free_trial identity model outbox predecessors reader recheck recheck_queue "
+        "seller_events waiting",
         "usage": "contract_terms overage report rerating results",
     },
     "meter_usage": {
@@ -40,16 +41,16 @@ LOADED: dict[str, dict[str, str]] = {
         "dynamodb": "attributes keys table transactions update",
         "platform": "aws_errors backoff clients clock deadline errors http logs problem settings",
         "registration": "codes contacts free_trials pages problems register routes seller style",
-        "subscriptions": "free_trial identity recheck recheck_queue seller_events waiting",
+        "subscriptions": "free_trial identity model recheck recheck_queue seller_events waiting",
     },
     "seller_api": {
         "dynamodb": "attributes keys paging table transactions update",
         "entitlements": "entitlements rules source store terms",
         "ledger": "deadlines recent record",
         "platform": "aws_errors backoff clients clock errors http logs moments pages problem settings",
-        "registration": "claim codes contacts",
+        "registration": "account_links claim claim_history codes contacts",
         "seller_api": "problems requests routes subscription_queries views",
-        "subscriptions": "identity model outbox reader recheck recheck_queue seller_events",
+        "subscriptions": "identity model outbox predecessors reader recheck recheck_queue seller_events",
         "usage": "booking contract_terms overage placement queries recorder report rerating results retry tag_sets",
     },
 }

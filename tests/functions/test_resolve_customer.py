@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 from marketplace.dynamodb import keys
 from marketplace.platform import clients
 from marketplace.platform.clock import iso
+from marketplace.platform.errors import NoAnswerError
 from marketplace.registration import routes
+from marketplace.registration.contacts import MAX_CONTACTS
+from marketplace.subscriptions.recheck_queue import Requests
 from tests.support.deployed import FORM, Deployed, deployed, http_event, sample
 from tests.support.storefront import counted
 from tests.support.tables import Tables
@@ -136,6 +139,42 @@ def test_details_can_be_changed_while_the_code_lives(deployment: Deployed) -> No
 
     assert 'value="jo@buyer.example"' in edit["body"]
     assert "kim@buyer.example" in page(deployment, code, query="saved=1")["body"]
+
+
+def test_a_form_that_was_sent_too_often_says_whom_to_write_to(deployment: Deployed) -> None:
+    code = deployment.code()
+    for number in range(MAX_CONTACTS):
+        assert submit(deployment, code, email=f"jo{number}@buyer.example")["statusCode"] == 303
+
+    refused = submit(deployment, code, email="kim@buyer.example")
+
+    assert refused["statusCode"] == 409
+    assert "help@seller.example" in refused["body"]
+    assert "kim@buyer.example" not in refused["body"] + page(deployment, code, query="saved=1")["body"]
+    assert '"message":"TooManyContacts"' in deployment.logged
+
+
+def test_a_contact_is_told_by_a_message_without_what_was_entered(deployment: Deployed) -> None:
+    code = deployment.code()
+    submit(deployment, code, email="jo@buyer.example")
+
+    told = [message for message in deployment.messages() if message["reason"] == "contact_provided"]
+
+    assert [set(message) for message in told] == [{"marketplace_request", "subscription_id", "reason"}]
+
+
+def test_a_contact_whose_message_the_queue_did_not_take_is_to_be_sent_again(
+    deployment: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = deployment.code()
+
+    def down(*_: Any, **__: Any) -> None:
+        raise NoAnswerError("ConnectTimeoutError")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(Requests, "look_again", down)
+        assert submit(deployment, code, email="jo@buyer.example")["statusCode"] == 503
+    assert submit(deployment, code, email="jo@buyer.example")["statusCode"] == 303
 
 
 def test_another_code_of_the_same_subscription_does_not_show_what_was_typed(deployment: Deployed) -> None:

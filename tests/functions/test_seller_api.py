@@ -29,6 +29,18 @@ ENTITLEMENTS = "GET /subscriptions/{subscription_id}/entitlements"
 USAGE = "GET /subscriptions/{subscription_id}/usage"
 SUBSCRIPTION = "GET /subscriptions/{subscription_id}"
 RETRY = "POST /subscriptions/{subscription_id}/usage/retry"
+SHOW_CODE = "GET /registrations/{code}"
+CLAIM_BY_ID = "POST /subscriptions/{subscription_id}/claim"
+RELEASE = "POST /subscriptions/{subscription_id}/claim/release"
+TRANSFER = "POST /subscriptions/{subscription_id}/claim/transfer"
+CLAIMS = "GET /subscriptions/{subscription_id}/claims"
+VALID_BODIES: dict[str, dict[str, Any]] = {
+    CLAIM: {"tenant_id": "acme"},
+    CLAIM_BY_ID: {"tenant_id": "acme"},
+    RELEASE: {"tenant_id": "acme", "claim_revision": 1, "reason": "why"},
+    TRANSFER: {"tenant_id": "acme", "to_tenant_id": "globex", "claim_revision": 1, "reason": "why"},
+    "POST /usage": {"records": [{}]},
+}
 
 
 def call(deployment: Deployed, route: str, body: Any = None, **given: Any) -> tuple[int, Any]:
@@ -107,7 +119,7 @@ def test_a_claim_answers_with_the_subscription_and_its_contact(deployment: Deplo
     assert content["access"] is False
     assert content["account_id"] == "111122223333"
     assert content["contact"] == {"email": "jo@buyer.example", "company": "Example"}
-    assert {message["reason"] for message in deployment.messages()} == {"registered", "claimed"}
+    assert {message["reason"] for message in deployment.messages()} == {"registered", "contact_provided", "claimed"}
 
 
 def test_claims_that_are_refused_say_why(deployment: Deployed) -> None:
@@ -122,6 +134,123 @@ def test_claims_that_are_refused_say_why(deployment: Deployed) -> None:
     assert content["error"]["tenants"] == ["acme"]
     assert claim(deployment, other, "globex", share_account=True)[0] == 200
     assert claim(deployment, code)[0] == 200
+
+
+# Undoing claims
+
+OPERATOR = "arn:aws:sts::222233334444:assumed-role/support/jo"
+
+
+def as_operator(deployment: Deployed, route: str, subscription_id: str, **body: Any) -> tuple[int, Any]:
+    """A request that the operator has signed."""
+    event = http_event(route, path={"subscription_id": subscription_id}, body=json.dumps(body))
+    event["requestContext"]["authorizer"] = {"iam": {"userArn": OPERATOR}}
+    answer = deployment.seller(event)
+    content = json.loads(answer["body"])
+    if answer["statusCode"] == 200:
+        fits(route, content)
+    return answer["statusCode"], content
+
+
+def test_a_code_shows_what_it_would_claim_and_claims_nothing(deployment: Deployed) -> None:
+    code = deployment.code()
+
+    status, content = call(deployment, SHOW_CODE, path={"code": code})
+
+    assert (status, content["tenant_id"], content["claim_revision"]) == (200, None, 0)
+    assert (content["account_id"], content["product_code"]) == ("111122223333", "ca1contractandconsumption")
+    assert error(call(deployment, SHOW_CODE, path={"code": "unknown-code-abcdefghijkl"})) == (
+        404,
+        "registration_unknown",
+    )
+
+
+def test_a_claim_is_released_transferred_and_made_again_with_all_of_it_on_record(deployment: Deployed) -> None:
+    code = deployment.code()
+    _, claimed = claim(deployment, code)
+    one = claimed["subscription_id"]
+    assert claimed["claim_revision"] == 1
+
+    moved = as_operator(
+        deployment, TRANSFER, one, tenant_id="acme", to_tenant_id="globex", claim_revision=1, reason="merged"
+    )
+    assert (moved[0], moved[1]["tenant_id"], moved[1]["claim_revision"]) == (200, "globex", 2)
+    released = as_operator(deployment, RELEASE, one, tenant_id="globex", claim_revision=2, reason="ticket 4711")
+    assert (released[0], released[1]["tenant_id"], released[1]["claimed_at"]) == (200, None, None)
+    assert error(claim(deployment, code)) == (404, "registration_unknown")
+    assert error(call(deployment, SHOW_CODE, path={"code": code})) == (404, "registration_unknown")
+    again = as_operator(deployment, CLAIM_BY_ID, one, tenant_id="acme", claim_revision=3)
+    assert (again[0], again[1]["tenant_id"]) == (200, "acme")
+
+    status, listed = call(deployment, CLAIMS, path={"subscription_id": one}, query={"limit": 3})
+    assert status == 200
+    assert [(change["action"], change["tenant_id"], change["reason"]) for change in listed["changes"]] == [
+        ("claimed", "acme", None),
+        ("released", None, "ticket 4711"),
+        ("transferred", "globex", "merged"),
+    ]
+    assert {change["caller"] for change in listed["changes"]} == {OPERATOR}
+    _, rest = call(deployment, CLAIMS, path={"subscription_id": one}, query={"cursor": listed["cursor"]})
+    assert [(change["via"], change["claim_revision"]) for change in rest["changes"]] == [("registration", 1)]
+    for outcome in ("ClaimTransferred", "ClaimReleased", "SubscriptionClaimed", "ClaimsListed"):
+        assert f'"message":"{outcome}"' in deployment.logged
+    assert OPERATOR not in deployment.logged
+    assert "ticket 4711" not in deployment.logged
+
+
+def test_the_same_release_repeated_is_answered_the_same(deployment: Deployed) -> None:
+    one = claim(deployment, deployment.code())[1]["subscription_id"]
+    release = {"tenant_id": "acme", "claim_revision": 1, "reason": "ticket 4711"}
+
+    answers = [as_operator(deployment, RELEASE, one, **release) for _ in range(3)]
+
+    assert answers[0][0] == 200
+    assert answers == [answers[0]] * 3
+
+
+def test_a_release_of_a_claim_that_has_changed_says_how_it_is(deployment: Deployed) -> None:
+    one = claim(deployment, deployment.code())[1]["subscription_id"]
+
+    for named in ({"tenant_id": "globex", "claim_revision": 1}, {"tenant_id": "acme", "claim_revision": 0}):
+        status, content = as_operator(deployment, RELEASE, one, reason="why", **named)
+        assert (status, content["error"]["code"]) == (409, "claim_changed")
+        assert (content["error"]["tenant_id"], content["error"]["claim_revision"]) == ("acme", 1)
+
+
+def test_a_claim_by_id_is_refused_as_a_claim_by_code_is(deployment: Deployed) -> None:
+    first = claim(deployment, deployment.code())[1]["subscription_id"]
+    deployment.code(deployment.marketplace.purchases.subscribe("ca2payasyougoproduct00000"))
+    _, listed = call(deployment, "GET /subscriptions", query={"status": "pending"})
+    (second,) = {one["subscription_id"] for one in listed["subscriptions"]} - {first}
+
+    assert error(as_operator(deployment, CLAIM_BY_ID, first, tenant_id="globex")) == (409, "claimed_by_another_tenant")
+    assert error(as_operator(deployment, CLAIM_BY_ID, second, tenant_id="globex")) == (
+        409,
+        "account_linked_to_another_tenant",
+    )
+    assert as_operator(deployment, CLAIM_BY_ID, second, tenant_id="globex", share_account=True)[0] == 200
+
+
+def test_a_claim_that_was_never_made_has_an_empty_trail(deployment: Deployed) -> None:
+    deployment.code()
+    _, listed = call(deployment, "GET /subscriptions", query={"status": "pending"})
+
+    status, content = call(deployment, CLAIMS, path={"subscription_id": listed["subscriptions"][0]["subscription_id"]})
+
+    assert (status, content["changes"], content["cursor"]) == (200, [], None)
+
+
+def test_every_contact_is_shown_with_its_time(deployment: Deployed) -> None:
+    code = deployment.code()
+    for email in ("jo@buyer.example", "kim@buyer.example"):
+        form = urlencode({"email": email})
+        deployment.buyer(http_event("POST /register/{code}", path={"code": code}, body=form))
+
+    _, content = call(deployment, SHOW_CODE, path={"code": code})
+
+    assert content["contact"] == {"email": "kim@buyer.example"}
+    assert [one["email"] for one in content["contacts"]] == ["jo@buyer.example", "kim@buyer.example"]
+    assert all(one["entered_at"].endswith("Z") for one in content["contacts"])
 
 
 # Subscriptions
@@ -176,7 +305,7 @@ def test_what_is_not_there_is_not_found(deployment: Deployed) -> None:
         for subscription_id in (SOMEONE, "sub-", "x", "", "SUB#x", "../..", "ö"):
             path = {"subscription_id": subscription_id, "record_id": "r1"}
 
-            status, code = error(call(deployment, route, {}, path=path))
+            status, code = error(call(deployment, route, VALID_BODIES.get(route, {}), path=path))
 
             assert status == 404
             assert code in {"subscription_not_found", "usage_record_not_found"}
@@ -334,9 +463,31 @@ BODIES: dict[str, tuple[str, ...]] = {
         *("", "null", "[]", "{}", '{"records": []}', '{"records": 1}', '{"records": {}}', '{"records": [], "x": 1}'),
         *('{"records": [1], "x": 1}', '{"a":' * 500, json.dumps({"records": [{}] * 501})),
     ),
+    CLAIM_BY_ID: (
+        *("", "[]", "{}", '{"tenant_id": " a"}', '{"tenant_id": "a", "claim_revision": -1}'),
+        *(
+            '{"tenant_id": "a", "reason": ""}',
+            '{"tenant_id": "a", "claim_revision": "0"}',
+            '{"tenant_id": "a", "x": 1}',
+        ),
+    ),
+    RELEASE: (
+        *("", "{}", '{"tenant_id": "a", "claim_revision": 1}', '{"tenant_id": "a", "reason": "why"}'),
+        *('{"claim_revision": 1, "reason": "why"}', '{"tenant_id": "a", "claim_revision": 1.5, "reason": "why"}'),
+        *('{"tenant_id": "a", "claim_revision": true, "reason": "why"}', '{"reason": "%s"}' % ("x" * 600)),
+        '{"tenant_id": "a", "claim_revision": 1, "reason": "why", "to_tenant_id": "b"}',
+    ),
+    TRANSFER: (
+        '{"tenant_id": "a", "claim_revision": 1, "reason": "why"}',
+        '{"tenant_id": "a", "to_tenant_id": "a", "claim_revision": 1, "reason": "why"}',
+        '{"tenant_id": "a", "to_tenant_id": "", "claim_revision": 1, "reason": "why"}',
+        '{"tenant_id": "a", "to_tenant_id": "b", "claim_revision": 1, "reason": "why", "share_account": 1}',
+    ),
     RETRY: ("", "[]", '{"dimension": ""}', '{"dimension": 1}', '{"hour": 1}', '{"dimension": "%s"}' % ("ö" * 128)),
 }
 QUERIES: dict[str, tuple[str, ...]] = {
+    CLAIMS: ("limit=0", "limit=101", "cursor=", "order=asc", "limit=5&limit=6"),
+    SHOW_CODE: ("tenant_id=a",),
     "GET /subscriptions": (
         *("", "tenant_id=a&status=active", "tenantid=a", "status=a&status=b", "status=gone", "limit=5", "account_id=1"),
         *("%ff=1", TOO_MANY, f"account_id={OTHER_DIGITS}", "tenant_id=a&limit=101", "status=cancelled", "tenant_id="),
@@ -398,6 +549,7 @@ def test_an_unknown_route_is_not_found(deployment: Deployed) -> None:
 SAMPLES = (
     *("claim", "subscriptions_list", "subscription_get", "entitlements_get", "entitlements_check"),
     *("usage_post", "usage_validate", "usage_get", "usage_proof", "usage_retry"),
+    *("registration_get", "claim_subscription", "claim_release", "claim_transfer", "claims_list"),
 )
 
 
@@ -439,8 +591,7 @@ def test_an_outage_is_told_from_a_fault(
     monkeypatch.setattr(app, "routes", lambda: SellerRoutes(down, down, down, down, down, down, utc_now, 900))
     log = StringIO()
     monkeypatch.setattr(app.logger.registered_handler, "stream", log)
-    bodies: dict[str, dict[str, Any]] = {"claimRegistration": {"tenant_id": "acme"}, "recordUsage": {"records": [{}]}}
-    body = bodies.get(next(known.operation for known in ROUTES if known.key == route), {})
+    body = VALID_BODIES.get(route, {})
     query = {"status": "active"} if route == "GET /subscriptions" else {}
     path = {"code": "x" * 32, "subscription_id": SOMEONE, "record_id": "r1"}
     event = http_event(route, path=path, query=urlencode(query), body=json.dumps(body))
@@ -512,7 +663,14 @@ BODY = (
     | st.text()
     | ANY_JSON.map(json.dumps)
     | st.fixed_dictionaries({"records": st.lists(RECORD | ANY_JSON, max_size=5)}).map(json.dumps)
-    | st.fixed_dictionaries({"tenant_id": ANY_JSON}).map(json.dumps)
+    | st.fixed_dictionaries(
+        {"tenant_id": ANY_JSON | st.just("acme")},
+        optional={
+            "to_tenant_id": ANY_JSON | st.just("globex"),
+            "claim_revision": ANY_JSON | st.integers(-1, 2),
+            "reason": ANY_JSON | st.just("why"),
+        },
+    ).map(json.dumps)
 )
 PARAMETER = st.sampled_from(
     ["tenant_id", "account_id", "status", "limit", "cursor", "dimension", "quantity", "from", "to", "validate", "x"]

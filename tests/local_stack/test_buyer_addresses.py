@@ -92,4 +92,4 @@ def test_open_aws_marketplace_leads_to_the_emulator_s_purchases(stack: Stack) ->
 
     for path in ("/register", "/nowhere", "/register/unknown-code-abcdefghijkl"):
         assert f'href="{back}"' in call("GET", f"{stack.api_url}{path}").text
-    assert '<section id="purchases">' in call("GET", back).text
+    assert '<section id="purchases"' in call("GET", back).text

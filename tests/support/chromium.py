@@ -67,6 +67,23 @@ class Page:
             raise PageError(json.dumps(answer["exceptionDetails"]))
         return answer["result"].get("value")
 
+    def await_value(self, script: str) -> Any:
+        """The value of the promise that a JavaScript expression gives."""
+        answer = self._call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        if "exceptionDetails" in answer:
+            raise PageError(json.dumps(answer["exceptionDetails"]))
+        return answer["result"].get("value")
+
+    def violations(self, axe: str) -> list[str]:
+        """What axe, a script that defines it, finds wrong with the page: the rule, and where."""
+        if self.run("typeof axe") == "undefined":
+            self.run(f"{axe};0")
+        found = self.await_value(
+            """axe.run({rules: {"target-size": {enabled: true}}}).then(result => result.violations.map(
+                 rule => rule.id + ": " + rule.nodes.slice(0, 3).map(node => node.html).join(" ")))"""
+        )
+        return [str(one) for one in found]
+
     def run_and_load(self, script: str) -> None:
         """Runs a script that leads to another page, and waits for that."""
         self._loaded = False
@@ -81,6 +98,32 @@ class Page:
     def press(self, selector: str) -> None:
         """Activates a link or button and waits for the next page."""
         self.run_and_load(f"document.querySelector({json.dumps(selector)}).click()")
+
+    def click(self, text: str) -> None:
+        """Activates the first link or button with this text that can be seen, and waits for the next page."""
+        self.run_and_load(
+            f"""(() => {{
+              const wanted = {json.dumps(text)};
+              const found = [...document.querySelectorAll("a, button, summary")].find(
+                one => one.innerText.trim().split(/[^!-~]+/).join(" ") === wanted && one.offsetParent !== null);
+              if (!found) throw new Error("there is no link or button " + wanted);
+              found.click();
+            }})()"""
+        )
+
+    def wait_for(self, text: str, seconds: int = 20) -> None:
+        """Waits until the page, as it changes by itself, shows a text. Raises PageError if it doesn't."""
+        shown = self.await_value(
+            f"""new Promise(done => {{
+              const wanted = {json.dumps(text)}, shows = () => document.body.innerText.includes(wanted);
+              if (shows()) return done(true);
+              const watch = new MutationObserver(() => shows() && done(true));
+              watch.observe(document.body, {{childList: true, subtree: true, characterData: true}});
+              setTimeout(() => done(false), {seconds * 1000});
+            }})"""
+        )
+        if not shown:
+            raise PageError(f"the page does not show {text!r}")
 
     @property
     def text(self) -> str:

@@ -1,8 +1,8 @@
 """What a test may ask of the machine, and what happens where the machine does not have it.
 
-A test marked `dynamodb_local`, `docker`, `sam_cli` or `browser` runs where the machine can run it. Where it cannot, it
-is skipped, and the end of the run says which group did not run and why. With CI or REQUIRE_ALL set, nothing may be
-skipped: every skip, whatever its cause, becomes a failure.
+A test marked `dynamodb_local`, `docker`, `sam_cli`, `browser` or `axe` runs where the machine can run it. Where it
+cannot, it is skipped, and the end of the run says which group did not run and why. With CI or REQUIRE_ALL set, nothing
+may be skipped: every skip, whatever its cause, becomes a failure.
 """
 
 import os
@@ -14,7 +14,7 @@ from functools import cache
 
 import pytest
 
-from tools import dynamodb_local
+from tools import axe, dynamodb_local
 from tools.template import ROOT
 
 LAMBDA_IMAGE = "public.ecr.aws/lambda/python:3.13-x86_64"
@@ -56,6 +56,7 @@ _MISSING: dict[str, Callable[[], str | None]] = {
     "sam_cli": lambda: None if SAM_PYTHON.exists() else "needs SAM CLI (make sam)",
     "dynamodb_local": dynamodb_local.missing,
     "browser": lambda: None if chromium() else "needs Chromium",
+    "axe": axe.missing,
 }
 
 

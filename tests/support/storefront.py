@@ -10,7 +10,8 @@ from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item, to_item
 from marketplace.dynamodb.table import Table
 from marketplace.platform.errors import NoAnswerError
-from marketplace.registration.claim import Claim, Claims
+from marketplace.registration.claim import Claim, Claims, Release, SubscriptionClaim, Transfer
+from marketplace.registration.claim_history import ClaimChange
 from marketplace.registration.codes import RegistrationCodes
 from marketplace.registration.contacts import Contacts
 from marketplace.registration.free_trials import MarketplaceFreeTrials
@@ -25,6 +26,7 @@ from tests.support.in_process import client as in_process_client
 from tests.support.tables import Tables
 
 START = datetime(2026, 11, 22, 14, 5, tzinfo=UTC)
+CALLER = "arn:aws:sts::222233334444:assumed-role/seller-app/seller-app"
 CODES = frozenset({"ca1contractandconsumption", "ca2payasyougoproduct00000", "legacysubscriptionproduct"})
 
 
@@ -57,7 +59,7 @@ class Storefront:
         self._codes = itertools.count(1)
         self.subscriptions = Table(self.dynamodb, self.table, sleep=lambda _: None)
         self.codes = RegistrationCodes(self.subscriptions, self.now)
-        self.contacts = Contacts(self.subscriptions, self.now)
+        self.contacts = Contacts(self.subscriptions, self.now, self.queue)
         self.queries = SubscriptionQueries(self.subscriptions, self.now)
 
     @property
@@ -101,7 +103,29 @@ class Storefront:
 
     def claim(self, code: str, tenant_id: str, *, share_account: bool = False) -> str:
         claim = Claim(tenant_id=tenant_id, share_account=share_account)
-        return self.claims().claim(code, claim).subscription_id
+        return self.claims().claim(code, claim, CALLER).subscription_id
+
+    def claim_subscription(self, subscription_id: str, tenant_id: str, **given: Any) -> None:
+        claim = SubscriptionClaim(tenant_id=tenant_id, **given)
+        self.claims().claim_subscription(subscription_id, claim, CALLER)
+
+    def release(self, subscription_id: str, tenant_id: str, claim_revision: int, reason: str = "a mistake") -> None:
+        request = Release(tenant_id=tenant_id, claim_revision=claim_revision, reason=reason)
+        self.claims().release(subscription_id, request, CALLER)
+
+    def transfer(
+        self, subscription_id: str, tenant_id: str, to_tenant_id: str, claim_revision: int, **given: Any
+    ) -> None:
+        asked = {"tenant_id": tenant_id, "to_tenant_id": to_tenant_id, "claim_revision": claim_revision}
+        self.claims().transfer(subscription_id, Transfer(**{"reason": "a merger", **asked, **given}), CALLER)
+
+    def changes(self, subscription_id: str) -> list[ClaimChange]:
+        """The audit trail of a claim, the oldest change first."""
+        return self.claims().changes(subscription_id, cursor=None, limit=100).changes[::-1]
+
+    def tenants_of(self, account: str) -> list[str]:
+        """The tenants that a buyer's account is linked to."""
+        return sorted((self.stored(keys.account_tenants(account)) or {}).get("tenants", ()))
 
     # What is stored
 

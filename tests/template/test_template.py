@@ -27,7 +27,12 @@ PUBLIC_ROUTES = {
     ("x-amazon-apigateway-any-method", "$default"),
 }
 SELLER_ROUTES = {
+    ("get", "/registrations/{code}"),
     ("post", "/registrations/{code}/claim"),
+    ("post", "/subscriptions/{subscription_id}/claim"),
+    ("post", "/subscriptions/{subscription_id}/claim/release"),
+    ("post", "/subscriptions/{subscription_id}/claim/transfer"),
+    ("get", "/subscriptions/{subscription_id}/claims"),
     ("get", "/subscriptions"),
     ("get", "/subscriptions/{subscription_id}"),
     ("get", "/subscriptions/{subscription_id}/entitlements"),

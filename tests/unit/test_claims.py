@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from marketplace.dynamodb import keys
 from marketplace.platform.errors import NoAnswerError
+from marketplace.registration.account_links import AccountLinkedToAnotherTenantError
 from marketplace.registration.claim import (
-    AccountLinkedToAnotherTenantError,
     Claim,
     ClaimedByAnotherTenantError,
     UnknownRegistrationError,

@@ -4,7 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketplace.registration.contacts import FIELDS, Contact, checked
+from marketplace.dynamodb import keys
+from marketplace.platform.errors import NoAnswerError, ThrottledError
+from marketplace.registration.contacts import (
+    FIELDS,
+    MAX_CONTACTS,
+    Contact,
+    EnteredContact,
+    TooManyContactsError,
+    checked,
+)
+from marketplace.subscriptions.seller_events import SellerEvent
+from tests.support.seller_schemas import check
 from tests.support.storefront import Storefront
 
 
@@ -65,16 +76,150 @@ def test_whatever_is_typed_is_a_bounded_contact_or_a_complaint(typed: dict[str, 
         assert set(contact) <= {field.name for field in FIELDS}
 
 
-def test_a_later_contact_takes_the_place_of_an_earlier_one(shop: Storefront) -> None:
-    shop.contacts.save("sub-x", Contact("jo@buyer.example", company="Example"), "code-1")
-    shop.contacts.save("sub-x", Contact("kim@buyer.example"), "code-2")
-
-    assert shop.contacts.read("sub-x") == Contact("kim@buyer.example")
+BUYER = "sub-" + "x" * 26
+JO, KIM = Contact("jo@buyer.example", company="Example"), Contact("kim@buyer.example")
 
 
-def test_a_contact_is_shown_only_to_the_code_that_it_came_by(shop: Storefront) -> None:
-    shop.contacts.save("sub-x", Contact("jo@buyer.example"), "code-1")
+def entered(shop: Storefront, subscription_id: str) -> list[tuple[str, int]]:
+    """The addresses that were entered, and when."""
+    stored = shop.stored(keys.contact(subscription_id)) or {}
+    return [(one.contact.email, one.entered_at) for one in EnteredContact.all_in(stored)]
 
-    assert shop.contacts.read("sub-x", code="code-1") == Contact("jo@buyer.example")
-    assert shop.contacts.read("sub-x", code="code-2") is None
-    assert shop.contacts.read("sub-y") is None
+
+def told(shop: Storefront) -> list[SellerEvent]:
+    events = [event for event in shop.announced() if event.kind == "Contact Provided"]
+    for event in events:
+        check(event.kind, event.published_detail)
+    return sorted(events, key=lambda event: event.detail["contact_number"])
+
+
+class TestStoredContacts:
+    def test_two_people_of_one_buyer_are_both_kept_with_their_times(self, shop: Storefront) -> None:
+        registered = shop.register()
+        first = shop.seconds()
+        shop.contacts.save(registered.subscription_id, JO, registered.code)
+        shop.later(minutes=5)
+        shop.contacts.save(registered.subscription_id, KIM, "code-of-a-second-registration")
+
+        assert entered(shop, registered.subscription_id) == [
+            ("jo@buyer.example", first),
+            ("kim@buyer.example", first + 300),
+        ]
+
+    def test_a_correction_under_the_same_code_keeps_what_was_entered_before(self, shop: Storefront) -> None:
+        shop.contacts.save(BUYER, Contact("jo@buyer.exmaple"), "code-1")
+        shop.contacts.save(BUYER, JO, "code-1")
+
+        assert [email for email, _ in entered(shop, BUYER)] == ["jo@buyer.exmaple", "jo@buyer.example"]
+        assert shop.contacts.read(BUYER, code="code-1") == JO
+
+    def test_a_form_that_is_sent_twice_is_one_contact(self, shop: Storefront) -> None:
+        registered = shop.register()
+        for _ in range(3):
+            shop.contacts.save(registered.subscription_id, JO, registered.code)
+
+        assert len(entered(shop, registered.subscription_id)) == 1
+        assert len(told(shop)) == 1
+        assert [reason for _, reason, _ in shop.queue.sent][1:] == ["contact_provided"] * 3
+
+    def test_a_contact_is_shown_only_to_the_code_that_it_came_by(self, shop: Storefront) -> None:
+        shop.contacts.save(BUYER, JO, "code-1")
+        shop.contacts.save(BUYER, KIM, "code-3")
+
+        assert shop.contacts.read(BUYER, code="code-1") == JO
+        assert shop.contacts.read(BUYER, code="code-2") is None
+        assert shop.contacts.read("sub-" + "y" * 26, code="code-1") is None
+
+    def test_an_item_that_is_one_contact_is_kept_beside_the_next(self, shop: Storefront) -> None:
+        registration = keys.registration("code-1").pk
+        shop.put(keys.contact(BUYER), {**JO.values, "updated_at": 7, "registration": registration})
+        assert shop.contacts.read(BUYER, code="code-1") == JO
+
+        shop.contacts.save(BUYER, KIM, "code-2")
+
+        assert entered(shop, BUYER) == [("jo@buyer.example", 7), ("kim@buyer.example", shop.seconds())]
+        assert set(shop.stored(keys.contact(BUYER)) or {}) == {"pk", "sk", "contacts", "version"}
+        assert shop.contacts.read(BUYER, code="code-1") == JO
+
+    def test_a_code_cannot_have_any_number_of_strangers_written_to(self, shop: Storefront) -> None:
+        for number in range(MAX_CONTACTS):
+            shop.contacts.save(BUYER, Contact(f"stranger{number}@elsewhere.example"), f"code-{number % 3}")
+
+        for _ in range(2):
+            with pytest.raises(TooManyContactsError):
+                shop.contacts.save(BUYER, JO, "code-0")
+
+        assert len(entered(shop, BUYER)) == len(told(shop)) == MAX_CONTACTS
+
+    def test_the_last_contact_that_fits_may_be_sent_again(self, shop: Storefront) -> None:
+        for number in range(MAX_CONTACTS):
+            shop.contacts.save(BUYER, Contact(f"p{number}@buyer.example"), "code-1")
+
+        shop.contacts.save(BUYER, Contact(f"p{MAX_CONTACTS - 1}@buyer.example"), "code-1")
+
+        assert len(entered(shop, BUYER)) == MAX_CONTACTS
+
+    def test_contacts_that_others_keep_changing_are_to_be_entered_again(
+        self, shop: Storefront, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(shop.contacts, "_write", lambda *_: False)
+
+        with pytest.raises(ThrottledError):
+            shop.contacts.save(BUYER, JO, "code-1")
+
+        assert entered(shop, BUYER) == []
+
+
+class TestContactProvided:
+    def test_the_seller_is_told_what_was_entered_and_whose_it_is(self, shop: Storefront) -> None:
+        registered = shop.register()
+        shop.claim(registered.code, "acme")
+        shop.contacts.save(registered.subscription_id, JO, registered.code)
+
+        (event,) = told(shop)
+
+        assert event.time == shop.seconds()
+        assert event.detail == {
+            "subscription_id": registered.subscription_id,
+            "product_code": shop.subscription(registered.subscription_id).product_code,
+            "tenant_id": "acme",
+            "contact": {"email": "jo@buyer.example", "company": "Example"},
+            "contact_number": 1,
+        }
+
+    def test_each_contact_has_an_event_of_its_own(self, shop: Storefront) -> None:
+        registered = shop.register()
+        for contact in (JO, KIM, JO):
+            shop.contacts.save(registered.subscription_id, contact, registered.code)
+
+        events = told(shop)
+
+        assert [event.detail["contact"]["email"][:3] for event in events] == ["jo@", "kim", "jo@"]
+        assert [event.detail["contact_number"] for event in events] == [1, 2, 3]
+        assert len({event.id for event in events}) == 3
+
+    def test_a_contact_that_is_deleted_and_entered_again_is_another_event(self, shop: Storefront) -> None:
+        registered = shop.register()
+        shop.contacts.save(registered.subscription_id, JO, registered.code)
+        key = keys.contact(registered.subscription_id).item()
+        shop.dynamodb.delete_item(TableName=shop.table, Key=key)
+        shop.later(minutes=1)
+
+        shop.contacts.save(registered.subscription_id, JO, registered.code)
+
+        assert len({event.id for event in told(shop)}) == 2
+
+    def test_a_contact_and_its_event_are_stored_together_or_not_at_all(
+        self, shop: Storefront, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        registered = shop.register()
+        shop.queue.down = True
+        with pytest.raises(NoAnswerError):
+            shop.contacts.save(registered.subscription_id, JO, registered.code)
+        assert len(entered(shop, registered.subscription_id)) == len(told(shop)) == 1
+
+        shop.queue.down = False
+        shop.contacts.save(registered.subscription_id, JO, registered.code)
+
+        assert len(entered(shop, registered.subscription_id)) == len(told(shop)) == 1
+        assert shop.queue.sent[-1][:2] == (registered.subscription_id, "contact_provided")

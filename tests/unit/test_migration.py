@@ -188,6 +188,42 @@ def test_a_licence_that_is_not_active_is_refused(world: LifecycleWorld, moving: 
         moving.migrate(LEGACY, LICENSED)
 
 
+def claim(world: LifecycleWorld, subscription_id: str, tenant_id: str) -> None:
+    """What a claim writes of the subscription."""
+    stored = world.store.read(subscription_id)
+    assert stored is not None
+    revision = stored.subscription.claim_revision + 1
+    changes = {"tenant_id": tenant_id, "claim_revision": revision}
+    world.store.write(subscription_id, read=stored, changes=changes, defaults={})
+
+
+def test_two_subscriptions_of_different_tenants_are_not_made_one_contract(
+    world: LifecycleWorld, moving: Migration
+) -> None:
+    claim(world, LEGACY, "acme")
+    claim(world, LICENSED, "globex")
+    with pytest.raises(MigrationRefusedError, match="different tenants"):
+        moving.migrate(LEGACY, LICENSED)
+    claim(world, LICENSED, "acme")
+    assert moving.migrate(LEGACY, LICENSED).at == CUTOVER
+
+
+@pytest.mark.parametrize("claimed", [LEGACY, LICENSED])
+def test_a_claim_of_one_of_the_two_is_no_hindrance(world: LifecycleWorld, moving: Migration, claimed: str) -> None:
+    claim(world, claimed, "acme")
+    assert moving.migrate(LEGACY, LICENSED).at == CUTOVER
+
+
+@pytest.mark.parametrize("claimed", [LEGACY, LICENSED])
+def test_a_claim_while_the_command_waits_has_it_asked_again(world: LifecycleWorld, claimed: str) -> None:
+    claim(world, LEGACY, "acme")
+    moving = migration_of(world, sleep=lambda _: claim(world, claimed, "globex"))
+    with pytest.raises(MigrationRefusedError, match=r"ask again|different tenants"):
+        moving.migrate(LEGACY, LICENSED)
+    assert world.subscription(LEGACY).migrated_to is None
+    assert "usage_hold" not in world.attributes(LICENSED)
+
+
 def test_one_customer_moves_once(world: LifecycleWorld, moving: Migration) -> None:
     moving.migrate(LEGACY, LICENSED)
     world.register("sub-other", None, product_code="n0123EXAMPLEXXXXXXXXXXXX", integration="legacy")

@@ -189,6 +189,26 @@ def test_a_licence_left_behind_by_a_replacement_is_closed(world: Reconciled) -> 
     assert world.subscription(subscription_id).status == "closing"
 
 
+def test_a_replacement_with_another_licence_is_traced_to_the_first_agreement(world: Reconciled) -> None:
+    purchase, first = world.bought(told=True)
+    stored = world.store.read(first)
+    world.store.write(first, read=stored, changes={"tenant_id": "acme"}, defaults={})
+    world.later(HOUR)
+    successor = world.market.purchases.replace(purchase.id, new_license=True)
+    world.later(2 * HOUR)
+    world.tell()
+    second = LicenseIdentity(successor.license_arn).subscription_id
+    assert world.waiting(recheck.RECONCILE) != []
+
+    for subscription_id in (first, second):
+        world.reconcile(subscription_id)
+
+    assert world.subscription(second).initial_agreement_id == world.subscription(first).agreement_ids[0]
+    assert world.store.predecessors.proposed_tenant(world.subscription(second)) == "acme"
+    assert world.subscription(second).tenant_id is None
+    assert world.subscription(first).initial_agreement_id is None
+
+
 def test_a_failed_payment_is_found_where_eventbridge_has_no_event(world: Reconciled) -> None:
     purchase = world.market.purchases.subscribe()
     world.market.purchases.fail(purchase.id)

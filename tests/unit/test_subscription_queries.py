@@ -124,5 +124,5 @@ def test_details_hold_entitlements_and_contact(shop: Storefront) -> None:
 
     assert details is not None
     assert [one.dimension for one in details.entitlements] == ["seats"]
-    assert details.contact == Contact("jo@buyer.example")
+    assert [one.contact for one in details.contacts] == [Contact("jo@buyer.example")]
     assert shop.queries.details("sub-" + "b" * 26) is None

@@ -10,6 +10,15 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 from marketplace_saas_client.calls import Call, target
 
+Action = Literal["claimed", "released", "transferred"]
+
+
+ChangeReason = str
+
+
+ClaimRevision = int
+
+
 Integration = Literal["license", "legacy"]
 
 
@@ -34,6 +43,9 @@ Reason = Literal[
 ]
 
 
+ShareAccount = bool
+
+
 Status = Literal["pending", "active", "closing", "ended", "failed"]
 
 
@@ -41,6 +53,9 @@ TenantId = str
 
 
 ValueType = Literal["integer", "double", "boolean", "string"]
+
+
+Via = Literal["registration", "subscription"]
 
 
 class AccessDecision(TypedDict):
@@ -58,7 +73,28 @@ class Claim(TypedDict):
     """What the seller's application asks for. `share_account`: other tenants may belong to the same AWS account."""
 
     tenant_id: TenantId
-    share_account: NotRequired[bool]
+    share_account: NotRequired[ShareAccount]
+
+
+class ClaimChange(TypedDict):
+    """One change of a claim. `via`: what the request named, a registration code or the id of the subscription."""
+
+    claim_revision: int
+    action: Action
+    tenant_id: str | None
+    previous_tenant_id: str | None
+    at: str
+    caller: str
+    via: Via
+    reason: str | None
+
+
+class ClaimChangeList(TypedDict):
+    """A page, the newest change first."""
+
+    subscription_id: str
+    changes: list[ClaimChange]
+    cursor: str | None
 
 
 class Contact(TypedDict):
@@ -80,6 +116,16 @@ class ContractSplit(TypedDict):
     term_end: str | None
     correction_due: NotRequired[int | None]
     explanation: str
+
+
+class EnteredContact(TypedDict):
+    """A contact, and when it was entered."""
+
+    email: str
+    company: NotRequired[str]
+    name: NotRequired[str]
+    phone: NotRequired[str]
+    entered_at: str
 
 
 class Entitlement(TypedDict):
@@ -148,6 +194,14 @@ class MeteringRecordList(TypedDict):
     cursor: str | None
 
 
+class Release(TypedDict):
+    """`tenant_id`: whose the subscription is now, and is no longer to be."""
+
+    tenant_id: TenantId
+    claim_revision: ClaimRevision
+    reason: ChangeReason
+
+
 class ReportedUsage(TypedDict):
     """A usage record as it was reported."""
 
@@ -182,13 +236,26 @@ class Subscription(TypedDict):
     offer_id: str | None
     free_trial: bool | None
     free_trial_ends_at: NotRequired[str | None]
+    claimed_at: NotRequired[str | None]
+    claim_revision: int
     registered_at: NotRequired[str | None]
     activated_at: NotRequired[str | None]
     closing_deadline: NotRequired[str | None]
 
 
+class SubscriptionClaim(TypedDict):
+    """A claim without a registration code. It takes a subscription that was never claimed; after a release it
+    names the claim_revision.
+    """
+
+    tenant_id: TenantId
+    share_account: NotRequired[ShareAccount]
+    claim_revision: NotRequired[ClaimRevision]
+    reason: NotRequired[ChangeReason | None]
+
+
 class SubscriptionDetails(TypedDict):
-    """A subscription with its entitlements as last read from AWS and its contact."""
+    """A subscription with its entitlements as last read from AWS and its contacts."""
 
     subscription_id: str
     status: Status
@@ -203,12 +270,16 @@ class SubscriptionDetails(TypedDict):
     offer_id: str | None
     free_trial: bool | None
     free_trial_ends_at: NotRequired[str | None]
+    claimed_at: NotRequired[str | None]
+    claim_revision: int
     registered_at: NotRequired[str | None]
     activated_at: NotRequired[str | None]
     closing_deadline: NotRequired[str | None]
     entitlements: list[Entitlement]
     entitlements_synced_at: NotRequired[str | None]
     contact: Contact | None
+    contacts: list[EnteredContact]
+    proposed_tenant_id: str | None
 
 
 class SubscriptionList(TypedDict):
@@ -216,6 +287,16 @@ class SubscriptionList(TypedDict):
 
     subscriptions: list[Subscription]
     cursor: str | None
+
+
+class Transfer(TypedDict):
+    """`tenant_id`: whose the subscription is now; `to_tenant_id`: whose it is to be."""
+
+    tenant_id: TenantId
+    claim_revision: ClaimRevision
+    reason: ChangeReason
+    to_tenant_id: TenantId
+    share_account: NotRequired[ShareAccount]
 
 
 class UsageProof(TypedDict):
@@ -284,9 +365,38 @@ class UsageRetried(TypedDict):
     more: bool
 
 
+def show_registration(code: str) -> Call[SubscriptionDetails]:
+    """For the page that names the product and the account before the user confirms. It claims nothing."""
+    return Call("GET", target("/registrations/", code))
+
+
 def claim_registration(code: str, body: Claim) -> Call[SubscriptionDetails]:
     """Repeating it is safe while the code lives, which is an hour."""
     return Call("POST", target("/registrations/", code, "/claim"), body)
+
+
+def claim_subscription(subscription_id: str, body: SubscriptionClaim) -> Call[SubscriptionDetails]:
+    """For a decision of the seller's own, never for a subscription id that a browser sent: the id is no secret.
+    Without `claim_revision` it claims only what was never claimed.
+    """
+    return Call("POST", target("/subscriptions/", subscription_id, "/claim"), body)
+
+
+def release_claim(subscription_id: str, body: Release) -> Call[SubscriptionDetails]:
+    """Registration codes from before the release claim nothing any more. The subscription, its usage and its bill
+    stay as they are. The same request repeated is answered in the same way and changes nothing.
+    """
+    return Call("POST", target("/subscriptions/", subscription_id, "/claim/release"), body)
+
+
+def transfer_claim(subscription_id: str, body: Transfer) -> Call[SubscriptionDetails]:
+    """The same request repeated is answered in the same way and changes nothing."""
+    return Call("POST", target("/subscriptions/", subscription_id, "/claim/transfer"), body)
+
+
+def list_claims(subscription_id: str, *, limit: int | None = None, cursor: str | None = None) -> Call[ClaimChangeList]:
+    """The changes of a claim, the newest first."""
+    return Call("GET", target("/subscriptions/", subscription_id, "/claims", query={"limit": limit, "cursor": cursor}))
 
 
 def list_subscriptions(

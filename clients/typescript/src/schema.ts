@@ -4,6 +4,26 @@
  */
 
 export interface paths {
+    "/registrations/{code}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read what a registration code would claim
+         * @description For the page that names the product and the account before the user confirms. It claims nothing.
+         */
+        get: operations["showRegistration"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/registrations/{code}/claim": {
         parameters: {
             query?: never;
@@ -18,6 +38,86 @@ export interface paths {
          * @description Repeating it is safe while the code lives, which is an hour.
          */
         post: operations["claimRegistration"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/subscriptions/{subscription_id}/claim": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Claim a subscription for a tenant without a registration code
+         * @description For a decision of the seller's own, never for a subscription id that a browser sent: the id is no secret. Without `claim_revision` it claims only what was never claimed.
+         */
+        post: operations["claimSubscription"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/subscriptions/{subscription_id}/claim/release": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Take a subscription away from its tenant
+         * @description Registration codes from before the release claim nothing any more. The subscription, its usage and its bill stay as they are. The same request repeated is answered in the same way and changes nothing.
+         */
+        post: operations["releaseClaim"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/subscriptions/{subscription_id}/claim/transfer": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Give a subscription of one tenant to another
+         * @description The same request repeated is answered in the same way and changes nothing.
+         */
+        post: operations["transferClaim"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/subscriptions/{subscription_id}/claims": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the changes of a subscription's claim
+         * @description The changes of a claim, the newest first.
+         */
+        get: operations["listClaims"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -187,15 +287,65 @@ export interface components {
              */
             synced_at?: string | null;
         };
+        /** @enum {string} */
+        Action: "claimed" | "released" | "transferred";
+        /** @description Why; kept in the audit trail and told in the event. */
+        ChangeReason: string;
         /**
          * Claim
          * @description What the seller's application asks for. `share_account`: other tenants may belong to the same AWS account.
          */
         Claim: {
             tenant_id: components["schemas"]["TenantId"];
-            /** Share Account */
-            share_account?: boolean;
+            share_account?: components["schemas"]["ShareAccount"];
         };
+        /**
+         * ClaimChange
+         * @description One change of a claim. `via`: what the request named, a registration code or the id of the subscription.
+         */
+        ClaimChange: {
+            /**
+             * Claim Revision
+             * @description The subscription's claim_revision after the change
+             */
+            claim_revision: number;
+            action: components["schemas"]["Action"];
+            /**
+             * Tenant Id
+             * @description Whose the subscription is from then on
+             */
+            tenant_id: string | null;
+            /** Previous Tenant Id */
+            previous_tenant_id: string | null;
+            /**
+             * At
+             * @description ISO 8601 in UTC
+             * @example 2026-11-22T14:00:00Z
+             */
+            at: string;
+            /**
+             * Caller
+             * @description The ARN of the principal that signed the request
+             */
+            caller: string;
+            via: components["schemas"]["Via"];
+            /** Reason */
+            reason: string | null;
+        };
+        /**
+         * ClaimChangeList
+         * @description A page, the newest change first.
+         */
+        ClaimChangeList: {
+            /** Subscription Id */
+            subscription_id: string;
+            /** Changes */
+            changes: components["schemas"]["ClaimChange"][];
+            /** Cursor */
+            cursor: string | null;
+        };
+        /** @description `claim_revision` of the subscription as you know it. */
+        ClaimRevision: number;
         /**
          * Contact
          * @description What the buyer typed on the landing page; what was left empty is absent.
@@ -244,6 +394,26 @@ export interface components {
             correction_due?: number | null;
             /** Explanation */
             explanation: string;
+        };
+        /**
+         * EnteredContact
+         * @description A contact, and when it was entered.
+         */
+        EnteredContact: {
+            /** Email */
+            email: string;
+            /** Company */
+            company?: string;
+            /** Name */
+            name?: string;
+            /** Phone */
+            phone?: string;
+            /**
+             * Entered At
+             * @description ISO 8601 in UTC
+             * @example 2026-11-22T14:00:00Z
+             */
+            entered_at: string;
         };
         /**
          * Entitlement
@@ -390,6 +560,15 @@ export interface components {
         /** @enum {string} */
         Reason: "entitled" | "in_grace" | "not_entitled" | "quantity_exceeded" | "quantity_not_comparable" | "expired" | "entitlements_pending" | "entitlements_unavailable" | "entitlements_too_old" | "unknown_subscription" | "subscription_pending" | "subscription_closing" | "subscription_ended" | "subscription_failed";
         /**
+         * Release
+         * @description `tenant_id`: whose the subscription is now, and is no longer to be.
+         */
+        Release: {
+            tenant_id: components["schemas"]["TenantId"];
+            claim_revision: components["schemas"]["ClaimRevision"];
+            reason: components["schemas"]["ChangeReason"];
+        };
+        /**
          * ReportedUsage
          * @description A usage record as it was reported.
          */
@@ -427,6 +606,8 @@ export interface components {
             /** Dimension */
             dimension?: string | null;
         };
+        /** @description Other tenants may belong to the same AWS account. */
+        ShareAccount: boolean;
         /** @enum {string} */
         Status: "pending" | "active" | "closing" | "ended" | "failed";
         /**
@@ -463,6 +644,17 @@ export interface components {
              */
             free_trial_ends_at?: string | null;
             /**
+             * Claimed At
+             * @description ISO 8601 in UTC
+             * @example 2026-11-22T14:00:00Z
+             */
+            claimed_at?: string | null;
+            /**
+             * Claim Revision
+             * @description How often the claim has changed; a release and a transfer name it
+             */
+            claim_revision: number;
+            /**
              * Registered At
              * @description ISO 8601 in UTC
              * @example 2026-11-22T14:00:00Z
@@ -481,8 +673,19 @@ export interface components {
             closing_deadline?: string | null;
         };
         /**
+         * SubscriptionClaim
+         * @description A claim without a registration code. It takes a subscription that was never claimed; after a release it names
+         *     the claim_revision.
+         */
+        SubscriptionClaim: {
+            tenant_id: components["schemas"]["TenantId"];
+            share_account?: components["schemas"]["ShareAccount"];
+            claim_revision?: components["schemas"]["ClaimRevision"];
+            reason?: components["schemas"]["ChangeReason"] | null;
+        };
+        /**
          * SubscriptionDetails
-         * @description A subscription with its entitlements as last read from AWS and its contact.
+         * @description A subscription with its entitlements as last read from AWS and its contacts.
          */
         SubscriptionDetails: {
             /** Subscription Id */
@@ -514,6 +717,17 @@ export interface components {
              */
             free_trial_ends_at?: string | null;
             /**
+             * Claimed At
+             * @description ISO 8601 in UTC
+             * @example 2026-11-22T14:00:00Z
+             */
+            claimed_at?: string | null;
+            /**
+             * Claim Revision
+             * @description How often the claim has changed; a release and a transfer name it
+             */
+            claim_revision: number;
+            /**
              * Registered At
              * @description ISO 8601 in UTC
              * @example 2026-11-22T14:00:00Z
@@ -538,7 +752,18 @@ export interface components {
              * @example 2026-11-22T14:00:00Z
              */
             entitlements_synced_at?: string | null;
+            /** @description The contact that was entered last */
             contact: components["schemas"]["Contact"] | null;
+            /**
+             * Contacts
+             * @description Every contact that was entered, the oldest first
+             */
+            contacts: components["schemas"]["EnteredContact"][];
+            /**
+             * Proposed Tenant Id
+             * @description The tenant of the subscription that this one continues, while nobody has claimed this one. It is never claimed by itself
+             */
+            proposed_tenant_id: string | null;
         };
         /**
          * SubscriptionList
@@ -552,6 +777,17 @@ export interface components {
         };
         /** @description Printable characters without a space at either end. */
         TenantId: string;
+        /**
+         * Transfer
+         * @description `tenant_id`: whose the subscription is now; `to_tenant_id`: whose it is to be.
+         */
+        Transfer: {
+            tenant_id: components["schemas"]["TenantId"];
+            claim_revision: components["schemas"]["ClaimRevision"];
+            reason: components["schemas"]["ChangeReason"];
+            to_tenant_id: components["schemas"]["TenantId"];
+            share_account?: components["schemas"]["ShareAccount"];
+        };
         /**
          * UsageProof
          * @description Where a usage record went: the record, the hour it was booked to, and the metering record of that hour. A record
@@ -687,6 +923,8 @@ export interface components {
         };
         /** @enum {string} */
         ValueType: "integer" | "double" | "boolean" | "string";
+        /** @enum {string} */
+        Via: "registration" | "subscription";
     };
     responses: never;
     parameters: never;
@@ -696,6 +934,89 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    showRegistration: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The registration code that the sign-up page got as `registration`. */
+                code: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Read what a registration code would claim */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SubscriptionDetails"];
+                };
+            };
+            /** @description `invalid_parameter`: A query parameter is unknown, given twice or has a wrong value. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description API Gateway: the signature is missing or wrong, or its principal may not call this route */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GatewayError"];
+                };
+            };
+            /** @description `registration_unknown`: The registration code is unknown, older than an hour, or older than the release of its subscription; the buyer gets a new one by choosing Set up your account in AWS Marketplace. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description API Gateway: too many requests; wait, and send more records in each request */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GatewayError"];
+                };
+            };
+            /** @description `internal_error`: This is a fault of the service and has been logged; repeating is safe. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /**
+             * @description `busy`: AWS is throttling or others write the same data; repeat the request, which is safe.
+             *
+             *     `unavailable`: AWS gave no answer; repeat the request, which is safe.
+             */
+            503: {
+                headers: {
+                    /** @description Seconds to wait */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
     claimRegistration: {
         parameters: {
             query?: never;
@@ -743,7 +1064,7 @@ export interface operations {
                     "application/json": components["schemas"]["GatewayError"];
                 };
             };
-            /** @description `registration_unknown`: The registration code is unknown or older than an hour; the buyer gets a new one by choosing Set up your account in AWS Marketplace. */
+            /** @description `registration_unknown`: The registration code is unknown, older than an hour, or older than the release of its subscription; the buyer gets a new one by choosing Set up your account in AWS Marketplace. */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -753,7 +1074,7 @@ export interface operations {
                 };
             };
             /**
-             * @description `claimed_by_another_tenant`: Another tenant has claimed this subscription, and a subscription is never moved. Let the buyer log in with that tenant's own credentials; never sign anybody in because of this answer.
+             * @description `claimed_by_another_tenant`: This subscription, or the other one of a customer who was moved to a licence, belongs to another tenant. Let the buyer log in with that tenant's own credentials; never sign anybody in because of this answer.
              *
              *     `account_linked_to_another_tenant`: Another tenant belongs to the same AWS account. Claim for that tenant, or repeat with "share_account": true if two tenants are meant to share the account.
              */
@@ -767,6 +1088,436 @@ export interface operations {
             };
             /** @description `request_too_large`: The body is larger than this route takes; send fewer records at a time. */
             413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description API Gateway: too many requests; wait, and send more records in each request */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GatewayError"];
+                };
+            };
+            /** @description `internal_error`: This is a fault of the service and has been logged; repeating is safe. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /**
+             * @description `busy`: AWS is throttling or others write the same data; repeat the request, which is safe.
+             *
+             *     `unavailable`: AWS gave no answer; repeat the request, which is safe.
+             */
+            503: {
+                headers: {
+                    /** @description Seconds to wait */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    claimSubscription: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description A subscription id, `sub-` and 26 characters. */
+                subscription_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SubscriptionClaim"];
+            };
+        };
+        responses: {
+            /** @description Claim a subscription for a tenant without a registration code */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SubscriptionDetails"];
+                };
+            };
+            /**
+             * @description `invalid_body`: The body must be a JSON object, as docs/openapi.json describes it.
+             *
+             *     `invalid_parameter`: A query parameter is unknown, given twice or has a wrong value.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description API Gateway: the signature is missing or wrong, or its principal may not call this route */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GatewayError"];
+                };
+            };
+            /** @description `subscription_not_found`: There is no such subscription; find it with GET /subscriptions. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /**
+             * @description `claimed_by_another_tenant`: This subscription, or the other one of a customer who was moved to a licence, belongs to another tenant. Let the buyer log in with that tenant's own credentials; never sign anybody in because of this answer.
+             *
+             *     `account_linked_to_another_tenant`: Another tenant belongs to the same AWS account. Claim for that tenant, or repeat with "share_account": true if two tenants are meant to share the account.
+             *
+             *     `claim_changed`: The claim is not, or no longer, the one that the request names; tenant_id and claim_revision say how it is now. Read the subscription and decide again.
+             */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description `request_too_large`: The body is larger than this route takes; send fewer records at a time. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description API Gateway: too many requests; wait, and send more records in each request */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GatewayError"];
+                };
+            };
+            /** @description `internal_error`: This is a fault of the service and has been logged; repeating is safe. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /**
+             * @description `busy`: AWS is throttling or others write the same data; repeat the request, which is safe.
+             *
+             *     `unavailable`: AWS gave no answer; repeat the request, which is safe.
+             */
+            503: {
+                headers: {
+                    /** @description Seconds to wait */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    releaseClaim: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description A subscription id, `sub-` and 26 characters. */
+                subscription_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Release"];
+            };
+        };
+        responses: {
+            /** @description Take a subscription away from its tenant */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SubscriptionDetails"];
+                };
+            };
+            /**
+             * @description `invalid_body`: The body must be a JSON object, as docs/openapi.json describes it.
+             *
+             *     `invalid_parameter`: A query parameter is unknown, given twice or has a wrong value.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description API Gateway: the signature is missing or wrong, or its principal may not call this route */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GatewayError"];
+                };
+            };
+            /** @description `subscription_not_found`: There is no such subscription; find it with GET /subscriptions. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description `claim_changed`: The claim is not, or no longer, the one that the request names; tenant_id and claim_revision say how it is now. Read the subscription and decide again. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description `request_too_large`: The body is larger than this route takes; send fewer records at a time. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description API Gateway: too many requests; wait, and send more records in each request */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GatewayError"];
+                };
+            };
+            /** @description `internal_error`: This is a fault of the service and has been logged; repeating is safe. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /**
+             * @description `busy`: AWS is throttling or others write the same data; repeat the request, which is safe.
+             *
+             *     `unavailable`: AWS gave no answer; repeat the request, which is safe.
+             */
+            503: {
+                headers: {
+                    /** @description Seconds to wait */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    transferClaim: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description A subscription id, `sub-` and 26 characters. */
+                subscription_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Transfer"];
+            };
+        };
+        responses: {
+            /** @description Give a subscription of one tenant to another */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SubscriptionDetails"];
+                };
+            };
+            /**
+             * @description `invalid_body`: The body must be a JSON object, as docs/openapi.json describes it.
+             *
+             *     `invalid_parameter`: A query parameter is unknown, given twice or has a wrong value.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description API Gateway: the signature is missing or wrong, or its principal may not call this route */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GatewayError"];
+                };
+            };
+            /** @description `subscription_not_found`: There is no such subscription; find it with GET /subscriptions. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /**
+             * @description `claim_changed`: The claim is not, or no longer, the one that the request names; tenant_id and claim_revision say how it is now. Read the subscription and decide again.
+             *
+             *     `claimed_by_another_tenant`: This subscription, or the other one of a customer who was moved to a licence, belongs to another tenant. Let the buyer log in with that tenant's own credentials; never sign anybody in because of this answer.
+             *
+             *     `account_linked_to_another_tenant`: Another tenant belongs to the same AWS account. Claim for that tenant, or repeat with "share_account": true if two tenants are meant to share the account.
+             */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description `request_too_large`: The body is larger than this route takes; send fewer records at a time. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description API Gateway: too many requests; wait, and send more records in each request */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GatewayError"];
+                };
+            };
+            /** @description `internal_error`: This is a fault of the service and has been logged; repeating is safe. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /**
+             * @description `busy`: AWS is throttling or others write the same data; repeat the request, which is safe.
+             *
+             *     `unavailable`: AWS gave no answer; repeat the request, which is safe.
+             */
+            503: {
+                headers: {
+                    /** @description Seconds to wait */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    listClaims: {
+        parameters: {
+            query?: {
+                limit?: number;
+                /** @description Where the page before ended. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                /** @description A subscription id, `sub-` and 26 characters. */
+                subscription_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description List the changes of a subscription's claim */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ClaimChangeList"];
+                };
+            };
+            /**
+             * @description `invalid_parameter`: A query parameter is unknown, given twice or has a wrong value.
+             *
+             *     `invalid_cursor`: The cursor isn't one that this query gave; leave it out to start from the beginning.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description API Gateway: the signature is missing or wrong, or its principal may not call this route */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GatewayError"];
+                };
+            };
+            /** @description `subscription_not_found`: There is no such subscription; find it with GET /subscriptions. */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

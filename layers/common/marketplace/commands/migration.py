@@ -102,12 +102,12 @@ class Migration:
             if self._hold(license_id, hold):
                 self._sleep(IN_FLIGHT)
                 cutover = self._next_cutover(legacy_id, license_id)
-                if self._set(cutover, hold):
+                if self._set(cutover, hold, legacy, licensed):
                     return cutover
             standing = _standing(self._read(legacy_id), self._read(license_id))
             if standing is not None:
                 return standing
-            raise MigrationRefusedError("another run of this command was in the way; ask again")
+            raise MigrationRefusedError("another run of this command, or a claim, was in the way; ask again")
         except BaseException:
             if hold is not None:
                 self._release(license_id, hold)
@@ -171,25 +171,33 @@ class Migration:
         )
         self._table.update_if(keys.subscription(license_id), released)
 
-    def _set(self, cutover: Cutover, hold: str) -> bool:
-        """Writes the cut-over and ends the hold, if that still stands and neither is part of a migration."""
-        legacy = _side("migrated_to", cutover.license_id, cutover.at)
-        licensed = _side("migrated_from", cutover.legacy_id, cutover.at)
-        licensed = replace(licensed, condition=f"{_NOT_MIGRATED} AND usage_hold = :hold", given={"hold": hold})
+    def _set(self, cutover: Cutover, hold: str, legacy: Mapping[str, Any], licensed: Mapping[str, Any]) -> bool:
+        """Writes the cut-over and ends the hold, if that still stands, neither is part of a migration, and both claims
+        are as they were read."""
+        to_license = _side("migrated_to", cutover.license_id, cutover.at, legacy)
+        from_legacy = _side("migrated_from", cutover.legacy_id, cutover.at, licensed)
+        held = replace(
+            from_legacy,
+            condition=f"{from_legacy.condition} AND usage_hold = :hold",
+            given={**from_legacy.given, "hold": hold},
+        )
         writes = [
-            self._table.update_action(keys.subscription(cutover.legacy_id), legacy),
-            self._table.update_action(keys.subscription(cutover.license_id), licensed),
+            self._table.update_action(keys.subscription(cutover.legacy_id), to_license),
+            self._table.update_action(keys.subscription(cutover.license_id), held),
         ]
         return self._table.write_together(writes) is None
 
 
-def _side(attribute: str, other: str, at: int) -> Update:
+def _side(attribute: str, other: str, at: int, read: Mapping[str, Any]) -> Update:
     """The change of one of the two subscriptions: `attribute` names the other."""
+    claims = read.get("claim_revision")
+    as_claimed = "attribute_not_exists(claim_revision)" if claims is None else "claim_revision = :claims"
     return Update(
         set={attribute: other, "cutover_at": at},
         remove=("usage_hold",),
         add={"version": 1},
-        condition=_NOT_MIGRATED,
+        condition=f"{_NOT_MIGRATED} AND {as_claimed}",
+        given={} if claims is None else {"claims": claims},
     )
 
 
@@ -207,6 +215,8 @@ def _standing(legacy: Mapping[str, Any], licensed: Mapping[str, Any]) -> Cutover
         return Cutover(legacy_id, license_id, legacy["cutover_at"])
     if legacy.get("migrated_to") is not None or licensed.get("migrated_from") not in {None, legacy_id}:
         raise MigrationRefusedError("one of the two is part of another migration")
+    if len({legacy.get("tenant_id"), licensed.get("tenant_id")} - {None}) > 1:
+        raise MigrationRefusedError("the two belong to different tenants; transfer or release the wrong claim first")
     return None
 
 

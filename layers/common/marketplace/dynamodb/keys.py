@@ -65,6 +65,14 @@ def contact(subscription_id: str) -> Key:
     return Key(subscription_pk(subscription_id), "CONTACT")
 
 
+CLAIM_PREFIX = "CLAIM#"
+
+
+def claim_change(subscription_id: str, revision: int) -> Key:
+    """One change of a subscription's claim; they are numbered from 1 on, so the keys sort as the numbers do."""
+    return Key(subscription_pk(subscription_id), f"{CLAIM_PREFIX}{revision:08d}")
+
+
 def event(subscription_id: str, time: str, event_id: str) -> Key:
     """A notification in the inbox of a subscription; `time` is ISO 8601 in UTC, so the keys sort by event time."""
     return Key(subscription_pk(subscription_id), f"{EVENT_PREFIX}{time}#{encoded(event_id)}")

@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """One agreement of a licence; times in seconds since the epoch. `account_id`: the buyer's."""
+    """One agreement of a licence; times in seconds since the epoch. `initial_id`: the first agreement of the chain of
+    renewals and replacements that it belongs to. `account_id`: the buyer's."""
 
     id: str
     status: str
     starts_at: int
     updated_at: int
+    initial_id: str | None = None
     free_trial_ends_at: int | None = None
     account_id: str | None = None
 
@@ -35,6 +37,7 @@ class Agreement:
             status=summary.get("status", ""),
             starts_at=_seconds(summary.get("startTime")) or 0,
             updated_at=_seconds(summary.get("lastUpdateTime")) or _seconds(summary.get("acceptanceTime")) or 0,
+            initial_id=summary.get("initialAgreementId"),
             free_trial_ends_at=_seconds(summary.get("freeTrialEndTime")),
             account_id=(summary.get("acceptor") or {}).get("accountId"),
         )

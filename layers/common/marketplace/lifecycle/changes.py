@@ -143,6 +143,7 @@ def state_changes(
         "closing_deadline": state.closing_deadline,
         "current_agreement_id": state.current_agreement_id,
         "agreement_ids": list(dict.fromkeys([*state.agreement_ids, *listed])),
+        "predecessor_agreement_ids": state.predecessors or None,
         "offer_id": state.offer_id,
         "last_event_at": state.last_event_at,
         "last_activating_at": state.last_activating_at,

@@ -74,6 +74,7 @@ class Fact:
     agreement_id: str | None = None
     agreement_status: str | None = None
     intent: str | None = None
+    previous_agreement_id: str | None = None
     starts_at_ms: int | None = None
     offer_id: str | None = None
     free_trial: bool | None = None
@@ -106,6 +107,7 @@ _NAMES = {
     "agreement_id": "a",
     "agreement_status": "s",
     "intent": "i",
+    "previous_agreement_id": "p",
     "starts_at_ms": "b",
     "offer_id": "o",
     "free_trial": "f",
@@ -117,6 +119,7 @@ class State:
     """What the facts add up to. Times without a unit in the name are seconds since the epoch.
 
     `cause` is the id of the fact that led to the status, `last_activating_at` the time of the newest activating fact.
+    `predecessors` are the agreements before this licence's, as far as they are not its own: their licence is another.
     `scheduled` holds the activations that wait for the start of their agreement, by agreement: a fact about one leaves
     the others waiting. `successors` are the agreements of renewals that start later.
     """
@@ -126,6 +129,7 @@ class State:
     closing_deadline: int | None = None
     current_agreement_id: str | None = None
     agreement_ids: list[str] = field(default_factory=list)
+    predecessors: list[str] = field(default_factory=list)
     offer_id: str | None = None
     free_trial: bool | None = None
     last_event_at: int | None = None
@@ -199,8 +203,7 @@ def _folded_until(ordered: Iterable[Fact], until_ms: int) -> State:
 
 
 def _apply(state: State, fact: Fact) -> None:
-    if fact.agreement_id is not None and fact.agreement_id not in state.agreement_ids:
-        state.agreement_ids.append(fact.agreement_id)
+    _note_agreements(state, fact)
     match fact.kind:
         case "license_updated":
             _license_updated(state, fact)
@@ -226,6 +229,14 @@ def _apply(state: State, fact: Fact) -> None:
             state.closing_deadline = None
         case _:
             pass
+
+
+def _note_agreements(state: State, fact: Fact) -> None:
+    if fact.agreement_id is not None and fact.agreement_id not in state.agreement_ids:
+        state.agreement_ids.append(fact.agreement_id)
+    previous = fact.previous_agreement_id
+    if previous is not None and previous not in {*state.agreement_ids, *state.predecessors}:
+        state.predecessors.append(previous)
 
 
 def _license_updated(state: State, fact: Fact) -> None:

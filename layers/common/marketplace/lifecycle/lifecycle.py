@@ -11,6 +11,7 @@ to adjust it sees what every other has written.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from marketplace.dynamodb import keys
@@ -19,7 +20,7 @@ from marketplace.entitlements.rules import Entitlement, decide
 from marketplace.entitlements.store import UnknownSubscriptionError
 from marketplace.entitlements.terms import next_reading_at
 from marketplace.lifecycle.agreement_api import LicenseFinder
-from marketplace.lifecycle.changes import ACTIVATION_SEEN_AT, RELEASE_DUE, Standing, change
+from marketplace.lifecycle.changes import ACTIVATION_SEEN_AT, RELEASE_DUE, Change, Standing, change
 from marketplace.lifecycle.facts import ACTIVATING, CHANGES_ENTITLEMENTS, KNOWN_STATUSES, Fact
 from marketplace.lifecycle.joins import Joins
 from marketplace.lifecycle.notifications import FindLicenses, LookAgain, Notification, ReadBack, finding
@@ -93,6 +94,7 @@ class Lifecycle:
     ) -> None:
         self._store = store
         self._joins = Joins(store, find_licenses)
+        self._predecessors = store.predecessors
         self._timers = Timers(store, queue, clock)
         self._entitlements = entitlements
         self._usage = usage
@@ -251,6 +253,8 @@ class Lifecycle:
         if notification.kind in CHANGES_ENTITLEMENTS:
             activated = notification.kind in ACTIVATING and standing.state.status == "active"
             self._queue.read_back(subscription_id, attempt=0 if activated else None)
+        if any(one.intent == "REPLACE" and one.previous_agreement_id is None for one in (notification, *waiting)):
+            self._queue.reconcile(subscription_id)  # AWS's agreement API names the first agreement of the chain
         return "applied"
 
     def _apply(
@@ -276,12 +280,22 @@ class Lifecycle:
             found = change(subscription_id, read, told, epoch(self._clock()), agreement_id=agreement_id)
             if read is not None and found.is_stored_in(read):
                 return Standing(read, found.state)
+            events = [self._with_proposal(event, read, found) for event in found.events]
             written = self._store.write(
-                subscription_id, read=read, changes=found.attributes, defaults=found.defaults, events=found.events
+                subscription_id, read=read, changes=found.attributes, defaults=found.defaults, events=events
             )
             if written is not None and not is_new:
                 return Standing(written, found.state)
         raise ThrottledError("SubscriptionInUse", "others kept changing it at the same time")
+
+    def _with_proposal(self, event: SellerEvent, read: Stored | None, found: Change) -> SellerEvent:
+        """The event of an activation with the tenant that is proposed for the subscription, if nobody has claimed it;
+        any other event as it is."""
+        if event.kind != "Subscription Activated":
+            return event
+        values = {} if read is None else read.values
+        after = Subscription.from_values({**found.defaults, **values, **found.attributes})
+        return replace(event, detail={**event.detail, "proposed_tenant_id": self._predecessors.proposed_tenant(after)})
 
     def _follow_up(self, standing: Standing, *, release: bool) -> Standing:
         """Does what follows from the state of a subscription: its usage adjusted, its timers set, its events published.

@@ -123,6 +123,7 @@ class Notification:
     agreement_id: str | None = None
     agreement_status: str | None = None
     intent: str | None = None
+    previous_agreement_id: str | None = None
     starts_at_ms: int | None = None
     product_code: str | None = None
     customer_identifier: str | None = None
@@ -279,6 +280,7 @@ def _from_event(event: Members, message: QueueMessage, event_id: str, at_ms: int
         agreement_id=agreement_id,
         agreement_status=_upper(agreement.text("status")),
         intent=_upper(agreement.text("intent")),
+        previous_agreement_id=agreement.text("previousAgreementId"),
         starts_at_ms=agreement.milliseconds("startTime"),
         product_code=detail.object("product").text("code"),
         account_id=acceptor,

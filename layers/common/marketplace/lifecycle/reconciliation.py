@@ -7,6 +7,7 @@ overrides it. Agreements that changed within the last minutes are left to the no
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from marketplace.lifecycle.agreement_api import Agreement, Agreements, Provisioning
 from marketplace.lifecycle.facts import ENDING_STATUSES
@@ -170,7 +171,12 @@ class Reconciliation:
             return
         known = stored.values.get("free_trial_agreement_id") == agreement.id
         has_trial: bool = stored.values["has_free_trial"] if known else self._agreements.has_free_trial(agreement.id)
-        changes = free_trial_values(agreement.id, has_trial=has_trial, ends_at=agreement.free_trial_ends_at, now=now)
+        own = {agreement.id, *stored.subscription.agreement_ids}
+        changes: dict[str, Any] = {
+            **free_trial_values(agreement.id, has_trial=has_trial, ends_at=agreement.free_trial_ends_at, now=now),
+            # Only an agreement of another licence: a tenant to propose is looked for there.
+            "initial_agreement_id": None if agreement.initial_id in own else agreement.initial_id,
+        }
         if any(stored.values.get(name) != value for name, value in changes.items()):
             # Another writer in between is no loss: the next reconciliation writes it.
             self._store.write(subscription_id, read=stored, changes=changes, defaults={})

@@ -16,6 +16,8 @@ from marketplace.lifecycle.facts import Fact
 from marketplace.lifecycle.notifications import Notification, QueueMessage, parsed
 from marketplace.platform.clock import DAY
 from marketplace.subscriptions.model import Status, Subscription
+from marketplace.subscriptions.predecessors import Predecessors
+from marketplace.subscriptions.reader import as_read, joined_subscriptions
 from marketplace.subscriptions.seller_events import SellerEvent, outbox_item
 from marketplace.subscriptions.waiting import AWAITED_UNTIL, waits
 
@@ -38,10 +40,12 @@ class Stored:
 
 
 class SubscriptionStore:
-    """The lifecycle's view of the subscriptions table. Every method raises AwsError when DynamoDB can't answer."""
+    """The lifecycle's view of the subscriptions table; `predecessors` finds tenants to propose. Every method raises
+    AwsError when DynamoDB can't answer."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
+        self.predecessors = Predecessors(table)
 
     # The inbox
 
@@ -79,8 +83,7 @@ class SubscriptionStore:
 
     def joined(self, agreement_id: str) -> list[str]:
         """The ids of the subscriptions that the agreement belongs to."""
-        items = self._table.items_under(keys.agreement_pk(agreement_id), "SUB#")
-        return [keys.subscription_id_of(item["sk"]["S"]) for item in items]
+        return joined_subscriptions(self._table, agreement_id)
 
     def note_other_product(self, agreement_id: str, *, expires_at: int | None = None) -> None:
         """Stores that the agreement is of a product that is not sold here. `expires_at` (seconds since the epoch): when
@@ -165,8 +168,4 @@ class SubscriptionStore:
 
 def _unchanged(read: Stored | None) -> dict[str, Any]:
     """The condition that the subscription is still as read, and the value that it names."""
-    if read is None:
-        return {"condition": "attribute_not_exists(pk)"}
-    if "version" not in read.values:
-        return {"condition": "attribute_exists(pk) AND attribute_not_exists(version)"}
-    return {"condition": "version = :read", "given": {"read": read.subscription.version}}
+    return {"condition": "attribute_not_exists(pk)"} if read is None else as_read(read.subscription)

@@ -45,7 +45,8 @@ class Request:
     """One HTTP request.
 
     `route` is API Gateway's route key, such as `GET /register/{code}`; `path` holds its path parameters, which
-    HTTP APIs hand over percent-decoded; `raw_path` is the path that was asked for, with any base path.
+    HTTP APIs hand over percent-decoded; `raw_path` is the path that was asked for, with any base path. `caller` is the
+    ARN of the principal that signed the request, empty on a public route.
     """
 
     method: str
@@ -56,6 +57,7 @@ class Request:
     raw_query: str
     raw_body: str
     is_base64: bool
+    caller: str = ""
 
     @classmethod
     def from_event(cls, event: Mapping[str, Any]) -> "Request":
@@ -71,6 +73,7 @@ class Request:
             raw_query=_text(event.get("rawQueryString")),
             raw_body=_text(event.get("body")),
             is_base64=event.get("isBase64Encoded") is True,
+            caller=_text(_member(event, "requestContext", "authorizer", "iam", "userArn")),
         )
 
     def body(self, limit: int) -> bytes:
@@ -158,6 +161,13 @@ class Answer:
 def json_response(status: int, content: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
     body = json.dumps(content, separators=(",", ":"))
     return Response(status, body, {"content-type": "application/json", **(headers or {})})
+
+
+def _member(value: object, *names: str) -> object:
+    """The member of nested mappings under these names; None when there is none."""
+    for name in names:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
 
 
 def _text(value: object) -> str:

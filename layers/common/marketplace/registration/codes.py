@@ -26,10 +26,11 @@ def new_code() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What a code opens."""
+    """What a code opens; `created_at`: when the code was given out, in seconds since the epoch."""
 
     subscription_id: str
     product_code: str
+    created_at: int = 0
 
 
 def code_item(code: str, opened: Opened, now: int) -> Item:
@@ -67,4 +68,4 @@ class RegistrationCodes:
         values = from_item(item)
         if epoch(self._clock()) >= values["expires_at"]:
             return None
-        return Opened(str(values["subscription_id"]), str(values.get("product_code", "")))
+        return Opened(str(values["subscription_id"]), str(values.get("product_code", "")), values["created_at"])

@@ -1,16 +1,31 @@
-"""The contact that a buyer enters on the landing page: its checks, and its place in the subscriptions table."""
+"""The contacts that buyers enter on the landing page: their checks, and their place in the subscriptions table.
+
+All contacts of a subscription are in one item, each with the time at which it was entered, so personal data is in one
+place and a later contact replaces no earlier one. The event that tells the seller of a contact is written in the same
+transaction.
+"""
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from marketplace.dynamodb import keys
-from marketplace.dynamodb.attributes import from_item, to_item
-from marketplace.dynamodb.table import Table
+from marketplace.dynamodb.attributes import from_item
+from marketplace.dynamodb.table import Table, Update
 from marketplace.platform.clock import Clock, epoch
+from marketplace.platform.errors import ThrottledError
+from marketplace.subscriptions import recheck
+from marketplace.subscriptions.model import Subscription
+from marketplace.subscriptions.recheck_queue import Requests
+from marketplace.subscriptions.seller_events import Kind, SellerEvent, outbox_item, stable_id
 
+MAX_CONTACTS = 20
+"""How many contacts of a subscription are kept. Each is told to the seller, who may write to the address; so a code
+can't be used to have many strangers written to."""
+
+_ROUNDS = 10
 _EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 _PHONE = re.compile(r"[0-9+()./ -]*")
 
@@ -78,26 +93,120 @@ def _problem(field: Field, value: str) -> str | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class EnteredContact:
+    """A contact, when it was entered (seconds since the epoch), and the hash of the registration code that it was
+    entered with."""
+
+    contact: Contact
+    entered_at: int
+    registration: str
+
+    @classmethod
+    def all_in(cls, values: Mapping[str, Any]) -> list[Self]:
+        """The contacts of a stored item, the oldest first. An item without a list is itself one contact."""
+        entries = values.get("contacts") or ([values] if "email" in values else [])
+        return [
+            cls(
+                Contact.from_values(entry),
+                entry.get("entered_at") or entry.get("updated_at", 0),
+                entry.get("registration", ""),
+            )
+            for entry in entries
+        ]
+
+    @property
+    def values(self) -> dict[str, Any]:
+        return {**self.contact.values, "entered_at": self.entered_at, "registration": self.registration}
+
+
+class TooManyContactsError(Exception):
+    """As many contacts of the subscription as are kept have been entered."""
+
+
 class Contacts:
     """The contacts in the subscriptions table."""
 
-    def __init__(self, table: Table, clock: Clock) -> None:
+    def __init__(self, table: Table, clock: Clock, queue: Requests) -> None:
         self._table = table
         self._clock = clock
+        self._queue = queue
 
     def save(self, subscription_id: str, contact: Contact, code: str) -> None:
-        """Stores the contact in place of an earlier one, with the hash of the registration code that it was entered
-        with. Raises AwsError."""
-        stamp = {"updated_at": epoch(self._clock()), "registration": keys.registration(code).pk}
-        item = to_item({**keys.contact(subscription_id)._asdict(), **contact.values, **stamp})
-        self._table.put(item)
+        """Stores the contact beside the earlier ones, with the event for the seller, and requests its publication.
+        Repeating it adds nothing and requests the publication again.
 
-    def read(self, subscription_id: str, *, code: str | None = None) -> Contact | None:
-        """The stored contact; with `code`, only if it was entered with that code. Raises AwsError."""
-        item = self._table.get(keys.contact(subscription_id))
-        if item is None:
-            return None
-        values = from_item(item)
-        if code is not None and values.get("registration") != keys.registration(code).pk:
-            return None
-        return Contact.from_values(values)
+        Raises TooManyContactsError, and AwsError when it may or may not be stored: repeat it.
+        """
+        registration = keys.registration(code).pk
+        for _ in range(_ROUNDS):
+            stored = self._stored(subscription_id)
+            entered = EnteredContact.all_in(stored)
+            mine = [one.contact for one in entered if one.registration == registration]
+            if not mine or mine[-1] != contact:
+                if len(entered) >= MAX_CONTACTS:
+                    raise TooManyContactsError
+                entered.append(EnteredContact(contact, epoch(self._clock()), registration))
+                if not self._write(subscription_id, stored, entered):
+                    continue
+            self._queue.look_again(subscription_id, recheck.CONTACT_PROVIDED)
+            return
+        raise ThrottledError("ContactInUse", "others kept changing it at the same time")
+
+    def read(self, subscription_id: str, *, code: str) -> Contact | None:
+        """The contact that was entered last with this code. Raises AwsError."""
+        registration = keys.registration(code).pk
+        entered = EnteredContact.all_in(self._stored(subscription_id))
+        return next((one.contact for one in reversed(entered) if one.registration == registration), None)
+
+    def _stored(self, subscription_id: str) -> dict[str, Any]:
+        return from_item(self._table.get(keys.contact(subscription_id)) or {})
+
+    def _write(self, subscription_id: str, stored: Mapping[str, Any], entered: Sequence[EnteredContact]) -> bool:
+        """Stores the contacts and the event about the last one. False when others have changed them since."""
+        update = Update(
+            set={"contacts": [one.values for one in entered]},
+            add={"version": 1},
+            remove=[
+                name for name in (*(field.name for field in FIELDS), "updated_at", "registration") if name in stored
+            ],
+            **_unchanged(stored),
+        )
+        event = self._event(subscription_id, entered)
+        return (
+            self._table.write_together(
+                [
+                    self._table.update_action(keys.contact(subscription_id), update),
+                    self._table.put_action(outbox_item(subscription_id, event)),
+                ]
+            )
+            is None
+        )
+
+    def _event(self, subscription_id: str, entered: Sequence[EnteredContact]) -> SellerEvent:
+        item = self._table.get(keys.subscription(subscription_id))
+        subscription = None if item is None else Subscription.from_item(item)
+        number, last = len(entered), entered[-1]
+        detail = {
+            "subscription_id": subscription_id,
+            "product_code": None if subscription is None else subscription.product_code,
+            "tenant_id": None if subscription is None else subscription.tenant_id,
+            "contact": last.contact.values,
+            "contact_number": number,
+        }
+        kind: Kind = "Contact Provided"
+        return SellerEvent(
+            kind, stable_id(kind, subscription_id, number, last.registration, last.entered_at), last.entered_at, detail
+        )
+
+
+def _unchanged(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The condition that the contacts are still as they were read."""
+    if not stored:
+        return {"condition": "attribute_not_exists(pk)"}
+    if "version" not in stored:
+        return {
+            "condition": "attribute_not_exists(version) AND updated_at = :at",
+            "given": {"at": stored["updated_at"]},
+        }
+    return {"condition": "version = :read", "given": {"read": stored["version"]}}

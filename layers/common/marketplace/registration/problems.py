@@ -53,6 +53,15 @@ FORM_UNREADABLE = Problem(
 )
 
 
+TOO_MANY_CONTACTS = Problem(
+    409,
+    "too_many_contacts",
+    "Contact us to change your details",
+    "Contact details for this subscription have been entered too often, so this form takes no more. The details that "
+    "were entered before are kept. Write to the support contact below to change them.",
+)
+
+
 PAGE_NOT_FOUND = Problem(
     404,
     "not_found",

@@ -9,7 +9,7 @@ from marketplace.platform.http import Answer, BodyTooLargeError, Request, Reques
 from marketplace.platform.problem import ROUTE_UNKNOWN, Problem
 from marketplace.registration import pages, problems
 from marketplace.registration.codes import SHAPE, RegistrationCodes
-from marketplace.registration.contacts import Contact, Contacts, checked
+from marketplace.registration.contacts import Contact, Contacts, TooManyContactsError, checked
 from marketplace.registration.register import ProductNotOfferedError, Registration
 from marketplace.registration.seller import Seller
 
@@ -134,7 +134,10 @@ class BuyerRoutes:
         if not isinstance(contact, Contact):
             page = pages.landing(self.seller, form, contact, opened.product_code)
             return Answer(self._page(400, page), "ContactRefused", opened.subscription_id)
-        self._contacts.save(opened.subscription_id, contact, code)
+        try:
+            self._contacts.save(opened.subscription_id, contact, code)
+        except TooManyContactsError:
+            return self._problem(request, problems.TOO_MANY_CONTACTS)
         return Answer(Response(303, headers={"location": f"?{SAVED}=1"}), "ContactSaved", opened.subscription_id)
 
     def _page(self, status: int, html: pages.Html) -> Response:

@@ -33,8 +33,8 @@ CLAIM_UNKNOWN = Problem(
     404,
     "registration_unknown",
     "Registration unknown",
-    "The registration code is unknown or older than an hour; the buyer gets a new one by choosing Set up your account "
-    "in AWS Marketplace.",
+    "The registration code is unknown, older than an hour, or older than the release of its subscription; the buyer "
+    "gets a new one by choosing Set up your account in AWS Marketplace.",
 )
 
 SUBSCRIPTION_UNKNOWN = Problem(
@@ -55,8 +55,16 @@ CLAIMED_ELSEWHERE = Problem(
     409,
     "claimed_by_another_tenant",
     "Claimed by another tenant",
-    "Another tenant has claimed this subscription, and a subscription is never moved. Let the buyer log in with that "
-    "tenant's own credentials; never sign anybody in because of this answer.",
+    "This subscription, or the other one of a customer who was moved to a licence, belongs to another tenant. Let the "
+    "buyer log in with that tenant's own credentials; never sign anybody in because of this answer.",
+)
+
+CLAIM_CHANGED = Problem(
+    409,
+    "claim_changed",
+    "Claim changed",
+    "The claim is not, or no longer, the one that the request names; tenant_id and claim_revision say how it is now. "
+    "Read the subscription and decide again.",
 )
 
 ACCOUNT_LINKED_ELSEWHERE = Problem(

@@ -16,6 +16,7 @@ from marketplace.ledger.record import MAX_QUANTITY
 from marketplace.platform.clock import DAY, HOUR, epoch, hour_of
 from marketplace.platform.http import BodyTooLargeError, Request
 from marketplace.platform.moments import Moment
+from marketplace.registration.claim_history import MAX_PAGE as MAX_CLAIM_PAGE
 from marketplace.seller_api import problems
 from marketplace.seller_api.problems import ProblemError
 from marketplace.seller_api.subscription_queries import MAX_PAGE, Filter
@@ -124,6 +125,13 @@ class UsageQuery(BaseModel, frozen=True, extra="forbid"):
             return start, end if end is not None else max(hour_of(now), start) + HOUR
         end = hour_of(now) + HOUR if end is None else end
         return end - DAY, end
+
+
+class ClaimsQuery(BaseModel, frozen=True, extra="forbid"):
+    """The changes of a claim, the newest first."""
+
+    limit: Annotated[int, Field(ge=1, le=MAX_CLAIM_PAGE)] = MAX_CLAIM_PAGE
+    cursor: Cursor | None = None
 
 
 class RetryBody(BaseModel, frozen=True, extra="forbid"):

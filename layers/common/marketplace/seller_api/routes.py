@@ -1,7 +1,8 @@
 """The routes of the seller API and their answers: one table, which the handler and the OpenAPI document read."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote
@@ -22,11 +23,16 @@ from marketplace.platform.http import (
     json_response,
 )
 from marketplace.platform.problem import Problem
+from marketplace.registration.account_links import AccountLinkedToAnotherTenantError
 from marketplace.registration.claim import (
-    AccountLinkedToAnotherTenantError,
     Claim,
+    ClaimChangedError,
     ClaimedByAnotherTenantError,
     Claims,
+    NotSubscribedError,
+    Release,
+    SubscriptionClaim,
+    Transfer,
     UnknownRegistrationError,
 )
 from marketplace.seller_api import problems
@@ -34,6 +40,7 @@ from marketplace.seller_api.problems import ProblemError
 from marketplace.seller_api.requests import (
     MAX_RECORD_ID,
     USAGE_BODY_LIMIT,
+    ClaimsQuery,
     EntitlementsQuery,
     NoQuery,
     RecordUsageQuery,
@@ -46,7 +53,13 @@ from marketplace.seller_api.requests import (
     subscription_id_of,
 )
 from marketplace.seller_api.subscription_queries import SubscriptionQueries
-from marketplace.seller_api.views import decision_view, details_view, entitlements_view, subscription_view
+from marketplace.seller_api.views import (
+    claim_change_view,
+    decision_view,
+    details_view,
+    entitlements_view,
+    subscription_view,
+)
 from marketplace.usage.queries import UsageQueries
 from marketplace.usage.recorder import UsageRecorder
 from marketplace.usage.results import metric_of
@@ -97,17 +110,49 @@ class SellerRoutes:
     def claim(self, request: Request) -> Answer:
         query_of(request, NoQuery)
         claim = body_of(request, Claim)
-        try:
-            claimed = self.claims.claim(request.path.get("code", ""), claim)
-        except UnknownRegistrationError as error:
-            raise ProblemError(problems.CLAIM_UNKNOWN) from error
-        except ClaimedByAnotherTenantError as error:
-            raise ProblemError(problems.CLAIMED_ELSEWHERE, subscription_id=error.subscription_id) from error
-        except AccountLinkedToAnotherTenantError as error:
-            raise ProblemError(
-                problems.ACCOUNT_LINKED_ELSEWHERE, subscription_id=error.subscription_id, tenants=error.tenants
-            ) from error
+        with _claim_problems():
+            claimed = self.claims.claim(request.path.get("code", ""), claim, request.caller)
         return self._details(claimed.subscription_id, "RegistrationClaimed")
+
+    def show_registration(self, request: Request) -> Answer:
+        query_of(request, NoQuery)
+        with _claim_problems():
+            subscription_id = self.claims.subscription_of(request.path.get("code", ""))
+        return self._details(subscription_id, "RegistrationShown")
+
+    def claim_subscription(self, request: Request) -> Answer:
+        query_of(request, NoQuery)
+        subscription_id, claim = subscription_id_of(request), body_of(request, SubscriptionClaim)
+        with _claim_problems():
+            self.claims.claim_subscription(subscription_id, claim, request.caller)
+        return self._details(subscription_id, "SubscriptionClaimed")
+
+    def release_claim(self, request: Request) -> Answer:
+        query_of(request, NoQuery)
+        subscription_id, release = subscription_id_of(request), body_of(request, Release)
+        with _claim_problems():
+            self.claims.release(subscription_id, release, request.caller)
+        return self._details(subscription_id, "ClaimReleased")
+
+    def transfer_claim(self, request: Request) -> Answer:
+        query_of(request, NoQuery)
+        subscription_id, transfer = subscription_id_of(request), body_of(request, Transfer)
+        with _claim_problems():
+            self.claims.transfer(subscription_id, transfer, request.caller)
+        return self._details(subscription_id, "ClaimTransferred")
+
+    def list_claims(self, request: Request) -> Answer:
+        query = query_of(request, ClaimsQuery)
+        subscription_id = subscription_id_of(request)
+        page = self.claims.changes(subscription_id, cursor=query.cursor, limit=query.limit)
+        if not page.changes and self.subscriptions.get(subscription_id) is None:
+            raise ProblemError(problems.SUBSCRIPTION_UNKNOWN)
+        content = {
+            "subscription_id": subscription_id,
+            "changes": [claim_change_view(change) for change in page.changes],
+            "cursor": page.cursor,
+        }
+        return Answer(json_response(200, content), "ClaimsListed", subscription_id)
 
     def list_subscriptions(self, request: Request) -> Answer:
         query = query_of(request, SubscriptionsQuery)
@@ -200,7 +245,24 @@ class SellerRoutes:
 
 
 ROUTES = (
+    Route("GET /registrations/{code}", "showRegistration", SellerRoutes.show_registration),
     Route("POST /registrations/{code}/claim", "claimRegistration", SellerRoutes.claim, body=Claim),
+    Route(
+        "POST /subscriptions/{subscription_id}/claim",
+        "claimSubscription",
+        SellerRoutes.claim_subscription,
+        body=SubscriptionClaim,
+    ),
+    Route(
+        "POST /subscriptions/{subscription_id}/claim/release", "releaseClaim", SellerRoutes.release_claim, body=Release
+    ),
+    Route(
+        "POST /subscriptions/{subscription_id}/claim/transfer",
+        "transferClaim",
+        SellerRoutes.transfer_claim,
+        body=Transfer,
+    ),
+    Route("GET /subscriptions/{subscription_id}/claims", "listClaims", SellerRoutes.list_claims, query=ClaimsQuery),
     Route("GET /subscriptions", "listSubscriptions", SellerRoutes.list_subscriptions, query=SubscriptionsQuery),
     Route("GET /subscriptions/{subscription_id}", "getSubscription", SellerRoutes.get_subscription),
     Route(
@@ -216,6 +278,26 @@ ROUTES = (
 )
 _BY_KEY = {route.key: route for route in ROUTES}
 _VALIDATION = "validate=true"
+
+
+@contextmanager
+def _claim_problems() -> Iterator[None]:
+    """What a claim, a release or a transfer is refused with, as the API answers it."""
+    try:
+        yield
+    except UnknownRegistrationError as error:
+        raise ProblemError(problems.CLAIM_UNKNOWN) from error
+    except NotSubscribedError as error:
+        raise ProblemError(problems.SUBSCRIPTION_UNKNOWN) from error
+    except ClaimedByAnotherTenantError as error:
+        raise ProblemError(problems.CLAIMED_ELSEWHERE, subscription_id=error.subscription_id) from error
+    except AccountLinkedToAnotherTenantError as error:
+        raise ProblemError(
+            problems.ACCOUNT_LINKED_ELSEWHERE, subscription_id=error.subscription_id, tenants=error.tenants
+        ) from error
+    except ClaimChangedError as error:
+        now = {"tenant_id": error.tenant_id, "claim_revision": error.claim_revision}
+        raise ProblemError(problems.CLAIM_CHANGED, subscription_id=error.subscription_id, **now) from error
 
 
 def failure(error: str) -> Answer:

@@ -14,9 +14,10 @@ from marketplace.dynamodb.paging import InvalidCursorError, cursor_of, parts_of
 from marketplace.dynamodb.table import Table
 from marketplace.entitlements.rules import Entitlement
 from marketplace.platform.clock import Clock, epoch
-from marketplace.registration.contacts import Contact
+from marketplace.registration.contacts import EnteredContact
 from marketplace.subscriptions.identity import SUBSCRIPTION_ID
 from marketplace.subscriptions.model import Status, Subscription
+from marketplace.subscriptions.predecessors import Predecessors
 from marketplace.subscriptions.reader import SubscriptionReader
 
 type Attribute = Literal["tenant_id", "account_id", "status"]
@@ -55,11 +56,13 @@ class SubscriptionPage:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """One subscription, its stored entitlements and the contact that its buyer entered."""
+    """One subscription, its stored entitlements, the contacts that its buyer entered, the oldest first, and the tenant
+    that is proposed for it (marketplace.subscriptions.predecessors)."""
 
     subscription: Subscription
     entitlements: list[Entitlement]
-    contact: Contact | None
+    contacts: list[EnteredContact]
+    proposed_tenant_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,27 +81,28 @@ class SubscriptionQueries:
         self._table = table
         self._clock = clock
         self._reader = SubscriptionReader(table)
+        self._predecessors = Predecessors(table)
 
     def get(self, subscription_id: str) -> Subscription | None:
         """The subscription, read consistently."""
         return self._reader.get_many([subscription_id]).get(subscription_id)
 
     def details(self, subscription_id: str) -> Details | None:
-        """The subscription with what belongs to it, or None; two reads."""
+        """The subscription with what belongs to it, or None; two reads, and more to find a tenant to propose."""
         subscription = self.get(subscription_id)
         if subscription is None:
             return None
         contact = keys.contact(subscription_id).sk
         entitlements: list[Entitlement] = []
-        typed: Contact | None = None
+        contacts: list[EnteredContact] = []
         span = {"pk": keys.subscription_pk(subscription_id), "first": contact, "last": f"{keys.ENTITLEMENT_PREFIX}\x7f"}
         for item in self._table.items("pk = :pk AND sk BETWEEN :first AND :last", span):
             values = from_item(item)
             if values["sk"] == contact:
-                typed = Contact.from_values(values)
+                contacts = EnteredContact.all_in(values)
             elif "value" in values:
                 entitlements.append(Entitlement.from_values(values["dimension"], values))
-        return Details(subscription, entitlements, typed)
+        return Details(subscription, entitlements, contacts, self._predecessors.proposed_tenant(subscription))
 
     def find(self, wanted: Filter, *, cursor: str | None = None, limit: int = MAX_PAGE) -> SubscriptionPage:
         """At most `limit` subscriptions in the order of their ids, those of status ended in the order of their stored

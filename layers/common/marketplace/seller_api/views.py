@@ -5,6 +5,7 @@ from typing import Any
 
 from marketplace.entitlements.rules import Decision, Entitlement
 from marketplace.platform.clock import iso
+from marketplace.registration.claim_history import ClaimChange
 from marketplace.seller_api.subscription_queries import Details
 from marketplace.subscriptions.model import Subscription
 
@@ -26,6 +27,8 @@ def subscription_view(subscription: Subscription, now: int) -> dict[str, Any]:
         "offer_id": subscription.offer_id,
         "free_trial": subscription.free_trial_at(now),
         "free_trial_ends_at": _iso(subscription.free_trial_ends_at),
+        "claimed_at": _iso(subscription.claimed_at),
+        "claim_revision": subscription.claim_revision,
         "registered_at": _iso(subscription.registered_at),
         "activated_at": _iso(subscription.activated_at),
         "closing_deadline": _iso(subscription.closing_deadline),
@@ -33,12 +36,29 @@ def subscription_view(subscription: Subscription, now: int) -> dict[str, Any]:
 
 
 def details_view(details: Details, now: int) -> dict[str, Any]:
-    """A subscription with its stored entitlements and the contact that its buyer entered."""
+    """A subscription with its stored entitlements, the contacts that its buyer entered, and the last of them."""
+    contacts = details.contacts
     return {
         **subscription_view(details.subscription, now),
         "entitlements": [entitlement_view(one) for one in details.entitlements],
         "entitlements_synced_at": _iso(details.subscription.entitlements_synced_at),
-        "contact": None if details.contact is None else details.contact.values,
+        "contact": contacts[-1].contact.values if contacts else None,
+        "contacts": [{**one.contact.values, "entered_at": iso(one.entered_at)} for one in contacts],
+        "proposed_tenant_id": details.proposed_tenant_id,
+    }
+
+
+def claim_change_view(change: ClaimChange) -> dict[str, Any]:
+    """An entry of the audit trail of a subscription's claim."""
+    return {
+        "claim_revision": change.revision,
+        "action": change.action,
+        "tenant_id": change.tenant_id,
+        "previous_tenant_id": change.previous_tenant_id,
+        "at": iso(change.at),
+        "caller": change.caller,
+        "via": change.via,
+        "reason": change.reason,
     }
 
 

@@ -27,6 +27,10 @@ class Subscription:
     `migrated_to` and no longer to the legacy customer `migrated_from`; both hold it. While `usage_hold` stands, a
     migration is finding out whether the licence has usage: read from the table, the subscription has no `activated_at`
     then, so that it takes none.
+
+    `claim_revision` counts the changes of the claim (claimed, released, transferred); `released_at` is the time of the
+    last release. `predecessor_agreement_ids` and `initial_agreement_id` name agreements of another licence that this
+    one may have replaced.
     """
 
     id: str
@@ -43,6 +47,11 @@ class Subscription:
     free_trial: bool | None = None
     free_trial_ends_at: int | None = None
     tenant_id: str | None = None
+    claim_revision: int = 0
+    claimed_at: int | None = None
+    released_at: int | None = None
+    predecessor_agreement_ids: tuple[str, ...] = ()
+    initial_agreement_id: str | None = None
     registered_at: int | None = None
     last_event_at: int | None = None
     entitlements_synced_at: int | None = None
@@ -92,7 +101,8 @@ class Subscription:
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Self:
         known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
-        known["agreement_ids"] = tuple(known.get("agreement_ids", ()))
+        for name in ("agreement_ids", "predecessor_agreement_ids"):
+            known[name] = tuple(known.get(name) or ())
         if "usage_hold" in known:
             known["activated_at"] = None
         return cls(**known)

@@ -1,6 +1,7 @@
-"""Reading several subscriptions by their ids."""
+"""Reading several subscriptions by their ids, and the condition that one is still as it was read."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.table import Table
@@ -18,3 +19,16 @@ class SubscriptionReader:
         can't be read."""
         found = self._table.get_many(keys.subscription(one) for one in ids)
         return {(one := Subscription.from_item(item)).id: one for item in found.values()}
+
+
+def as_read(subscription: Subscription) -> dict[str, Any]:
+    """The condition of a change, as Update takes it: nobody has changed the subscription since it was read."""
+    if subscription.version == 0:
+        return {"condition": "attribute_exists(pk) AND attribute_not_exists(version)"}
+    return {"condition": "version = :read", "given": {"read": subscription.version}}
+
+
+def joined_subscriptions(table: Table, agreement_id: str) -> list[str]:
+    """The ids of the subscriptions that the agreement belongs to. Raises AwsError."""
+    items = table.items_under(keys.agreement_pk(agreement_id), "SUB#")
+    return [keys.subscription_id_of(item["sk"]["S"]) for item in items]

@@ -17,6 +17,7 @@ MEASURE_WAITING = "measure_waiting"
 # Why a subscription is rechecked; what a recheck does depends on it.
 REGISTERED = "registered"
 CLAIMED = "claimed"
+CONTACT_PROVIDED = "contact_provided"
 NOT_SUBSCRIBED = "not_subscribed"
 CLOSING_TIMER = "closing_timer"
 START_TIMER = "start_timer"

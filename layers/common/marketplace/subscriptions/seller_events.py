@@ -32,6 +32,9 @@ SCHEMA_VERSION = 1
 type Kind = Literal[
     "Registration Resolved",
     "Registration Completed",
+    "Contact Provided",
+    "Claim Released",
+    "Claim Transferred",
     "Subscription Activated",
     "Subscription Closing",
     "Subscription Ended",
