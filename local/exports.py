@@ -18,6 +18,12 @@ OUTPUTS = {
 }
 """The variables of the documents' commands, each with the output of the stack that it holds."""
 
+AWS_CLI_1 = (
+    'aws() { if [ "$1" = sqs ]; then shift; command aws sqs --endpoint-url "$AWS_ENDPOINT_URL" "$@"; '
+    'else command aws "$@"; fi; }'
+)
+"""AWS CLI 1 asks SQS at AWS's own address whatever AWS_ENDPOINT_URL says (its overridesslcommonname.py)."""
+
 
 def variables(aws_url: str, marketplace_url: str, stack_name: str, outputs: Mapping[str, str]) -> dict[str, str]:
     """The variables of a shell that calls this stack. AWS_ENDPOINT_URL leads everything that has no address of its own
@@ -38,4 +44,4 @@ def variables(aws_url: str, marketplace_url: str, stack_name: str, outputs: Mapp
 def lines(given: Mapping[str, str]) -> list[str]:
     """The same as a shell reads it. A profile or a session of the person's own would take precedence, so they go."""
     made = [f"export {name}={shlex.quote(value)}" for name, value in given.items()]
-    return ["unset AWS_PROFILE AWS_SESSION_TOKEN", *made]
+    return ["unset AWS_PROFILE AWS_SESSION_TOKEN", *made, AWS_CLI_1]

@@ -66,7 +66,7 @@ class Schedules:
         """The schedules that are due, each once, with the tick; each counts as fired when it is answered."""
         for one in self._schedules:
             tick = self._ticks[one.name].after(self.fired[one.name])
-            if tick is not None and tick <= now:
+            if tick is not None and tick <= now and now >= self.fired[one.name] + self.spacing.get(one.name, 0):
                 self.fired[one.name] = now
                 yield one, tick
 
