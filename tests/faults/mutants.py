@@ -989,21 +989,27 @@ def noticed_by(mutant: Mutant, seeds: int, *, always_play: bool) -> tuple[str, s
         for name in COPIED:
             (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, copy / name)
         applied(mutant, copy / SOURCES.relative_to(ROOT))
-        options = ["-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider"]
-        tests = _said([sys.executable, "-m", "pytest", *options, *_tests_of(mutant)], copy)
-        failed = re.search(r"^(?:FAILED|ERROR) \S*?(?:::(\w+))?(?:\[.*)?(?: - .*)?$", tests, re.MULTILINE)
-        by_test = tests if tests == _HANGS else str(failed[1] or "collection") if failed else ""
+        by_test = next(filter(None, (_failing_test(files, copy) for files in _tests_of(mutant) if files)), "")
         if by_test and not always_play:
             return by_test, ""
         seed = _said([sys.executable, "-m", "tests.faults.mutants", "--seek", str(seeds)], copy)
     return by_test, seed if seed == _HANGS else seed.strip()
 
 
-def _tests_of(mutant: Mutant) -> list[str]:
-    """The files of unit tests in the order in which they are likely to notice."""
+def _failing_test(files: list[str], folder: Path) -> str:
+    """The first test of these files that fails; empty when none does."""
+    options = ["-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider"]
+    said = _said([sys.executable, "-m", "pytest", *options, *files], folder)
+    failed = re.search(r"^(?:FAILED|ERROR) \S*?(?:::(\w+))?(?:\[.*)?(?: - .*)?$", said, re.MULTILINE)
+    return said if said == _HANGS else str(failed[1] or "collection") if failed else ""
+
+
+def _tests_of(mutant: Mutant) -> tuple[list[str], list[str]]:
+    """The files of unit tests that name the mutant's module, which are likely to notice, and the others."""
     files = LIFECYCLE_TESTS if mutant.module.startswith(("lifecycle/", "subscriptions/")) else UNIT_TESTS
-    dotted = mutant.module.replace("/", ".")
-    return sorted(files, key=lambda name: f"marketplace.{dotted} " not in (ROOT / name).read_text())
+    module = f"marketplace.{mutant.module.replace('/', '.')} "
+    near = [name for name in files if module in (ROOT / name).read_text()]
+    return near, [name for name in files if name not in near]
 
 
 EVERY = 3
