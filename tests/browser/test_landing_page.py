@@ -15,14 +15,13 @@ from tests.support.deployed import Deployed, deployed
 from tests.support.machine import chromium
 from tests.support.storefront import CODES
 from tests.support.tables import Tables
+from tests.support.translated import PARAMETERS
 from tools.template import TEMPLATE
 
 pytestmark = pytest.mark.browser
 
 ROUTES = [
-    one
-    for one in read(TEMPLATE, {"ProductCodes": "x", "SupportContact": "x"}, sqs_endpoint="").routes
-    if one.function == "ResolveCustomerFunction"
+    one for one in read(TEMPLATE, PARAMETERS, sqs_endpoint="").routes if one.function == "ResolveCustomerFunction"
 ]
 PHONE = (390, 844)
 DESKTOP = (1280, 900)

@@ -581,10 +581,9 @@ MUTANTS = (
     Mutant(
         "a notification waits for GetEntitlements",
         "lifecycle/lifecycle",
-        """self._queue.read_back(subscription_id, attempt=0 if activated else None)
-        return""",
-        """self.read_back(ReadBack(subscription_id=subscription_id, attempt=0 if activated else None))
-        return""",
+        "            self._queue.read_back(subscription_id, attempt=0 if activated else None)\n        if any(",
+        "            self.read_back(ReadBack(subscription_id=subscription_id, attempt=0 if activated else None))\n"
+        "        if any(",
     ),
     Mutant(
         "what the seller's account buys is taken for a sale",
