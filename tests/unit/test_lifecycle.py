@@ -131,6 +131,7 @@ def test_a_deadline_that_moves_has_a_metering_run_of_its_own(world: LifecycleWor
     assert world.sqs.runs == [delay + 31 for delay in first]
 
 
+@pytest.mark.slow
 def test_every_order_of_the_captured_history_ends_in_the_same_state(moto_dynamodb: Any, moto_tables: Tables) -> None:
     expected: dict[str, Any] | None = None
     for order in itertools.permutations([CREATED, UPDATED, ENDED, DEPROVISIONED]):
