@@ -94,6 +94,7 @@ class LifecycleSchedule(Schedule):
         self.reconciled = 0
         self.lapsing: dict[str, int] = {}
         self.extended: set[str] = set()
+        self.outages: list[tuple[int, int]] = []
         self.silent_since: dict[str, int] = {}
         self.silent_long: set[str] = set()
         "Licences of which nothing was listed for so long that the product believes it."
@@ -242,7 +243,9 @@ class LifecycleSchedule(Schedule):
 
     def _outage(self, dice: random.Random) -> None:
         self.running = False
+        began = self.world.time.seconds()
         super()._outage(dice)
+        self.outages.append((began, self.world.time.seconds()))
         self.running = True
 
     def _question_fault(self, dice: random.Random) -> None:
@@ -383,17 +386,21 @@ class LifecycleSchedule(Schedule):
             for place, record in self._usage_table()[0].items()
             if place[0] == buyer.subscription.id and record["dimension"] == MAPPED[1]
         ]
-        for term, charged in charges(terms_of(buyer.purchase, "seats"), records, self.parameters.max_age + MINUTE):
+        terms = terms_of(buyer.purchase, "seats")
+        # AWS shows what holds now: of a term that began and ended while nothing ran, nobody can know.
+        unseen = any(began <= term.starts_at and term.until <= end for term in terms for began, end in self.outages)
+        unknowable = unseen or buyer.purchase.license_arn in self.silent_long
+        for term, charged in charges(terms, records, self.parameters.max_age + MINUTE):
             where = f"{buyer.subscription.id}, term from {term.starts_at} until {term.until}"
             counted = charged.included + charged.corrected
             if buyer.purchase.id not in self.extended:
                 must(counted <= term.largest, f"{where} includes {counted} of {term.largest}")
-            if not self.clocks_stepped and buyer.purchase.license_arn not in self.silent_long:
+            if not self.clocks_stepped and not unknowable:
                 most = charged.may_be_charged
                 must(charged.charged <= most, f"{where}: {charged.charged} units are charged, {most} at most may be")
                 stays, most = charged.charged - charged.corrected, charged.may_stay_charged
                 must(stays <= most, f"{where}: {stays} units stay charged, {most} at most may")
-            known = buyer.purchase.ended_at is None and not self.clocks_stepped
+            known = buyer.purchase.ended_at is None and not self.clocks_stepped and not unknowable
             if known and buyer.purchase.id not in self.extended and charged.first >= term.settled_at:
                 least, most = (max(0, charged.usage - limit) for limit in (term.largest, term.last))
                 stays = charged.charged - charged.corrected
