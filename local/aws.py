@@ -188,7 +188,7 @@ class LocalAws:
             response = self._moved(target, body)
             try:
                 response = response or Response.from_app(self._application(target, environ), environ, buffered=True)
-            except (NotImplementedError, ImportError) as error:
+            except (NotImplementedError, ImportError) as error:  # what moto does not implement
                 return unsupported(target or request.path, error)
         if not target.partition(".")[2].startswith(_READING):
             self.writes += 1
