@@ -316,7 +316,7 @@ MUTANTS = (
     Mutant(
         "held usage of a closing subscription is tried by its old deadline",
         "ledger/record",
-        "            due_at = now\n",
+        "            due_at = due_time.of_decision(now)\n",
         "            pass\n",
     ),
     Mutant(
@@ -380,6 +380,13 @@ MUTANTS = (
         "return False",
     ),
     Mutant(
+        "a run whose clock is ahead hides what it has decided",
+        "ledger/due_time",
+        "EpochSeconds(decided_at - FOUND_BY_ANY_CLOCK)",
+        "EpochSeconds(decided_at)",
+        ("else due_at + FOUND_BY_ANY_CLOCK", "else due_at"),
+    ),
+    Mutant(
         "rejected usage is forgotten when AWS's window closes",
         "ledger/due_index",
         '"write off" if self.state == "rejected" else "forget"',
@@ -400,8 +407,8 @@ MUTANTS = (
     Mutant(
         "the next step of held usage follows from a deadline that has moved",
         "ledger/due_index",
-        '"due_at": self.decided_at, "refuse_at": self.refuse_at}',
-        '"due_at": self.decided_at}',
+        '            "refuse_at": self.refuse_at,\n        }\n',
+        "        }\n",
     ),
     Mutant(
         "the gauges count what a run does and not what stands in the index",

@@ -10,6 +10,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError, ReadTimeoutError
 
+from marketplace.ledger.due_time import moment_of
 from marketplace.platform.clock import DAY, HOUR, hour_of
 from marketplace.platform.errors import UnavailableError
 from marketplace.subscriptions.seller_events import SellerEvent
@@ -563,7 +564,7 @@ class Schedule(CheckedWorld):
         now = self.world.time.seconds()
         if self._urgent():
             return tick_after(now)
-        steps = [abs(hour["due_at"]) for hour in self.world.stored() if "due_shard" in hour]
+        steps = [moment_of(hour["state"], hour["due_at"]) for hour in self.world.stored() if "due_shard" in hour]
         return tick_after(max(now, min(steps, default=now + 2 * HOUR) - 1))
 
     def _timers(self, dice: random.Random, crash: float | None = None) -> None:

@@ -182,6 +182,22 @@ def _not_taken(*_: object, **__: object) -> None:
     raise NoAnswerError("InternalFailure")
 
 
+@pytest.mark.parametrize("ahead", [90, 2 * HOUR, 23 * HOUR])
+@pytest.mark.parametrize("state", STATES)
+def test_what_a_run_whose_clock_is_ahead_has_not_told_is_told_and_shown_once_the_clock_is_right(
+    world: World, monkeypatch: pytest.MonkeyPatch, state: str, ahead: int
+) -> None:
+    trouble(world, state)
+    world.time.skew = ahead
+    with monkeypatch.context() as patch:
+        for place, name in ((world.bus, "publish"), (world.requests, "look_again")):
+            patch.setattr(place, name, _not_taken)
+        assert world.meter().records == {state: 2}
+    world.time.skew = 0
+    assert gauges(world)[f"Units{state.capitalize()}"] == 14
+    assert told(world, state).total() == 2
+
+
 # Gauges
 
 

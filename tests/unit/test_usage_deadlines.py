@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from marketplace.dynamodb.attributes import to_item
 from marketplace.ledger.deadlines import FINAL_MARGIN
+from marketplace.ledger.due_time import moment_of
 from marketplace.platform.clock import HOUR, hour_of
 from marketplace.platform.errors import NoAnswerError, ThrottledError
 from marketplace.subscriptions.model import Subscription
@@ -28,7 +29,8 @@ def three_hours(world: World) -> Subscription:
 
 def times(world: World) -> list[tuple[int, int]]:
     """When the next step of each hour's record comes, and when AWS refuses it."""
-    return [(abs(record["due_at"]), record["refuse_at"]) for record in sorted(world.stored(), key=lambda r: r["hour"])]
+    in_order = sorted(world.stored(), key=lambda record: record["hour"])
+    return [(moment_of(record["state"], record["due_at"]), record["refuse_at"]) for record in in_order]
 
 
 def change(world: World, record: dict[str, Any], **values: Any) -> None:

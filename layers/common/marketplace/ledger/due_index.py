@@ -1,13 +1,7 @@
 """The `due` index: which metering records a run finds, and what it does with each.
 
-The index holds a record while it is unsettled, and its query is for `due_at` up to now. The sign of `due_at` says what
-the record waits for; outside of the package nobody knows it:
-
-    state open                to be sent at `due_at`
-    another state, positive   decided then, and not told yet: the next metering run tells it
-    another state, negative   told; the next step comes at -due_at
-
-So every run finds all records in trouble, for gauges that last as long as the trouble.
+The index holds a record while it is unsettled, and its query is for `due_at` up to now. What `due_at` means stands in
+marketplace.ledger.due_time. Every run finds all records in trouble, for gauges that last as long as the trouble.
 """
 
 import sys
@@ -19,6 +13,7 @@ from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import Item, from_item
 from marketplace.dynamodb.keys import Key
 from marketplace.dynamodb.update import Update
+from marketplace.ledger import due_time
 from marketplace.ledger.deadlines import window_closes_at
 from marketplace.ledger.record import Group, RecordChange, Selection, State, in_doubt
 from marketplace.platform.clock import EpochSeconds, epoch
@@ -49,7 +44,7 @@ class Decision:
             state=self.state,
             reason=self.reason,
             seal=self.seal,
-            due_at=self.decided_at,
+            due_at=due_time.of_decision(self.decided_at),
             settled_at=None if self.state == "held" else self.decided_at,
         )
 
@@ -59,10 +54,15 @@ class Decision:
 
     def told(self, next_step: EpochSeconds) -> Update:
         """The change once it is told, unless the record or its deadline has moved meanwhile: then it is told again."""
-        seen = {"state": self.state, "seal": self.seal, "due_at": self.decided_at, "refuse_at": self.refuse_at}
+        seen = {
+            "state": self.state,
+            "seal": self.seal,
+            "due_at": due_time.of_decision(self.decided_at),
+            "refuse_at": self.refuse_at,
+        }
         condition = " AND ".join(f"#{name} = :seen_{name}" for name in seen)
         given = {f"seen_{name}": value for name, value in seen.items()}
-        return Update(set={"due_at": -next_step}, condition=condition, given=given)
+        return Update(set={"due_at": due_time.of_next_step(next_step)}, condition=condition, given=given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +86,18 @@ class DueEntry:
     def hour(self) -> EpochSeconds:
         return epoch(datetime.fromisoformat(keys.hour_and_dimension(self.key.sk)[0]))
 
+    @property
+    def moment(self) -> EpochSeconds:
+        """When the record is sent, was decided, or has its next step."""
+        return due_time.moment_of(self.state, self.due_at)
+
     def step(self, now: EpochSeconds) -> Step:
         """What is to be done with the record now."""
         if self.state == "open":
             return "send"
-        if self.due_at > 0:
+        if not due_time.is_told(self.due_at):
             return "tell"
-        if -self.due_at > now:
+        if self.moment > now:
             return "wait"
         return "send" if self.state == "held" else "write off" if self.state == "rejected" else "forget"
 
@@ -104,7 +109,7 @@ class DueEntry:
 
     def overdue(self, now: EpochSeconds) -> int:
         """For how many seconds the next step has been waiting."""
-        return max(0, now - abs(self.due_at))
+        return max(0, now - self.moment)
 
     def decision(self, item: Item) -> "Decision | None":
         """What is to be told of the record, stored as this item; None when it has moved on since the index was read."""
@@ -118,7 +123,7 @@ class DueEntry:
             seal=self.seal,
             quantity=self.quantity,
             refuse_at=self.refuse_at,
-            decided_at=self.due_at,
+            decided_at=self.moment,
             reason=str(values.get("reason", "")),
             closes_at=window_closes_at(EpochSeconds(timestamp) if isinstance(timestamp, int) else self.hour),
         )

@@ -18,7 +18,7 @@ gets the change from here:
 
 Every attempt first puts its own token in place of the seal that it saw, so that a slower writer finds another seal.
 
-`due_at` places the record in the `due` index; marketplace.ledger.due_index says how.
+`due_at` places the record in the `due` index; marketplace.ledger.due_time says how.
 """
 
 from collections.abc import Mapping
@@ -29,6 +29,7 @@ from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import Item, from_item, to_item
 from marketplace.dynamodb.keys import Key
 from marketplace.dynamodb.update import Update
+from marketplace.ledger import due_time
 from marketplace.platform.clock import EpochSeconds, iso
 
 UNSEALED = "-"
@@ -266,7 +267,7 @@ class MeteringRecord:
         step follows from the deadline; the next step of a rejected one does not."""
         due_at = self.schedule.due_at
         if self.state == "held" and refuse_at != self.refuse_at:
-            due_at = now
+            due_at = due_time.of_decision(now)
         return Schedule(self.state, due_at, refuse_at)
 
     def rescheduled(self, schedule: Schedule) -> Update | None:
@@ -313,7 +314,7 @@ class MeteringRecord:
             if value := getattr(self, name):
                 shown[name] = value
         if self.due_at is not None and self.state in SENDABLE:
-            shown["due_at"] = iso(abs(self.due_at))
+            shown["due_at"] = iso(due_time.moment_of(self.state, self.due_at))
         if self.due_at is not None and self.state in SAVABLE:
             shown["refuse_at"] = iso(self.refuse_at)
         if self.settled_at is not None:
