@@ -17,7 +17,6 @@ from marketplace.platform.settings import Settings
 from marketplace.registration import problems
 from marketplace.registration.codes import RegistrationCodes, new_code
 from marketplace.registration.contacts import Contacts
-from marketplace.registration.free_trials import MarketplaceFreeTrials
 from marketplace.registration.register import MarketplaceResolver, Registration
 from marketplace.registration.routes import BuyerRoutes, problem_answer
 from marketplace.registration.seller import Seller
@@ -38,7 +37,6 @@ def routes() -> BuyerRoutes:
     queue = Requests(clients.sqs(), settings.notification_queue_url)
     registration = Registration(
         resolver=MarketplaceResolver(clients.metering_for_registration()),
-        free_trials=MarketplaceFreeTrials(clients.agreement_while_waiting()),
         table=table,
         queue=queue,
         product_codes=settings.product_codes,

@@ -20,6 +20,7 @@ from marketplace.platform.logs import traceback_frames
 from marketplace.platform.settings import Settings
 from marketplace.registration.claim import Claims
 from marketplace.registration.codes import RegistrationCodes
+from marketplace.registration.free_trials import FreeTrials
 from marketplace.seller_api.routes import SellerRoutes, failure
 from marketplace.seller_api.subscription_queries import SubscriptionQueries
 from marketplace.subscriptions.outbox import Outbox
@@ -63,6 +64,7 @@ def routes() -> SellerRoutes:
             queue=Requests(clients.sqs(), settings.notification_queue_url),
             clock=utc_now,
         ),
+        free_trials=FreeTrials(clients.agreement_while_waiting(), table, utc_now),
         subscriptions=SubscriptionQueries(table, utc_now),
         entitlements=entitlements,
         recorder=UsageRecorder(

@@ -21,7 +21,7 @@ LOADED: dict[str, dict[str, str]] = {
     "entitlement_check": {
         "dynamodb": "attributes keys table transactions update",
         "entitlements": "entitlements rules source store terms",
-        "ledger": "deadlines recent record rescheduling",
+        "ledger": "deadlines due_time recent record rescheduling",
         "lifecycle": "agreement_api changes facts joins lifecycle members messages notifications "
         "outcomes products reconciliation sqs_batch store timers waiting_gauges",
         "platform": "aws_errors backoff clients clock errors logs moments pages settings",
@@ -31,7 +31,7 @@ LOADED: dict[str, dict[str, str]] = {
     },
     "meter_usage": {
         "dynamodb": "attributes keys table transactions update",
-        "ledger": "deadlines due_index record",
+        "ledger": "deadlines due_index due_time record",
         "metering": "api backlog breaker heartbeat likely_refusals metrics outcomes "
         "rate report run settlement store wire",
         "platform": "aws_errors backoff clients clock errors settings",
@@ -40,17 +40,17 @@ LOADED: dict[str, dict[str, str]] = {
     "resolve_customer": {
         "dynamodb": "attributes keys table transactions update",
         "platform": "aws_errors backoff clients clock deadline errors http logs problem settings",
-        "registration": "codes contacts free_trials pages problems register routes seller style",
-        "subscriptions": "free_trial identity model recheck recheck_queue seller_events waiting",
+        "registration": "codes contacts pages problems register routes seller style",
+        "subscriptions": "identity model recheck recheck_queue seller_events waiting",
     },
     "seller_api": {
         "dynamodb": "attributes keys paging table transactions update",
         "entitlements": "entitlements rules source store terms",
-        "ledger": "deadlines recent record",
+        "ledger": "deadlines due_time recent record",
         "platform": "aws_errors backoff clients clock errors http logs moments pages problem settings",
-        "registration": "account_links claim claim_history codes contacts",
+        "registration": "account_links claim claim_history codes contacts free_trials",
         "seller_api": "problems requests routes subscription_queries views",
-        "subscriptions": "identity model outbox predecessors reader recheck recheck_queue seller_events",
+        "subscriptions": "free_trial identity model outbox predecessors reader recheck recheck_queue seller_events",
         "usage": "booking contract_terms overage placement queries recorder report rerating results retry tag_sets",
     },
 }

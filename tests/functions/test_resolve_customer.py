@@ -75,7 +75,7 @@ def test_with_a_sign_up_page_the_buyer_is_sent_there(
     assert re.fullmatch(rf"{re.escape(start)}[A-Za-z0-9_-]{{32}}", location)
 
 
-def test_a_warm_registration_makes_four_calls(deployment: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_warm_registration_makes_three_calls(deployment: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
     token = deployment.token()
     calls: list[str] = []
 
@@ -89,14 +89,14 @@ def test_a_warm_registration_makes_four_calls(deployment: Deployed, monkeypatch:
 
         return made
 
-    for name in ("dynamodb", "sqs", "metering_for_registration", "agreement_while_waiting"):
+    for name in ("dynamodb", "sqs", "metering_for_registration"):
         monkeypatch.setattr(clients, name, counting(name))
 
     for _ in range(2):
         calls.clear()
         assert deployment.register(token)["statusCode"] == 303
 
-    assert calls == ["ResolveCustomer", "DescribeAgreement", "TransactWriteItems", "SendMessage"]
+    assert calls == ["ResolveCustomer", "TransactWriteItems", "SendMessage"]
 
 
 def test_a_free_trial_stands_in_the_claims_answer_at_once(deployment: Deployed) -> None:

@@ -20,7 +20,6 @@ from marketplace.lifecycle.waiting_gauges import WaitingGauges
 from marketplace.metering.heartbeat import ActiveByStatus, Heartbeat
 from marketplace.platform.clock import epoch
 from marketplace.platform.errors import AwsError
-from marketplace.registration.free_trials import MarketplaceFreeTrials
 from marketplace.registration.register import MarketplaceResolver, Registration
 from marketplace.subscriptions.outbox import Outbox
 from marketplace.subscriptions.reader import SubscriptionReader
@@ -137,7 +136,6 @@ class Deployment(World):
         """The buyer is sent to the seller's page. Raises AwsError."""
         registration = Registration(
             resolver=MarketplaceResolver(self.aws("meteringmarketplace")),
-            free_trials=MarketplaceFreeTrials(self.aws("marketplace-agreement")),
             table=self.table(self.tables.subscriptions),
             queue=self.queue(),
             product_codes=frozenset(self.marketplace.registry.products),

@@ -14,7 +14,7 @@ from marketplace.registration.claim import Claim, Claims, Release, SubscriptionC
 from marketplace.registration.claim_history import ClaimChange
 from marketplace.registration.codes import RegistrationCodes
 from marketplace.registration.contacts import Contacts
-from marketplace.registration.free_trials import MarketplaceFreeTrials
+from marketplace.registration.free_trials import FreeTrials
 from marketplace.registration.register import MarketplaceResolver, Registered, Registration, Resolver
 from marketplace.seller_api.subscription_queries import SubscriptionQueries
 from marketplace.subscriptions.model import Subscription
@@ -87,7 +87,6 @@ class Storefront:
     def registration(self) -> Registration:
         return Registration(
             resolver=self.resolver or MarketplaceResolver(in_process_client("meteringmarketplace", self.marketplace)),
-            free_trials=MarketplaceFreeTrials(in_process_client("marketplace-agreement", self.marketplace)),
             table=self.subscriptions,
             queue=self.queue,
             product_codes=self.product_codes,
@@ -97,6 +96,11 @@ class Storefront:
 
     def register(self, purchase: Purchase | None = None) -> Registered:
         return self.registration().register(self.token(purchase or self.subscribe()))
+
+    def look_up_free_trial(self, subscription_id: str) -> None:
+        """What the seller API does when a registration is opened or claimed."""
+        client = in_process_client("marketplace-agreement", self.marketplace)
+        FreeTrials(client, self.subscriptions, self.now).look_up(subscription_id)
 
     def claims(self) -> Claims:
         return Claims(table=self.subscriptions, codes=self.codes, queue=self.queue, clock=self.now)

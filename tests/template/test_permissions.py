@@ -59,7 +59,7 @@ ALLOWED: dict[str, dict[str, set[str]]] = {
 }
 
 WITHOUT_RESOURCE_TYPES = {
-    "ResolveCustomerRole": {"aws-marketplace:ResolveCustomer", "aws-marketplace:DescribeAgreement"},
+    "ResolveCustomerRole": {"aws-marketplace:ResolveCustomer"},
     "MeterUsageRole": {"aws-marketplace:BatchMeterUsage"},
     "EntitlementCheckRole": {
         "aws-marketplace:GetEntitlements",
@@ -68,7 +68,7 @@ WITHOUT_RESOURCE_TYPES = {
         "aws-marketplace:GetAgreementTerms",
         "aws-marketplace:GetAgreementEntitlements",
     },
-    "SellerApiRole": {"aws-marketplace:GetEntitlements"},
+    "SellerApiRole": {"aws-marketplace:GetEntitlements", "aws-marketplace:DescribeAgreement"},
 }
 
 

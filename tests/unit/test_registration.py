@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from marketplace.dynamodb import keys
-from marketplace.platform.clock import DAY, iso
 from marketplace.platform.errors import (
     AwsError,
     ExpiredTokenError,
@@ -16,7 +15,6 @@ from marketplace.platform.errors import (
     ThrottledError,
 )
 from marketplace.registration.register import MarketplaceResolver, ProductNotOfferedError
-from marketplace.seller_api.views import details_view
 from marketplace.subscriptions.identity import LegacyIdentity, LicenseIdentity
 from marketplace.subscriptions.model import Subscription
 from tests.support.storefront import Storefront
@@ -36,7 +34,6 @@ def test_a_buyer_of_a_licensed_product_becomes_a_pending_subscription(shop: Stor
         product_code=purchase.product.code,
         agreement_ids=(purchase.agreement_id,),
         status="pending",
-        free_trial=False,
         registered_at=shop.seconds(),
         version=1,
     )
@@ -233,59 +230,3 @@ def test_an_empty_customer_identifier_is_as_good_as_none() -> None:
 def test_an_answer_that_names_no_product_or_no_buyer_is_no_answer(answer: dict[str, Any]) -> None:
     with pytest.raises(NoAnswerError):
         resolved(**answer)
-
-
-@pytest.mark.parametrize("days", [7, 14, 90])
-def test_a_free_trial_is_known_at_the_registration_with_its_end(shop: Storefront, days: int) -> None:
-    purchase = shop.marketplace.purchases.subscribe("ca2payasyougoproduct00000", free_trial_days=days)
-    found = shop.subscription(shop.register(purchase).subscription_id)
-    assert (found.free_trial, found.free_trial_ends_at) == (True, shop.seconds() + days * DAY)
-    assert found.free_trial_at(shop.seconds() + days * DAY - 1) is True
-    assert found.free_trial_at(shop.seconds() + days * DAY) is False
-
-
-def test_the_claims_answer_says_that_it_is_a_trial_and_until_when(shop: Storefront) -> None:
-    purchase = shop.marketplace.purchases.subscribe("ca2payasyougoproduct00000", free_trial_days=14)
-    claimed = shop.claim(shop.register(purchase).code, "acme")
-    details = shop.queries.details(claimed)
-    assert details is not None
-    view = details_view(details, shop.seconds())
-    assert (view["free_trial"], view["free_trial_ends_at"]) == (True, iso(shop.seconds() + 14 * DAY))
-    assert details_view(details, shop.seconds() + 15 * DAY)["free_trial"] is False
-
-
-@pytest.mark.parametrize("product", ["ca1contractandconsumption", "ca2payasyougoproduct00000"])
-def test_a_purchase_without_a_trial_is_known_as_such(shop: Storefront, product: str) -> None:
-    found = shop.subscription(shop.register(shop.subscribe(product=product)).subscription_id)
-    assert (found.free_trial, found.free_trial_ends_at) == (False, None)
-
-
-@pytest.mark.parametrize("fault", ["throttle", "timeout_after", "drop_after", "malformed", "access_denied"])
-def test_a_registration_succeeds_without_an_answer_about_the_trial(shop: Storefront, fault: str) -> None:
-    shop.marketplace.faults.plan([{"operation": "DescribeAgreement", "fault": fault, "times": None}])
-    purchase = shop.marketplace.purchases.subscribe("ca2payasyougoproduct00000", free_trial_days=14)
-    found = shop.subscription(shop.register(purchase).subscription_id)
-    assert (found.free_trial, found.free_trial_ends_at) == (None, None)
-
-
-def test_a_trial_that_is_known_stays_known_when_aws_is_silent(shop: Storefront) -> None:
-    purchase = shop.marketplace.purchases.subscribe("ca2payasyougoproduct00000", free_trial_days=14)
-    subscription_id = shop.register(purchase).subscription_id
-    shop.marketplace.settings.access_denied = ["DescribeAgreement"]
-    shop.register(purchase)
-    assert shop.subscription(subscription_id).free_trial is True
-
-
-def test_a_trial_that_has_become_a_paid_agreement_is_none(shop: Storefront) -> None:
-    purchase = shop.marketplace.purchases.subscribe("ca2payasyougoproduct00000", free_trial_days=14)
-    subscription_id = shop.register(purchase).subscription_id
-    shop.later(days=1)
-    shop.marketplace.purchases.replace(purchase.id)
-    shop.register(purchase)
-    found = shop.subscription(subscription_id)
-    assert (found.free_trial, found.free_trial_ends_at) == (False, None)
-
-
-def test_a_legacy_buyer_is_asked_nothing_about_agreements(shop: Storefront) -> None:
-    shop.register(shop.subscribe(product="legacysubscriptionproduct"))
-    assert "DescribeAgreement" not in {call.operation for call in shop.marketplace.calls}

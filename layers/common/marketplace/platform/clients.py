@@ -85,7 +85,8 @@ def agreement() -> "AgreementServiceClient":
 
 
 def agreement_while_waiting() -> "AgreementServiceClient":
-    """For DescribeAgreement while a buyer waits, who is registered without its answer too: it tries once."""
+    """For DescribeAgreement while the seller's application waits for a claim, which is made without its answer too: it
+    tries once."""
     return boto3.client(
         "marketplace-agreement",
         region_name=MARKETPLACE_REGION,

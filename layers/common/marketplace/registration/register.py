@@ -5,7 +5,7 @@ recheck of the subscription is requested. All of it may be repeated: the same to
 fresh code, and what a crash left undone is done by the buyer's next attempt.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,9 +17,7 @@ from marketplace.platform.aws_errors import classified_errors
 from marketplace.platform.clock import Clock, epoch
 from marketplace.platform.errors import InvalidParameterError, InvalidTokenError, NoAnswerError
 from marketplace.registration.codes import Opened, code_item
-from marketplace.registration.free_trials import FreeTrials
 from marketplace.subscriptions import recheck
-from marketplace.subscriptions.free_trial import free_trial_values
 from marketplace.subscriptions.identity import Identity, LegacyIdentity, LicenseIdentity
 from marketplace.subscriptions.recheck_queue import Requests
 from marketplace.subscriptions.seller_events import SellerEvent, outbox_item, stable_id
@@ -116,7 +114,6 @@ class Registration:
         self,
         *,
         resolver: Resolver,
-        free_trials: FreeTrials,
         table: Table,
         queue: Requests,
         product_codes: frozenset[str],
@@ -124,7 +121,6 @@ class Registration:
         new_code: Callable[[], str],
     ) -> None:
         self._resolver = resolver
-        self._free_trials = free_trials
         self._table = table
         self._queue = queue
         self._product_codes = product_codes
@@ -132,7 +128,7 @@ class Registration:
         self._new_code = new_code
 
     def register(self, token: str) -> Registered:
-        """Resolves the token and stores who its bearer is and whether they have a free trial, with four calls to AWS.
+        """Resolves the token and stores who its bearer is, with three calls to AWS.
 
         Raises ExpiredTokenError, InvalidTokenError, ProductNotOfferedError, or another AwsError, after which the buyer
         may try again with the same token.
@@ -142,20 +138,11 @@ class Registration:
             raise ProductNotOfferedError
         subscription_id = customer.identity.subscription_id
         code, now = self._new_code(), epoch(self._clock())
-        self._table.write_together(self._writes(customer, self._free_trial(customer, now), code, now))
+        self._table.write_together(self._writes(customer, code, now))
         self._queue.look_again(subscription_id, recheck.REGISTERED, agreement_id=customer.agreement_id)
         return Registered(code, subscription_id)
 
-    def _free_trial(self, customer: ResolvedCustomer, now: int) -> dict[str, Any]:
-        """The attributes about the free trial; none when AWS does not say, and what is known of it stays."""
-        if customer.agreement_id is None:
-            return {}
-        found = self._free_trials.of_agreement(customer.agreement_id)
-        if found is None:
-            return {}
-        return free_trial_values(customer.agreement_id, has_trial=found.has_trial, ends_at=found.ends_at, now=now)
-
-    def _writes(self, customer: ResolvedCustomer, free_trial: Mapping[str, Any], code: str, now: int) -> list[Write]:
+    def _writes(self, customer: ResolvedCustomer, code: str, now: int) -> list[Write]:
         subscription_id = customer.identity.subscription_id
         event = SellerEvent(
             "Registration Resolved",
@@ -164,7 +151,7 @@ class Registration:
             {"subscription_id": subscription_id, **customer.values, "agreement_id": customer.agreement_id},
         )
         writes = [
-            self._table.update_action(keys.subscription(subscription_id), _subscription(customer, free_trial, now)),
+            self._table.update_action(keys.subscription(subscription_id), _subscription(customer, now)),
             self._table.put_action(code_item(code, Opened(subscription_id, customer.product_code), now)),
             self._table.put_action(outbox_item(subscription_id, event)),
         ]
@@ -174,7 +161,7 @@ class Registration:
         return writes
 
 
-def _subscription(customer: ResolvedCustomer, free_trial: Mapping[str, Any], now: int) -> Update:
+def _subscription(customer: ResolvedCustomer, now: int) -> Update:
     """Who the buyer is, as AWS says now. The tenant and what the lifecycle has written stay as they are.
 
     It is marked as waiting whatever its status, which is not read first: the recheck that the registration asks for
@@ -185,7 +172,7 @@ def _subscription(customer: ResolvedCustomer, free_trial: Mapping[str, Any], now
     """
     agreements = [customer.agreement_id] if customer.agreement_id else None
     return Update(
-        set={"id": customer.identity.subscription_id, AWAITED_UNTIL: None, **customer.values, **free_trial},
+        set={"id": customer.identity.subscription_id, AWAITED_UNTIL: None, **customer.values},
         keep={"status": "pending", "registered_at": now, "agreement_ids": agreements, **waits("registration", now)},
         add={"version": 1},
     )

@@ -35,6 +35,7 @@ from marketplace.registration.claim import (
     Transfer,
     UnknownRegistrationError,
 )
+from marketplace.registration.free_trials import FreeTrials
 from marketplace.seller_api import problems
 from marketplace.seller_api.problems import ProblemError
 from marketplace.seller_api.requests import (
@@ -84,6 +85,7 @@ class SellerRoutes:
     Unless `metering_enabled`, no usage is sent again."""
 
     claims: Claims
+    free_trials: FreeTrials
     subscriptions: SubscriptionQueries
     entitlements: Entitlements
     recorder: UsageRecorder
@@ -112,20 +114,20 @@ class SellerRoutes:
         claim = body_of(request, Claim)
         with _claim_problems():
             claimed = self.claims.claim(request.path.get("code", ""), claim, request.caller)
-        return self._details(claimed.subscription_id, "RegistrationClaimed")
+        return self._opened(claimed.subscription_id, "RegistrationClaimed")
 
     def show_registration(self, request: Request) -> Answer:
         query_of(request, NoQuery)
         with _claim_problems():
             subscription_id = self.claims.subscription_of(request.path.get("code", ""))
-        return self._details(subscription_id, "RegistrationShown")
+        return self._opened(subscription_id, "RegistrationShown")
 
     def claim_subscription(self, request: Request) -> Answer:
         query_of(request, NoQuery)
         subscription_id, claim = subscription_id_of(request), body_of(request, SubscriptionClaim)
         with _claim_problems():
             self.claims.claim_subscription(subscription_id, claim, request.caller)
-        return self._details(subscription_id, "SubscriptionClaimed")
+        return self._opened(subscription_id, "SubscriptionClaimed")
 
     def release_claim(self, request: Request) -> Answer:
         query_of(request, NoQuery)
@@ -235,6 +237,11 @@ class SellerRoutes:
         }
         counts = {"UsageMadeDueAgain": len(retried.due_again)}
         return Answer(json_response(200, content), "UsageRetried", subscription_id, counts=counts)
+
+    def _opened(self, subscription_id: str, outcome: str) -> Answer:
+        """A subscription that the seller's sign-up is about: it wants to know of a free trial."""
+        self.free_trials.look_up(subscription_id)
+        return self._details(subscription_id, outcome)
 
     def _details(self, subscription_id: str, outcome: str) -> Answer:
         details = self.subscriptions.details(subscription_id)
