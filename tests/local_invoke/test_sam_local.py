@@ -80,7 +80,7 @@ def test_a_purchase_goes_all_the_way(
     assert billed(marketplace, purchase["id"]) == {"api_calls": 7}
 
 
-KILLED_WHILE = {
+KILLED_WHILE: dict[str, dict[str, Any]] = {
     "the first call is not carried out": {"fault": "timeout_before"},
     "the first call is carried out and not answered": {"fault": "timeout_after"},
     "the second call is carried out and not answered": {"fault": "timeout_after", "skip": 1},
@@ -88,16 +88,11 @@ KILLED_WHILE = {
 
 
 @pytest.mark.parametrize("moment", KILLED_WHILE)
-def test_a_metering_container_that_is_killed_in_mid_run_and_invoked_again_bills_every_unit_once(
-    invoke: Invoke,
-    invocation: Callable[[str, Path], list[str]],
-    invoke_once: Invoke,
-    servers: Servers,
-    marketplace: Callable[..., Any],
-    tmp_path: Path,
-    moment: str,
+def test_a_metering_container_killed_in_mid_run_and_invoked_again_bills_every_unit_once(
+    request: pytest.FixtureRequest, servers: Servers, marketplace: Callable[..., Any], tmp_path: Path, moment: str
 ) -> None:
     """34 metering records are two calls. The container is killed (SIGKILL) while it waits for an answer of AWS."""
+    invoke, invoke_once, invocation = map(request.getfixturevalue, ("invoke", "invoke_once", "invocation"))
     now = utc_now()
     purchase = bought(marketplace, now, hours=20)
     form = marketplace(f"purchases/{purchase['id']}/token", {})["form"]
@@ -113,12 +108,12 @@ def test_a_metering_container_that_is_killed_in_mid_run_and_invoked_again_bills_
     expected = {dimension: sum(quantity for _, quantity in given) for dimension, given in usage.items()}
 
     marketplace("faults", {"operation": "BatchMeterUsage", "seconds": PATIENCE, **KILLED_WHILE[moment]})
-    with (tmp_path / "killed.log").open("w") as log:
-        with started(invocation("MeterUsageFunction", EVENTS / "schedule.json"), log) as process:
-            wait_until(lambda: not marketplace("faults")["planned"], seconds=PATIENCE)
-            partly = billed(marketplace, purchase["id"])
-            kill_container_of("MeterUsageFunction", servers)
-            process.wait(PATIENCE)
+    command = invocation("MeterUsageFunction", EVENTS / "schedule.json")
+    with (tmp_path / "killed.log").open("w") as log, started(command, log) as process:
+        wait_until(lambda: not marketplace("faults")["planned"], seconds=PATIENCE)
+        partly = billed(marketplace, purchase["id"])
+        kill_container_of("MeterUsageFunction", servers)
+        process.wait(PATIENCE)
     assert partly != expected, "the run was over before it was killed"
 
     runs = [invoke_once("MeterUsageFunction", EVENTS / "schedule.json") for _ in range(2)]
@@ -186,9 +181,11 @@ def _received(servers: Servers) -> list[dict[str, Any]]:
 
 
 def activate(invoke: Invoke, servers: Servers) -> None:
-    """Hand what waits in the notification queue to its function."""
+    """Hand all that waits in the notification queue to its function."""
     records = wait_until(lambda: _received(servers))
-    assert invoke("EntitlementCheckFunction", {"Records": records}) == {"batchItemFailures": []}
+    while records:
+        assert invoke("EntitlementCheckFunction", {"Records": records}) == {"batchItemFailures": []}
+        records = _received(servers)
 
 
 def bought(marketplace: Callable[..., Any], now: datetime, hours: int = 3) -> dict[str, Any]:
