@@ -199,7 +199,7 @@ def bought(marketplace: Callable[..., Any], now: datetime, hours: int = 3) -> di
 def claimed(invoke: Invoke, code: str) -> str:
     """Claim a registration for a tenant, and answer the subscription's id."""
     path = f"/registrations/{code}/claim"
-    body = json.dumps({"tenant_id": f"tenant-{code[:8]}"})
+    body = json.dumps({"tenant_id": f"tenant-{code[:8]}", "share_account": True})
     answer = invoke("SellerApiFunction", http("claim.json", pathParameters={"code": code}, rawPath=path, body=body))
     assert answer["statusCode"] == 200, answer
     content = json.loads(answer["body"])
