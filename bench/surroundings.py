@@ -22,7 +22,7 @@ from marketplace.dynamodb.attributes import to_item
 from marketplace.ledger.record import UNSEALED
 from marketplace.platform import clients
 from marketplace.subscriptions.identity import LicenseIdentity
-from marketplace.usage.report import tag_set, tags_digest
+from marketplace.usage.record import tag_set, tags_digest
 from tests.support.progress import tracked
 from tests.support.tables import Tables, create_tables
 from tools import dynamodb_local

@@ -30,8 +30,6 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any
 
-import boto3
-
 import marketplace.platform.clock
 
 CLOCK = struct.Struct("<Qdd")
@@ -123,10 +121,11 @@ def _warm_up() -> None:
     for module in pkgutil.walk_packages(marketplace.__path__, "marketplace."):
         with suppress(Exception):  # a module that can't be imported is reported by the function that uses it
             importlib.import_module(module.name)
-    boto3.setup_default_session(region_name="us-east-1")
-    client: Any = boto3.client  # the stubs want a literal service name
+    from marketplace.platform import clients  # noqa: PLC0415 - the clock comes first
+
+    client: Any = clients.new_client  # the stubs want a literal service name
     for service in WARMED_UP:
-        client(service, aws_access_key_id="local", aws_secret_access_key="local").close()  # noqa: S106
+        client(service, region_name="us-east-1", aws_access_key_id="local", aws_secret_access_key="local").close()  # noqa: S106
 
 
 def _serve(function: dict[str, Any], connection_fd: int, output_fd: int) -> None:

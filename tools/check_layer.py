@@ -5,22 +5,22 @@ python -m tools.check_layer .aws-sam/build/CommonLayer
 
 import io
 import os
+import shutil
 import struct
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
-LIMIT_BYTES = 10_000_000
+LIMIT_BYTES = 9_000_000
 ELF_MACHINES = {"x86_64": 62, "aarch64": 183}
 UNCHECKED_HASH = 1
 IMPORTS = (
-    "boto3",
+    "botocore.session",
     "pydantic",
     "aws_lambda_powertools",
     "aws_lambda_powertools.metrics",
-    "aws_lambda_powertools.utilities.batch",
-    "marketplace.platform.settings",
+    "aws_lambda_powertools.utilities.typing",
 )
 SERVICES = (
     "dynamodb",
@@ -48,11 +48,17 @@ def _machine(module: Path) -> int:
     return machine
 
 
+def _tag(root: Path) -> str:
+    """Answer the Python that the layer is for, as the names of its files say it: `cpython-313`."""
+    return next((path.stem.rpartition(".")[2] for path in root.glob("marketplace/__pycache__/*.pyc")), "cpython-313")
+
+
 def _compiled_modules_for_both(root: Path) -> list[str]:
     problems = []
     for architecture, machine in ELF_MACHINES.items():
         modules = [path for path in root.rglob("*.so") if architecture in path.name]
-        if not [path for path in modules if path.name.startswith("_pydantic_core.cpython-313-")]:
+        problems += [f"{path.name} is for another Python" for path in modules if f".{_tag(root)}-" not in path.name]
+        if not [path for path in modules if path.name.startswith(f"_pydantic_core.{_tag(root)}-")]:
             problems.append(f"pydantic_core is missing for {architecture}")
         problems += [f"{path.name} is not for {architecture}" for path in modules if _machine(path) != machine]
     return problems
@@ -61,7 +67,7 @@ def _compiled_modules_for_both(root: Path) -> list[str]:
 def _bytecode(root: Path) -> list[str]:
     problems = []
     for source in root.rglob("*.py"):
-        compiled = source.parent / "__pycache__" / f"{source.stem}.cpython-313.pyc"
+        compiled = source.parent / "__pycache__" / f"{source.stem}.{_tag(root)}.pyc"
         if not compiled.is_file():
             problems.append(f"{source.relative_to(root)} is not compiled")
         elif int.from_bytes(compiled.read_bytes()[4:8], "little") != UNCHECKED_HASH:
@@ -75,19 +81,29 @@ def _stray_files(root: Path) -> list[str]:
 
 
 def _imports_alone(root: Path) -> list[str]:
-    """Import what the functions import and make their clients, with nothing else of this machine in reach."""
+    """Import what the functions import and make their clients, with nothing else of this machine in reach, in a Python
+    of the layer's version: this one, or one on the search path."""
+    version = f"3.{_tag(root).removeprefix('cpython-3')}"
+    own = version == "{}.{}".format(*sys.version_info)
+    python = sys.executable if own else shutil.which(f"python{version}")
+    if python is None:
+        return [f"there is no python{version} to try the layer with"]
     program = "\n".join(
         [
             "import sys",
             f"sys.path.insert(0, {str(root)!r})",
             *(f"import {name}" for name in IMPORTS),
-            *(f"boto3.client({name!r}, region_name='us-east-1')" for name in SERVICES),
+            "import importlib, pkgutil, marketplace",
+            "for found in pkgutil.walk_packages(marketplace.__path__, 'marketplace.'):",
+            "    importlib.import_module(found.name)",
+            "session = botocore.session.get_session()",
+            *(f"session.create_client({name!r}, region_name='us-east-1')" for name in SERVICES),
             "print(*sorted({m.__file__ for m in sys.modules.values() if getattr(m, '__file__', None)}), sep='\\n')",
         ]
     )
     environment = {"PATH": os.environ["PATH"], "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=False, env=environment
+        [python, "-I", "-S", "-c", program], capture_output=True, text=True, check=False, env=environment
     )
     if done.returncode != 0:
         return [f"the layer does not import by itself: {done.stderr.strip()}"]
@@ -115,7 +131,8 @@ def main() -> None:
     layer = Path(sys.argv[1])
     if found := problems(layer):
         sys.exit("\n".join(f"layer: {problem}" for problem in found))
-    print(f"layer: {zipped_bytes(layer) / 1e6:.1f} MB zipped, both architectures, imports by itself")
+    python = _tag(layer / "python")
+    print(f"layer: {zipped_bytes(layer) / 1e6:.1f} MB zipped, {python}, both architectures, imports by itself")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from tools.npm_package import CACHE, NpmError, unpacked
 PACKAGE = "amplify-dynamodb-simulator@2.9.30"
 ARCHIVE_SHA256 = "3503ffac19f183407909fecdacf4db51ab1fdad1da7b2f177016670b2d80e4b9"
 HOME = CACHE / "dynamodb-local-2.9.30"
-STARTUP_SECONDS = 60
+STARTUP_SECONDS = 300
 
 
 class DynamoDBLocalError(Exception):

@@ -15,6 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYER = "layers/common/requirements"
 LOCKS = (LAYER, "requirements-run", "requirements-dev", "requirements-sam", "requirements-checkov")
 DIGEST = "# inputs: sha256 "
+OVERRIDES = {"requirements-dev": "requirements-overrides.in"}
+"""What replaces the requirements of packages in a lock. pip would refuse the result, so tools/install has it install
+what the lock names and ask no package what it requires."""
 _PIN = re.compile(r"^([A-Za-z0-9_.-]+)==([^\s;\\]+)", re.MULTILINE)
 
 
@@ -23,7 +26,8 @@ def read_inputs(name: str) -> str:
     source = f"{name}.in"
     text = (ROOT / source).read_text()
     named = re.findall(r"^-[cr] (\S+)$", text, flags=re.MULTILINE)
-    parts = [text, *((ROOT / path).read_text() for path in named)]
+    replaced = [(ROOT / OVERRIDES[name]).read_text()] if name in OVERRIDES else []
+    parts = [text, *replaced, *((ROOT / path).read_text() for path in named)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -35,6 +39,7 @@ def write(name: str, *options: str) -> None:
             *(sys.executable, "-m", "uv", "pip", "compile", f"{name}.in", "--output-file", f"{name}.txt"),
             *("--quiet", "--universal", "--python-version", "3.13"),
             *("--generate-hashes", "--no-emit-index-url", "--no-header", *options),
+            *(("--override", OVERRIDES[name]) if name in OVERRIDES else ()),
         ],
         cwd=ROOT,
         check=True,

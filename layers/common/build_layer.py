@@ -1,8 +1,14 @@
 """Makes the content of the common layer: the locked packages, slimmed, and the marketplace package, compiled.
 
+    python build_layer.py ARTIFACTS VERSION
+
+VERSION is that of the Python on Lambda, such as 3.13. Whatever Python runs this, one of that version must be there to
+compile.
+
 One layer serves both architectures, since SAM tells a makefile build nothing of the one that was chosen: the compiled
-modules of both stand side by side under names that say which is whose. What only costs start-up time or size goes:
-the data of AWS services that are not called, documentation and type stubs. The bytecode is never checked against its
+modules of both stand side by side under names that say which is whose. What only costs start-up time or size goes: the
+data of AWS services that are not called, documentation and what makes it, type stubs, unused parts of Powertools. The
+bytecode holds no columns of source lines, which only the marks in a traceback need. It is never checked against its
 source at run time, which saves a file look-up for every module, and the same input gives the same bytes.
 """
 
@@ -37,8 +43,20 @@ ENDPOINTS = {
     "sqs",
     "sts",
 }
-NEEDLESS_FOLDERS = ("bin", "pydantic/v1", "boto3/data", "boto3/examples", "botocore/data/dynamodb/2011-12-05")
+NEEDLESS_FOLDERS = ("bin", "pydantic/v1", "botocore/data/dynamodb/2011-12-05", "aws_lambda_powertools/event_handler")
+UTILITIES = {"jmespath_utils", "typing"}
+"""Those of Powertools' utilities that its Logger or the functions import."""
 NEEDLESS_FILES = ("*.pyi", "py.typed", "examples-1.json", "swagger-ui*", "direct_url.json", "REQUESTED", "INSTALLER")
+DOCSTRINGS = '''"""Classes in place of botocore's, which would make documentation of prose that the layer leaves out."""
+
+
+class _Nothing(str):
+    def __new__(cls, *_given: object, **_named: object) -> "_Nothing":
+        return super().__new__(cls)
+
+
+ClientMethodDocstring = PaginatorDocstring = WaiterDocstring = _Nothing
+'''
 MODIFIED = 1577836800  # 2020-01-01: one moment for every file, so that archives of the same content are the same
 
 
@@ -46,14 +64,14 @@ class LayerError(Exception):
     """The layer cannot be built on this machine, or would not be right."""
 
 
-def install(architecture: str, target: Path) -> None:
-    """Install the locked packages for one architecture, whatever machine this is."""
+def install(architecture: str, version: str, target: Path) -> None:
+    """Install the locked packages for one architecture and Python, whatever machine and Python this is."""
     platforms = (f"manylinux_2_28_{architecture}", f"manylinux_2_17_{architecture}", f"manylinux2014_{architecture}")
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-compile"),
             *("--require-hashes", "--no-deps", "--only-binary=:all:", "--implementation", "cp"),
-            *("--python-version", "3.13", *(word for name in platforms for word in ("--platform", name))),
+            *("--python-version", version, *(word for name in platforms for word in ("--platform", name))),
             *("--target", str(target), "-r", str(SOURCE / "requirements.txt")),
         ],
         check=False,
@@ -82,11 +100,13 @@ def merge(first: Path, second: Path) -> None:
 
 def prune(root: Path) -> None:
     """Remove what no function reads."""
-    for folder in NEEDLESS_FOLDERS:
-        shutil.rmtree(root / folder, ignore_errors=True)
-    for service in root.glob("botocore/data/*/"):
-        if service.name not in SERVICES:
-            shutil.rmtree(service)
+    for needless in NEEDLESS_FOLDERS:
+        shutil.rmtree(root / needless, ignore_errors=True)
+    for parent, kept in (("botocore/data", SERVICES), ("aws_lambda_powertools/utilities", UTILITIES)):
+        for folder in (root / parent).glob("*/"):
+            if folder.name not in kept:
+                shutil.rmtree(folder)
+    _without_generators_of_documentation(root / "botocore" / "docs")
     for model in root.glob("botocore/data/*/*/service-2.json.gz"):
         described = json.loads(gzip.decompress(model.read_bytes()))
         model.write_bytes(gzip.compress(_compact(_without_documentation(described)), mtime=0))
@@ -103,6 +123,18 @@ def prune(root: Path) -> None:
                 path.unlink()
             elif path.parent != dist_info:
                 path.rename(dist_info / path.name)
+
+
+def _without_generators_of_documentation(docs: Path) -> None:
+    """Leave of botocore.docs what its clients import. Its generators, and what they import, are loaded at every start
+    otherwise."""
+    (docs / "docstring.py").write_text(DOCSTRINGS)
+    (docs / "__init__.py").write_text("")
+    for path in docs.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in {"__init__.py", "docstring.py", "utils.py"}:
+            path.unlink()
 
 
 def _without_documentation(part: Any) -> Any:
@@ -127,11 +159,22 @@ def _compact(data: Any) -> bytes:
     return json.dumps(data, separators=(",", ":")).encode()
 
 
-def compile_to_bytecode(root: Path) -> None:
+def python_of(version: str) -> str:
+    """Answer a Python of this version: this one, or the first on the search path."""
+    program = "import sys; print('{}.{}'.format(*sys.version_info))"
+    for candidate in (sys.executable, shutil.which(f"python{version}")):
+        if candidate is not None:
+            asked = subprocess.run([candidate, "-c", program], capture_output=True, text=True, check=False)
+            if asked.stdout.strip() == version:
+                return candidate
+    raise LayerError(f"the layer's bytecode must be Python {version}'s, and there is no python{version} to compile it")
+
+
+def compile_to_bytecode(root: Path, python: str) -> None:
     """Compile every module; a fixed hash seed keeps the bytes the same from one build to the next."""
     done = subprocess.run(
         [
-            *(sys.executable, "-P", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"),
+            *(python, "-P", "-X", "no_debug_ranges", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"),
             *("-s", str(root), "-p", "/opt/python", str(root)),
         ],
         check=False,
@@ -141,21 +184,20 @@ def compile_to_bytecode(root: Path) -> None:
         raise LayerError("a module could not be compiled; see above")
 
 
-def build(artifacts: Path) -> None:
+def build(artifacts: Path, version: str) -> None:
     """Make the layer's content in `artifacts`, as Lambda unpacks it under /opt."""
-    if sys.version_info[:2] != (3, 13):
-        raise LayerError(f"the layer's bytecode must be Python 3.13's; this is {sys.version.split()[0]}")
+    python = python_of(version)
     with tempfile.TemporaryDirectory() as scratch:
         installed = [Path(scratch) / architecture for architecture in ARCHITECTURES]
         for architecture, target in zip(ARCHITECTURES, installed, strict=True):
-            install(architecture, target)
+            install(architecture, version, target)
         merge(*installed)
         root = artifacts / "python"
         shutil.rmtree(root, ignore_errors=True)
         shutil.copytree(installed[0], root)
     prune(root)
     shutil.copytree(SOURCE / "marketplace", root / "marketplace", ignore=shutil.ignore_patterns("__pycache__"))
-    compile_to_bytecode(root)
+    compile_to_bytecode(root, python)
     for path in (artifacts, *artifacts.rglob("*")):
         path.chmod(0o755 if path.is_dir() or path.suffix == ".so" else 0o644)
         os.utime(path, (MODIFIED, MODIFIED))
@@ -163,6 +205,6 @@ def build(artifacts: Path) -> None:
 
 if __name__ == "__main__":
     try:
-        build(Path(sys.argv[1]).resolve())
+        build(Path(sys.argv[1]).resolve(), sys.argv[2])
     except LayerError as error:
         sys.exit(f"layer: {error}")

@@ -7,6 +7,7 @@ from typing import Any
 import boto3
 import pytest
 
+from marketplace.platform import clients
 from tests.support.deployed import Deployed, deployed
 from tests.support.tables import Tables
 
@@ -27,16 +28,16 @@ _clients: dict[str, Any] = {}
 @pytest.fixture(autouse=True)
 def lasting_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients that are made alike are made once: making those of a function takes longer than most of its tests."""
-    make = boto3.client
+    make: Any = clients.new_client
 
     def lasting(service: str, **given: Any) -> Any:
         config = given.get("config")
         made_with = f"{service} {given | {'config': config and vars(config)}}"
         if made_with not in _clients:
-            _clients[made_with] = make(service, **given)  # type: ignore[call-overload]
+            _clients[made_with] = make(service, **given)
         return _clients[made_with]
 
-    monkeypatch.setattr(boto3, "client", lasting)
+    monkeypatch.setattr(clients, "new_client", lasting)
 
 
 @pytest.fixture

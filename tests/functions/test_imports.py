@@ -5,6 +5,7 @@ A module that is missing here makes a cold start slower without anybody having d
 
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import importlib, sys
 importlib.import_module(sys.argv[1])
-packages = {name for name in sys.modules if name.startswith("marketplace.")}
-print(*(name for name in sorted(packages) if name.count(".") > 1))
+print(*sorted(sys.modules))
 """
 
 LOADED: dict[str, dict[str, str]] = {
@@ -24,10 +24,10 @@ LOADED: dict[str, dict[str, str]] = {
         "ledger": "deadlines due_time recent record rescheduling",
         "lifecycle": "agreement_api changes facts joins lifecycle members messages notifications "
         "outcomes products reconciliation sqs_batch store timers waiting_gauges",
-        "platform": "aws_errors backoff clients clock errors logs moments pages settings",
+        "platform": "aws_errors backoff clients clock errors logs pages settings",
         "subscriptions": "free_trial identity model outbox predecessors reader recheck recheck_queue "
         "seller_events waiting",
-        "usage": "contract_terms overage report rerating results",
+        "usage": "contract_terms overage record rerating results",
     },
     "meter_usage": {
         "dynamodb": "attributes keys table transactions update",
@@ -51,13 +51,20 @@ LOADED: dict[str, dict[str, str]] = {
         "registration": "account_links claim claim_history codes contacts free_trials",
         "seller_api": "problems requests routes subscription_queries views",
         "subscriptions": "free_trial identity model outbox predecessors reader recheck recheck_queue seller_events",
-        "usage": "booking contract_terms overage placement queries recorder report rerating results retry tag_sets",
+        "usage": "booking contract_terms overage placement queries record recorder report rerating results "
+        "retry tag_sets",
     },
 }
 
 
-def loaded_by(function: str) -> dict[str, str]:
-    """The layer's modules that the function's app.py loads, by package, in alphabetical order."""
+HEAVY = {"boto3", "s3transfer", "multiprocessing", "pydantic", "jinja2"}
+"""Each takes a tenth of a function's initialisation or more (docs/performance.md)."""
+NEEDED_BY: dict[str, set[str]] = {"seller_api": {"pydantic"}}
+
+
+@cache
+def modules_of(function: str) -> tuple[str, ...]:
+    """Everything that the function's app.py loads."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, f"functions.{function}.app"],
         capture_output=True,
@@ -66,13 +73,27 @@ def loaded_by(function: str) -> dict[str, str]:
         cwd=ROOT,
         env={"PYTHONPATH": f"{ROOT}:{ROOT / 'layers' / 'common'}"},
     )
+    return tuple(done.stdout.split())
+
+
+def loaded_by(function: str) -> dict[str, str]:
+    """The layer's modules that the function's app.py loads, by package, in alphabetical order."""
     found: dict[str, list[str]] = {}
-    for name in done.stdout.split():
-        _, package, module = name.split(".")
-        found.setdefault(package, []).append(module)
+    for name in modules_of(function):
+        if name.startswith("marketplace.") and name.count(".") > 1:
+            _, package, module = name.split(".")
+            found.setdefault(package, []).append(module)
     return {package: " ".join(modules) for package, modules in found.items()}
 
 
-@pytest.mark.parametrize("function", sorted(path.parent.name for path in ROOT.glob("functions/*/app.py")))
+FUNCTIONS = sorted(path.parent.name for path in ROOT.glob("functions/*/app.py"))
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_function_loads_these_modules_of_the_layer_and_no_others(function: str) -> None:
     assert loaded_by(function) == LOADED[function]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_loads_a_heavy_library_only_if_it_needs_it(function: str) -> None:
+    assert HEAVY & set(modules_of(function)) == NEEDED_BY.get(function, set())

@@ -12,7 +12,7 @@ from marketplace.platform.problem import Problem
 from marketplace.seller_api import problems
 from marketplace.subscriptions.model import Status
 from marketplace.usage import results
-from marketplace.usage.report import Rejection
+from marketplace.usage.record import Rejection
 
 
 def of_kind(module: object, kind: type) -> list[typing.Any]:

@@ -1,8 +1,8 @@
 """What a test may ask of the machine, and what happens where the machine does not have it.
 
-A test marked `dynamodb_local`, `docker`, `sam_cli`, `browser` or `axe` runs where the machine can run it. Where it
-cannot, it is skipped, and the end of the run says which group did not run and why. With CI or REQUIRE_ALL set, nothing
-may be skipped: every skip, whatever its cause, becomes a failure.
+A test marked `dynamodb_local`, `docker`, `python314`, `sam_cli`, `browser` or `axe` runs where the machine can run it.
+Where it cannot, it is skipped, and the end of the run says which group did not run and why. With CI or REQUIRE_ALL set,
+nothing may be skipped: every skip, whatever its cause, becomes a failure.
 """
 
 import os
@@ -18,6 +18,7 @@ from tools import axe, dynamodb_local
 from tools.template import ROOT
 
 LAMBDA_IMAGE = "public.ecr.aws/lambda/python:3.13-x86_64"
+LAMBDA_IMAGE_314 = "public.ecr.aws/lambda/python:3.14-x86_64"
 SAM_PYTHON = ROOT / ".tools" / "sam" / "bin" / "python"
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -34,14 +35,14 @@ def _succeeds(*command: str) -> bool:
 
 
 @cache
-def docker_missing() -> str | None:
+def docker_missing(image: str = LAMBDA_IMAGE, option: str = "") -> str | None:
     """Answer what this machine lacks to run `sam local invoke`, or None."""
     if shutil.which("docker") is None:
         return "needs Docker and its Lambda image (tools/lambda-image, as root)"
     if not _succeeds("docker", "info"):
         return "needs a running Docker daemon (tools/lambda-image, as root, starts one)"
-    if not _succeeds("docker", "image", "inspect", LAMBDA_IMAGE):
-        return f"needs the image {LAMBDA_IMAGE} (tools/lambda-image pulls or builds it)"
+    if not _succeeds("docker", "image", "inspect", image):
+        return f"needs the image {image} (tools/lambda-image{option} pulls or builds it)"
     return None
 
 
@@ -53,6 +54,7 @@ def chromium() -> str | None:
 
 _MISSING: dict[str, Callable[[], str | None]] = {
     "docker": docker_missing,
+    "python314": lambda: docker_missing(LAMBDA_IMAGE_314, " 3.14"),
     "sam_cli": lambda: None if SAM_PYTHON.exists() else "needs SAM CLI (make sam)",
     "dynamodb_local": dynamodb_local.missing,
     "browser": lambda: None if chromium() else "needs Chromium",

@@ -3,6 +3,7 @@
 import json
 import re
 import tomllib
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -125,7 +126,7 @@ def test_the_access_log_never_holds_what_a_url_or_a_body_may_carry() -> None:
 @pytest.mark.parametrize("function", sorted(template.resources("AWS::Serverless::Function")))
 def test_the_environment_is_what_settings_reads(function: str) -> None:
     variables = of_type("AWS::Lambda::Function")[function]["Environment"]["Variables"]
-    assert set(variables) == {name.upper() for name in Settings.model_fields} | POWERTOOLS | ENDPOINTS
+    assert set(variables) == {field.name.upper() for field in fields(Settings)} | POWERTOOLS | ENDPOINTS
 
 
 def test_a_deployed_function_has_no_endpoint_of_its_own() -> None:
@@ -142,10 +143,10 @@ def test_a_deployed_function_has_no_endpoint_of_its_own() -> None:
 def test_the_defaults_of_the_template_are_those_of_the_settings() -> None:
     parameters = template.load()["Parameters"]
     globals_ = template.load()["Globals"]["Function"]["Environment"]["Variables"]
-    for name, field in Settings.model_fields.items():
-        parameter = parameters.get(globals_[name.upper()].get("Ref"), {})
-        if isinstance(parameter.get("Default"), int) or name == "metering_region":
-            assert field.default == parameter["Default"], name
+    for field in fields(Settings):
+        parameter = parameters.get(globals_[field.name.upper()].get("Ref"), {})
+        if isinstance(parameter.get("Default"), int) or field.name == "metering_region":
+            assert field.default == parameter["Default"], field.name
 
 
 def _extreme(declared: dict[str, Any], end: int, otherwise: str) -> str:

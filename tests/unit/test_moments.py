@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from marketplace.platform.moments import moment_of
 from marketplace.seller_api.requests import UsageQuery
-from marketplace.usage.report import Rejection, UsageReport, parsed
+from marketplace.usage.record import Rejection
+from marketplace.usage.report import UsageReport, parsed
 
 
 def at(*given: int) -> datetime:

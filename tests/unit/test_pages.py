@@ -278,14 +278,14 @@ def any_of(parameter: str) -> st.SearchStrategy[str]:
 def test_no_value_that_the_template_admits_becomes_markup_or_a_policy(
     name: str, logo: str, color: str, titles: str
 ) -> None:
-    settings = Settings.model_validate(
+    settings = Settings.from_env(
         {
-            **dict.fromkeys(("subscriptions_table", "usage_table", "event_bus_name"), "x"),
-            **dict.fromkeys(("notification_queue_url", "read_back_queue_url", "metering_queue_url"), "x"),
-            "seller_name": name,
-            "seller_logo_url": logo,
-            "seller_color": color,
-            "product_titles": titles,
+            **dict.fromkeys(("SUBSCRIPTIONS_TABLE", "USAGE_TABLE", "EVENT_BUS_NAME"), "x"),
+            **dict.fromkeys(("NOTIFICATION_QUEUE_URL", "READ_BACK_QUEUE_URL", "METERING_QUEUE_URL"), "x"),
+            "SELLER_NAME": name,
+            "SELLER_LOGO_URL": logo,
+            "SELLER_COLOR": color,
+            "PRODUCT_TITLES": titles,
         }
     )
     seller = Seller.from_settings(settings)

@@ -22,7 +22,8 @@ from marketplace.ledger.deadlines import (
 )
 from marketplace.ledger.record import MAX_QUANTITY
 from marketplace.platform.clock import DAY, HOUR, EpochSeconds, epoch, hour_of
-from marketplace.usage.report import Rejection, UsageReport, parsed, tag_set, tags_digest
+from marketplace.usage.record import Rejection, tag_set, tags_digest
+from marketplace.usage.report import UsageReport, parsed
 
 SUBSCRIPTION = "sub-" + "a" * 26
 

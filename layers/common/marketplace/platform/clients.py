@@ -1,11 +1,17 @@
-"""The one place where boto3 clients are made: regions, timeouts and retries are decided here."""
+"""The one place where AWS clients are made: regions, timeouts and retries are decided here.
 
-from typing import TYPE_CHECKING
+They come from botocore's session. boto3's clients are the same objects; importing boto3 would also load s3transfer and
+multiprocessing, which no function uses (docs/decisions, 0078).
+"""
 
-import boto3
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import botocore.session
 from botocore.config import Config
 
 if TYPE_CHECKING:
+    import boto3
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_marketplace_agreement import AgreementServiceClient
@@ -13,15 +19,29 @@ if TYPE_CHECKING:
     from mypy_boto3_meteringmarketplace import MarketplaceMeteringClient
     from mypy_boto3_sqs import SQSClient
 
+    new_client = boto3.client
+else:
+
+    def new_client(service: str, **given: Any) -> Any:
+        """A client with the options of boto3's `client`, whose types it has."""
+        return session().create_client(service, **given)
+
+
+@cache
+def session() -> botocore.session.Session:
+    """One session for all clients: it holds what they share, the data of AWS's endpoints and the credentials."""
+    return botocore.session.get_session()
+
+
 MARKETPLACE_REGION = "us-east-1"
 """GetEntitlements and the agreement API exist here only (Seller Guide: checking entitlements; botocore endpoints);
-boto3 would build a host name for any other region."""
+botocore would build a host name for any other region."""
 
 
 def dynamodb() -> "DynamoDBClient":
     """The SDK's check of every attribute against the service model is off: it costs a third of the CPU of a metering
     run (docs/performance.md), and requests are made by a few modules whose tests run with the check on."""
-    return boto3.client(
+    return new_client(
         "dynamodb",
         config=Config(
             parameter_validation=False,
@@ -35,16 +55,16 @@ def dynamodb() -> "DynamoDBClient":
 
 
 def sqs() -> "SQSClient":
-    return boto3.client("sqs", config=_patient())
+    return new_client("sqs", config=_patient())
 
 
 def events() -> "EventBridgeClient":
-    return boto3.client("events", config=_patient())
+    return new_client("events", config=_patient())
 
 
 def metering_without_retries(region: str, connections: int = 8) -> "MarketplaceMeteringClient":
     """For BatchMeterUsage: the SDK's own retries are off, so that every attempt is ours to see and to account for."""
-    return boto3.client(
+    return new_client(
         "meteringmarketplace",
         region_name=region,
         config=Config(
@@ -60,7 +80,7 @@ def metering_without_retries(region: str, connections: int = 8) -> "MarketplaceM
 def metering_for_registration(region: str = MARKETPLACE_REGION) -> "MarketplaceMeteringClient":
     """For ResolveCustomer: a buyer waits for the answer, so it tries briefly. Repeating it is safe: the same token
     gives the same answer (Seller Guide: saas-product-customer-setup)."""
-    return boto3.client(
+    return new_client(
         "meteringmarketplace",
         region_name=region,
         config=Config(connect_timeout=2, read_timeout=4, retries={"mode": "standard", "total_max_attempts": 2}),
@@ -68,12 +88,12 @@ def metering_for_registration(region: str = MARKETPLACE_REGION) -> "MarketplaceM
 
 
 def entitlement() -> "MarketplaceEntitlementServiceClient":
-    return boto3.client("marketplace-entitlement", region_name=MARKETPLACE_REGION, config=_patient())
+    return new_client("marketplace-entitlement", region_name=MARKETPLACE_REGION, config=_patient())
 
 
 def entitlement_while_waiting() -> "MarketplaceEntitlementServiceClient":
     """For GetEntitlements while the seller's application waits for an answer: it tries for seven seconds at most."""
-    return boto3.client(
+    return new_client(
         "marketplace-entitlement",
         region_name=MARKETPLACE_REGION,
         config=Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2}),
@@ -81,13 +101,13 @@ def entitlement_while_waiting() -> "MarketplaceEntitlementServiceClient":
 
 
 def agreement() -> "AgreementServiceClient":
-    return boto3.client("marketplace-agreement", region_name=MARKETPLACE_REGION, config=_patient())
+    return new_client("marketplace-agreement", region_name=MARKETPLACE_REGION, config=_patient())
 
 
 def agreement_while_waiting() -> "AgreementServiceClient":
     """For DescribeAgreement while the seller's application waits for a claim, which is made without its answer too: it
     tries once."""
-    return boto3.client(
+    return new_client(
         "marketplace-agreement",
         region_name=MARKETPLACE_REGION,
         config=Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 1}),

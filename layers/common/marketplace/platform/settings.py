@@ -1,16 +1,12 @@
 """The deployment's settings, read once from the environment into one typed, frozen object."""
 
+import math
 import os
 import re
-from collections.abc import Mapping
-from typing import Annotated, Self
-
-from pydantic import BaseModel, BeforeValidator, Field, model_validator
-
-
-def _comma_separated(value: object) -> object:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from types import MappingProxyType
+from typing import Annotated, Any, Self
 
 type OverageDimensions = Mapping[tuple[str, str], str]
 """(product code, overage dimension) -> the dimension whose entitlement is used up first."""
@@ -19,13 +15,11 @@ type OverageDimensions = Mapping[tuple[str, str], str]
 _PART = re.compile(r"(?P<product>[^,/=\s]+)/(?P<overage>[^,=\s]+)=(?P<included>[^,=\s]+)")
 
 
-def parsed_overage_dimensions(value: object) -> object:
+def parsed_overage_dimensions(value: str) -> dict[tuple[str, str], str]:
     """`<product code>/<overage dimension>=<included dimension>`, several separated by commas, as OverageDimensions.
 
-    Raises ValueError that names the part which is wrong. Values other than text are handed on.
+    Raises ValueError that names the part which is wrong.
     """
-    if not isinstance(value, str):
-        return value
     found: dict[tuple[str, str], str] = {}
     given: dict[tuple[str, str], str] = {}
     for part in filter(None, (one.strip() for one in value.split(","))):
@@ -43,60 +37,97 @@ def parsed_overage_dimensions(value: object) -> object:
     return found
 
 
-def _product_titles(value: object) -> object:
+def _product_titles(value: str) -> dict[str, str]:
     """`<product code>=<title>`, several separated by commas, as titles by code. What is not of that form is left out:
     no unit and no registration depends on a title."""
-    if not isinstance(value, str):
-        return value
     pairs = (part.partition("=") for part in value.split(","))
     return {code.strip(): title.strip() for code, _, title in pairs if code.strip() and title.strip()}
 
 
-class Settings(BaseModel, frozen=True):
-    """What template.yaml passes to the functions; each field is the lower-case name of its variable.
+def _product_codes(value: str) -> frozenset[str]:
+    return frozenset(part.strip() for part in value.split(",") if part.strip())
 
-    Raises pydantic.ValidationError, naming the variable, when one is missing or out of range.
-    """
+
+def _yes_or_no(value: str) -> bool:
+    if value not in {"true", "false"}:
+        raise ValueError(f"{value!r} is neither true nor false")
+    return value == "true"
+
+
+def _number[N: (int, float)](kind: Callable[[str], N], least: float, most: float = math.inf) -> Callable[[str], N]:
+    """Reads a number within bounds; `least` and `most` are allowed."""
+
+    def read(value: str) -> N:
+        number = kind(value)
+        if not least <= number <= most:
+            raise ValueError(f"{value} is not from {least} to {most}")
+        return number
+
+    return read
+
+
+_NONE: Mapping[Any, str] = MappingProxyType({})
+
+
+class SettingsError(ValueError):
+    """The environment does not hold valid settings; the message names each variable that is wrong."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What template.yaml passes to the functions; each field is the lower-case name of its variable. A field that is no
+    plain text is annotated with what reads it."""
 
     stage: str = "dev"
-    subscriptions_table: Annotated[str, Field(min_length=1)]
-    usage_table: Annotated[str, Field(min_length=1)]
-    event_bus_name: Annotated[str, Field(min_length=1)]
-    notification_queue_url: Annotated[str, Field(min_length=1)]
-    read_back_queue_url: Annotated[str, Field(min_length=1)]
-    metering_queue_url: Annotated[str, Field(min_length=1)]
-    product_codes: Annotated[frozenset[str], BeforeValidator(_comma_separated)] = frozenset()
+    subscriptions_table: str
+    usage_table: str
+    event_bus_name: str
+    notification_queue_url: str
+    read_back_queue_url: str
+    metering_queue_url: str
+    product_codes: Annotated[frozenset[str], _product_codes] = frozenset()
     sign_up_url: str = ""
     login_url: str = ""
     support_contact: str = ""
     seller_name: str = ""
     seller_logo_url: str = ""
     seller_color: str = ""
-    product_titles: Annotated[dict[str, str], BeforeValidator(_product_titles)] = Field(default_factory=dict)
+    product_titles: Annotated[Mapping[str, str], _product_titles] = _NONE
     marketplace_console_url: str = ""
-    metering_enabled: bool = False
-    seal_delay_minutes: Annotated[int, Field(ge=0, le=720)] = 10
-    metering_calls_per_second: Annotated[float, Field(gt=0, le=100)] = 10
+    metering_enabled: Annotated[bool, _yes_or_no] = False
+    seal_delay_minutes: Annotated[int, _number(int, 0, 720)] = 10
+    metering_calls_per_second: Annotated[float, _number(float, 0.01, 100)] = 10.0
     metering_region: str = "us-east-1"
     heartbeat_dimension: str = ""
-    entitlement_max_age_minutes: Annotated[int, Field(ge=0)] = 15
-    entitlement_stale_limit_minutes: Annotated[int, Field(ge=0)] = 1440
-    usage_record_ttl_days: Annotated[int, Field(ge=2)] = 400
-    overage_dimensions: Annotated[dict[tuple[str, str], str], BeforeValidator(parsed_overage_dimensions)] = Field(
-        default_factory=dict
-    )
+    entitlement_max_age_minutes: Annotated[int, _number(int, 0)] = 15
+    entitlement_stale_limit_minutes: Annotated[int, _number(int, 0)] = 1440
+    usage_record_ttl_days: Annotated[int, _number(int, 2)] = 400
+    overage_dimensions: Annotated[OverageDimensions, parsed_overage_dimensions] = _NONE
 
-    @model_validator(mode="after")
-    def _overage_of_own_products(self) -> Self:
+    def __post_init__(self) -> None:
         """A product code with a typing error would be billed as if its contracts included nothing."""
         unknown = sorted({product for product, _ in self.overage_dimensions} - self.product_codes)
         if self.product_codes and unknown:
-            raise ValueError(f"overage_dimensions: {', '.join(unknown)} is not among product_codes")
-        return self
+            raise SettingsError(f"overage_dimensions: {', '.join(unknown)} is not among product_codes")
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Settings from environment variables; an empty variable counts as not set."""
+        """Settings from environment variables; an empty variable counts as not set.
+
+        Raises SettingsError that names what is missing or out of range.
+        """
         source = os.environ if environ is None else environ
-        named = {name: source.get(name.upper(), "") for name in cls.model_fields}
-        return cls.model_validate({name: value for name, value in named.items() if value != ""})
+        found: dict[str, Any] = {}
+        wrong: list[str] = []
+        for setting in fields(cls):
+            value = source.get(setting.name.upper(), "")
+            try:
+                if value != "":
+                    found[setting.name] = getattr(setting.type, "__metadata__", (str,))[0](value)
+                elif setting.default is MISSING:
+                    wrong.append(f"{setting.name}: is not set")
+            except ValueError as error:
+                wrong.append(f"{setting.name}: {error}")
+        if wrong:
+            raise SettingsError("; ".join(wrong))
+        return cls(**found)

@@ -70,7 +70,7 @@ type ClaimRevision = Annotated[
 type ShareAccount = Annotated[bool, Field(strict=True, description="Other tenants may belong to the same AWS account.")]
 
 
-class Claim(BaseModel, frozen=True, extra="forbid"):
+class Claim(BaseModel, frozen=True, extra="forbid", defer_build=True):
     """What the seller's application asks for. `share_account`: other tenants may belong to the same AWS account."""
 
     tenant_id: TenantId
@@ -85,7 +85,7 @@ class SubscriptionClaim(Claim, frozen=True):
     reason: ChangeReason | None = None
 
 
-class Release(BaseModel, frozen=True, extra="forbid"):
+class Release(BaseModel, frozen=True, extra="forbid", defer_build=True):
     """`tenant_id`: whose the subscription is now, and is no longer to be."""
 
     tenant_id: TenantId

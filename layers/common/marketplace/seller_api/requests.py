@@ -47,7 +47,7 @@ type QueriedMoment = Annotated[Moment, AfterValidator(_year_in_range)]
 type Cursor = Annotated[str, Field(min_length=1, max_length=1024, description="Where the page before ended.")]
 
 
-class SubscriptionsQuery(BaseModel, frozen=True, extra="forbid"):
+class SubscriptionsQuery(BaseModel, frozen=True, extra="forbid", defer_build=True):
     """Exactly one of `tenant_id`, `account_id` and `status` is given."""
 
     tenant_id: Annotated[str | None, Field(min_length=1, max_length=128)] = None
@@ -73,7 +73,7 @@ class SubscriptionsQuery(BaseModel, frozen=True, extra="forbid"):
         return Filter("status", str(self.status))
 
 
-class EntitlementsQuery(BaseModel, frozen=True, extra="forbid"):
+class EntitlementsQuery(BaseModel, frozen=True, extra="forbid", defer_build=True):
     """Without `dimension` all entitlements are listed; with it, access to the dimension is checked. `quantity` needs a
     `dimension`."""
 
@@ -89,11 +89,11 @@ class EntitlementsQuery(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
-class NoQuery(BaseModel, frozen=True, extra="forbid"):
+class NoQuery(BaseModel, frozen=True, extra="forbid", defer_build=True):
     """No parameters."""
 
 
-class RecordUsageQuery(BaseModel, frozen=True, extra="forbid"):
+class RecordUsageQuery(BaseModel, frozen=True, extra="forbid", defer_build=True):
     """With `validate=true` every record is answered as it would be, and none is recorded."""
 
     validate_only: Annotated[
@@ -102,7 +102,7 @@ class RecordUsageQuery(BaseModel, frozen=True, extra="forbid"):
     ] = "false"
 
 
-class UsageQuery(BaseModel, frozen=True, extra="forbid"):
+class UsageQuery(BaseModel, frozen=True, extra="forbid", defer_build=True):
     """The hours that overlap the time from `from` to before `to`, which must be the later; the last day's when both are
     left out. Years are 2000 to 9000."""
 
@@ -127,20 +127,20 @@ class UsageQuery(BaseModel, frozen=True, extra="forbid"):
         return end - DAY, end
 
 
-class ClaimsQuery(BaseModel, frozen=True, extra="forbid"):
+class ClaimsQuery(BaseModel, frozen=True, extra="forbid", defer_build=True):
     """The changes of a claim, the newest first."""
 
     limit: Annotated[int, Field(ge=1, le=MAX_CLAIM_PAGE)] = MAX_CLAIM_PAGE
     cursor: Cursor | None = None
 
 
-class RetryBody(BaseModel, frozen=True, extra="forbid"):
+class RetryBody(BaseModel, frozen=True, extra="forbid", defer_build=True):
     """Which refused usage is to be sent again; all of it without a dimension."""
 
     dimension: Annotated[str | None, Field(min_length=1, max_length=255), AfterValidator(_at_most_255_bytes)] = None
 
 
-class UsageBody(BaseModel, frozen=True, extra="forbid"):
+class UsageBody(BaseModel, frozen=True, extra="forbid", defer_build=True):
     """Only the envelope: every record is checked by itself and gets a result of its own."""
 
     records: Annotated[list[object], Field(min_length=1, max_length=MAX_RECORDS)]

@@ -30,7 +30,8 @@ from marketplace.ledger.record import MAX_QUANTITY, Addition, MeteringRecord, wh
 from marketplace.platform.clock import DAY, EpochSeconds, epoch
 from marketplace.platform.errors import RefusedError
 from marketplace.usage.overage import Term, included_parts
-from marketplace.usage.report import RecordName, TagSet, UsageReport, tag_set
+from marketplace.usage.record import RecordName, TagSet, tag_set
+from marketplace.usage.report import UsageReport
 from marketplace.usage.tag_sets import Tagging, allocation_key
 
 MAX_ACTIONS = 100

@@ -19,7 +19,7 @@ from marketplace.platform.clock import MINUTE, EpochSeconds
 from marketplace.platform.settings import OverageDimensions
 from marketplace.subscriptions.model import Subscription
 from marketplace.usage.overage import Term
-from marketplace.usage.report import Rejection
+from marketplace.usage.record import Rejection
 from marketplace.usage.results import ENTITLEMENTS_PENDING, not_a_quantity
 
 type Usage = tuple[Subscription, str, EpochSeconds]

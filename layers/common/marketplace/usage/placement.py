@@ -11,7 +11,8 @@ from marketplace.platform.clock import EpochSeconds, epoch, hour_of
 from marketplace.subscriptions.model import Subscription
 from marketplace.usage.booking import MAX_ACTIONS, Booked, Booking, Job, NotBooked, actions
 from marketplace.usage.overage import Term
-from marketplace.usage.report import FUTURE_TOLERANCE, RecordName, Rejection, UsageReport
+from marketplace.usage.record import RecordName, Rejection
+from marketplace.usage.report import FUTURE_TOLERANCE, UsageReport
 from marketplace.usage.results import (
     ACCOUNT_UNKNOWN,
     ENDED_RECENTLY,

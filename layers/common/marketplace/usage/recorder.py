@@ -32,7 +32,8 @@ from marketplace.usage.placement import (
     reject_all,
     without_known,
 )
-from marketplace.usage.report import RecordName, Rejection, UsageReport, parsed
+from marketplace.usage.record import RecordName, Rejection
+from marketplace.usage.report import UsageReport, parsed
 from marketplace.usage.results import (
     BUSY,
     ENTITLEMENTS_PENDING,

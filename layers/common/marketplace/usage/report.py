@@ -3,27 +3,18 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple, Self
+from collections.abc import Sequence
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-from marketplace.dynamodb import keys
-from marketplace.dynamodb.keys import Key
 from marketplace.ledger.record import MAX_QUANTITY
 from marketplace.platform.moments import Moment
 from marketplace.subscriptions.identity import SUBSCRIPTION_ID, LicenseIdentity
+from marketplace.usage.record import MAX_TAGS, Rejection, tag_set
 
 FUTURE_TOLERANCE = 5 * 60
 """How far a reporter's clock may be ahead of ours."""
-
-MAX_TAGS = 5
-"""Tags in one allocation (botocore model, TagList), and different tag keys in one metering record (metering skill);
-the documents disagree on which is meant, so both are kept."""
-
-type TagSet = tuple[tuple[str, str], ...]
-"""Tags as one comparable value, in the order of their keys."""
 
 _TAG_TEXT = re.compile(r"[A-Za-z0-9+ \-=._:/@]+")
 _TAG_CHARACTERS = "a-z A-Z 0-9 + space - = . _ : / @"
@@ -60,7 +51,7 @@ def _valid_tags(value: object) -> object:
     return value
 
 
-class UsageReport(BaseModel, frozen=True, extra="forbid"):
+class UsageReport(BaseModel, frozen=True, extra="forbid", defer_build=True):
     """One usage record as the seller's application reports it.
 
     `id` is the seller's own and makes repeating safe. Exactly one of `subscription_id` and `license_arn` is given.
@@ -114,28 +105,6 @@ def _digest(content: Sequence[object]) -> str:
     return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
 
 
-class RecordName(NamedTuple):
-    """A usage record's own name: its id, and the subscriptions whose id it is. That is the one which is named, and of a
-    migrated customer both, in one order: the record is kept under each, so it is found by either, and an id is used up
-    for both at once."""
-
-    subscriptions: tuple[str, ...]
-    id: str
-
-    @property
-    def keys(self) -> list[Key]:
-        return [keys.usage_record(subscription_id, self.id) for subscription_id in self.subscriptions]
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """Why a record can't be recorded, in one word for programs and one sentence for people."""
-
-    reason: str
-    message: str
-    retryable: bool = False
-
-
 def parsed(raw: object) -> UsageReport | Rejection:
     """A report from parsed JSON, or a Rejection that names the field; raises nothing."""
     try:
@@ -147,22 +116,3 @@ def parsed(raw: object) -> UsageReport | Rejection:
     if len(report.dimension.encode()) > 255:
         return Rejection("invalid_dimension", "dimension: at most 255 bytes in UTF-8 are allowed")
     return report
-
-
-def tag_set(tags: Mapping[str, str] | None) -> TagSet:
-    """Tags as one comparable value, whatever order they came in; () without any."""
-    return tuple(sorted((tags or {}).items()))
-
-
-def tags_digest(tags: TagSet) -> str:
-    """What the key of the tag set's allocation ends with."""
-    return hashlib.sha256(json.dumps(tags, separators=(",", ":")).encode()).hexdigest()[:32]
-
-
-def tag_bytes(tags: TagSet) -> int:
-    """At most how many bytes one allocation with these tags takes in the request's JSON."""
-    wire: dict[str, Any] = {
-        "AllocatedUsageQuantity": MAX_QUANTITY,
-        "Tags": [{"Key": key, "Value": value} for key, value in tags],
-    }
-    return len(json.dumps(wire)) + 2

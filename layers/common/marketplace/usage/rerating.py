@@ -34,7 +34,7 @@ from marketplace.subscriptions.reader import SubscriptionReader
 from marketplace.subscriptions.seller_events import SellerEvent, outbox_item, stable_id
 from marketplace.usage.contract_terms import ContractTerms
 from marketplace.usage.overage import Term
-from marketplace.usage.report import RecordName, TagSet, tag_bytes, tag_set, tags_digest
+from marketplace.usage.record import RecordName, TagSet, tag_bytes, tag_set, tags_digest
 
 _AT_ONCE = 22
 """Usage records of one transaction, which has 100 actions: each takes at most four (itself under both names of a

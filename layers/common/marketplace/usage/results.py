@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from marketplace.dynamodb import keys
 from marketplace.ledger.deadlines import month_of
 from marketplace.platform.clock import EpochSeconds, iso
-from marketplace.usage.report import Rejection, UsageReport
+from marketplace.usage.record import Rejection
+
+if TYPE_CHECKING:
+    from marketplace.usage.report import UsageReport
 
 NOT_ACTIVE = Rejection(
     "not_active",
@@ -120,7 +123,7 @@ class Rejected:
 type Result = Recorded | Duplicate | Conflict | Rejected
 
 
-def known(report: UsageReport, stored: Mapping[str, Any]) -> Duplicate | Conflict:
+def known(report: "UsageReport", stored: Mapping[str, Any]) -> Duplicate | Conflict:
     """The result of a report whose id is stored already."""
     if not report.is_kept_as(stored["digest"], keys.subscription_id_of(stored["pk"])):
         return Conflict(report.id)
@@ -128,7 +131,7 @@ def known(report: UsageReport, stored: Mapping[str, Any]) -> Duplicate | Conflic
     return Duplicate(Recorded(report.id, hour, hour, stored["quantity"], included=stored.get("included")))
 
 
-def repetition(again: UsageReport, first: UsageReport, result: Result) -> Result:
+def repetition(again: "UsageReport", first: "UsageReport", result: Result) -> Result:
     """The result of an id that stands twice in one request, from the result of the first. Only if the first was
     recorded can it be said at once what becomes of other content."""
     if not again.has_content_of(first):

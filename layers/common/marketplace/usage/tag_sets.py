@@ -7,7 +7,7 @@ from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import Item
 from marketplace.dynamodb.keys import Key
 from marketplace.ledger.record import MAX_ALLOCATION_BYTES, MAX_TAG_SETS, MeteringRecord
-from marketplace.usage.report import MAX_TAGS, TagSet, tag_bytes, tags_digest
+from marketplace.usage.record import MAX_TAGS, TagSet, tag_bytes, tags_digest
 
 
 def allocation_key(record: MeteringRecord, tags: TagSet) -> Key:
