@@ -8,6 +8,7 @@ import boto3
 import pytest
 
 from tests.support.deployed import Deployed, deployed
+from tests.support.roles import Roles, enforced
 from tests.support.tables import Tables
 
 
@@ -37,6 +38,13 @@ def lasting_clients(monkeypatch: pytest.MonkeyPatch) -> None:
         return _clients[made_with]
 
     monkeypatch.setattr(boto3, "client", lasting)
+
+
+@pytest.fixture(autouse=True)
+def roles(monkeypatch: pytest.MonkeyPatch) -> Iterator[Roles]:
+    """Every function runs with the role that template.yaml gives it."""
+    with enforced(monkeypatch) as judged:
+        yield judged
 
 
 @pytest.fixture
