@@ -9,7 +9,9 @@ import pytest
 
 from tests.support.deployed import Deployed, deployed
 from tests.support.roles import Roles, enforced
+from tests.support.seller_days import Seller, selling
 from tests.support.tables import Tables
+from tests.support.world import World
 
 
 @dataclass(frozen=True)
@@ -78,3 +80,12 @@ def queues(moto_tables: Tables, monkeypatch: pytest.MonkeyPatch) -> Queues:
     }.items():
         monkeypatch.setenv(name, value)
     return made
+
+
+@pytest.fixture
+def seller(
+    moto_dynamodb: Any, moto_tables: Tables, queues: Queues, roles: Roles, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Seller]:
+    """The four functions of one deployment, each with its role, on moto and the emulator."""
+    with selling(World(moto_dynamodb, moto_tables), queues, roles, monkeypatch) as running:
+        yield running

@@ -7,15 +7,14 @@ subscription and from its metering records.
 from collections.abc import Iterable
 from itertools import islice
 
+from marketplace.dynamodb import keys
 from marketplace.dynamodb.table import Table
 from marketplace.ledger.activity import SILENT_HOURS, HourlyActivity
-from marketplace.ledger.recent import recent_records
-from marketplace.ledger.record import Selection
-from marketplace.platform.clock import HOUR, Clock, EpochSeconds, epoch, hour_of
+from marketplace.platform.clock import DAY, HOUR, Clock, EpochSeconds, epoch, hour_of
 from marketplace.subscriptions.reader import SubscriptionReader
 
 MOST = 100
-"""How many are looked at: one read of all of them, and a query of a day's records for each."""
+"""How many are looked at: one read of all of them, and a query of the last hours for each."""
 
 
 class StoppedUsage:
@@ -37,7 +36,13 @@ class StoppedUsage:
         return [subscription.id for subscription in known.values() if subscription.status_at(now) == "active"]
 
     def _is_idle(self, subscription_id: str, now: EpochSeconds) -> bool:
-        """Whether its last hours have no usage. Zeros for idle hours are none."""
-        since = hour_of(now) - SILENT_HOURS * HOUR
-        wanted = Selection("#hour >= :since AND #quantity > :none", {"since": since, "none": 0})
-        return not any(True for _ in recent_records(self._usage, subscription_id, now, wanted))
+        """Whether its last hours, and those that take usage ahead, have no usage. Zeros for idle hours are none."""
+        span = {
+            "pk": keys.subscription_pk(subscription_id),
+            "first": keys.hour_prefix(hour_of(now) - SILENT_HOURS * HOUR),
+            "last": keys.hour_prefix(now + DAY),
+        }
+        used = self._usage.items(
+            "pk = :pk AND sk BETWEEN :first AND :last", {**span, "none": 0}, where="#quantity > :none"
+        )
+        return next(used, None) is None
