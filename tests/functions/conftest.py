@@ -7,10 +7,14 @@ from typing import Any
 import boto3
 import pytest
 
+from marketplace.platform import clients
+from tests.support.alarms import under_its_own_name
 from tests.support.deployed import Deployed, deployed
-from tests.support.roles import Roles, enforced
+from tests.support.memory_dynamodb import MemoryDynamoDB
+from tests.support.roles import FUNCTIONS, Roles, enforced
 from tests.support.seller_days import Seller, selling
-from tests.support.tables import Tables
+from tests.support.tables import Tables, create_tables
+from tests.support.watched import Watched
 from tests.support.world import World
 
 
@@ -89,3 +93,16 @@ def seller(
     """The four functions of one deployment, each with its role, on moto and the emulator."""
     with selling(World(moto_dynamodb, moto_tables), queues, roles, monkeypatch) as running:
         yield running
+
+
+@pytest.fixture
+def watched(
+    queues: Queues, roles: Roles, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Watched]:
+    """The same in memory, with the metrics that the functions emit."""
+    memory = MemoryDynamoDB()
+    monkeypatch.setattr(clients, "dynamodb", lambda: memory)
+    for function, app in FUNCTIONS.items():
+        under_its_own_name(monkeypatch, app.metrics, function)
+    with selling(World(memory, create_tables(memory.client)), queues, roles, monkeypatch) as seller:
+        yield Watched(seller, capsys, monkeypatch)

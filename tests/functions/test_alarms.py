@@ -5,9 +5,8 @@ Alarms of the seller's own mistakes are fired in test_sellers_mistakes.py; those
 dimensions that AWS documents.
 """
 
-import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,67 +15,14 @@ from marketplace.commands import waiting
 from marketplace.dynamodb import keys
 from marketplace.metering.api import MeteringApi
 from marketplace.metering.heartbeat import Heartbeat
-from marketplace.platform import clients
 from marketplace.platform.clock import DAY, HOUR, MINUTE, iso
 from marketplace.platform.errors import NoAnswerError, RefusedError
-from marketplace_emulator import Purchase
-from tests.functions.conftest import Queues
 from tests.functions.test_sellers_mistakes import NEW as OF_THE_SELLERS_MISTAKES
-from tests.support.alarms import Emitted, emitted, in_periods_of, is_raised, is_told, under_its_own_name
+from tests.support.alarms import in_periods_of, is_told
 from tests.support.deployed import sample
-from tests.support.memory_dynamodb import MemoryDynamoDB
-from tests.support.roles import FUNCTIONS, Roles
-from tests.support.seller_days import CONTRACT, ENTITLEMENTS, PAY_AS_YOU_GO, Seller, forget, selling
-from tests.support.tables import create_tables
-from tests.support.world import World
+from tests.support.seller_days import CONTRACT, ENTITLEMENTS, PAY_AS_YOU_GO, forget
+from tests.support.watched import QUARTER, Watched
 from tools import template
-
-QUARTER = 15 * MINUTE
-
-
-class Watched:
-    """A seller's deployment, and the metrics of each quarter of an hour."""
-
-    def __init__(self, seller: Seller, capture: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        self.seller, self.patch = seller, monkeypatch
-        self.time, self.faults = seller.time, seller.world.marketplace.faults
-        self.quarters: list[list[Emitted]] = []
-        self.log = io.StringIO()
-        monkeypatch.setattr(FUNCTIONS["EntitlementCheckFunction"].logger.registered_handler, "stream", self.log)
-        self._capture = capture
-        seller.after_quarter = self.look
-
-    def look(self) -> None:
-        self.quarters.append(emitted(self._capture.readouterr().out))
-
-    def raised(self, alarm: str) -> bool:
-        return is_raised(alarm, in_periods_of(alarm, self.quarters))
-
-    def buyer(self, account_id: str = "111122223333", product: str = PAY_AS_YOU_GO, **terms: Any) -> Purchase:
-        return self.seller.purchases.subscribe(product, account_id, provision=True, **terms)
-
-    def with_usage(self, account_id: str = "111122223333", dimension: str = "api_calls") -> str:
-        """A buyer's usage, a minute before it is due."""
-        subscription = self.seller.signs_up(self.buyer(account_id))
-        self.seller.reports(subscription, 7, dimension=dimension)
-        self.time.advance(HOUR + 9 * MINUTE)
-        return subscription
-
-    def runs(self, quarters: int = 1) -> None:
-        self.seller.wait(quarters * QUARTER)
-
-
-@pytest.fixture
-def watched(
-    queues: Queues, roles: Roles, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Watched]:
-    memory = MemoryDynamoDB()
-    monkeypatch.setattr(clients, "dynamodb", lambda: memory)
-    for function, app in FUNCTIONS.items():
-        under_its_own_name(monkeypatch, app.metrics, function)
-    with selling(World(memory, create_tables(memory.client)), queues, roles, monkeypatch) as seller:
-        yield Watched(seller, capsys, monkeypatch)
-
 
 # -- a calm day -------------------------------------------------------------------------------------------
 
