@@ -21,6 +21,7 @@ from marketplace.lifecycle.outcomes import METRIC_OF_OUTCOME, WARNED_OF
 from marketplace.lifecycle.products import Products
 from marketplace.lifecycle.reconciliation import Reconciliation
 from marketplace.lifecycle.sqs_batch import Failure, handle_each, response
+from marketplace.lifecycle.stopped_usage import StoppedUsage
 from marketplace.lifecycle.store import SubscriptionStore
 from marketplace.lifecycle.waiting_gauges import WaitingGauges
 from marketplace.platform import clients
@@ -78,7 +79,8 @@ def messages() -> Messages:
         find_licenses=license_finder(agreements),
     )
     reconciliation = Reconciliation(store=store, agreements=agreements, lifecycle=lifecycle, queue=queue, clock=utc_now)
-    return Messages(lifecycle, reconciliation, WaitingGauges(WaitingItems(table), utc_now), queue)
+    gauges = WaitingGauges(WaitingItems(table), utc_now, StoppedUsage(usage_table, table, utc_now).find)
+    return Messages(lifecycle, reconciliation, gauges, queue)
 
 
 @logger.inject_lambda_context
@@ -105,8 +107,16 @@ def handle(message: QueueMessage) -> None:
     metrics.add_metric(METRIC_OF_OUTCOME[handled.outcome], MetricUnit.Count, 1)
     for gauge, seconds in handled.gauges.items():
         metrics.add_metric(gauge, MetricUnit.Seconds, seconds)
+    for gauge, count in handled.counts.items():
+        metrics.add_metric(gauge, MetricUnit.Count, count)
     log = logger.warning if handled.outcome in WARNED_OF else logger.info
-    about = {"outcome": handled.outcome, "message_id": message.message_id, **handled.about, **handled.gauges}
+    about = {
+        "outcome": handled.outcome,
+        "message_id": message.message_id,
+        **handled.about,
+        **handled.gauges,
+        **handled.counts,
+    }
     log("message handled", extra=about)
 
 

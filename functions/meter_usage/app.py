@@ -14,6 +14,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from marketplace.dynamodb.table import Table
+from marketplace.ledger.activity import HourlyActivity
 from marketplace.metering.api import MeteringApi
 from marketplace.metering.heartbeat import ActiveByStatus, Heartbeat
 from marketplace.metering.metrics import counts_of, seconds_of
@@ -45,7 +46,8 @@ def settings() -> Settings:
 def metering() -> Callable[[Callable[[], float]], MeteringRun]:
     """Makes a run from the seconds that it has left; the clients and the call rate are the container's."""
     given = settings()
-    store = MeteringStore(Table(clients.dynamodb(), given.usage_table, sleep=time.sleep))
+    table = Table(clients.dynamodb(), given.usage_table, sleep=time.sleep)
+    store, activity = MeteringStore(table), HourlyActivity(table)
     api = MeteringApi(clients.metering_without_retries(given.metering_region))
     rate = CallRate(given.metering_calls_per_second, time.monotonic, time.sleep)
     bus = SellerBus(clients.events(), given.event_bus_name)
@@ -65,6 +67,7 @@ def metering() -> Callable[[Callable[[], float]], MeteringRun]:
             time_left=time_left,
             new_token=lambda: uuid.uuid4().hex,
             metering_enabled=given.metering_enabled,
+            found_usage=activity.found,
         )
 
     return run

@@ -8,8 +8,14 @@ import boto3
 import pytest
 
 from marketplace.platform import clients
+from tests.support.alarms import under_its_own_name
 from tests.support.deployed import Deployed, deployed
-from tests.support.tables import Tables
+from tests.support.memory_dynamodb import MemoryDynamoDB
+from tests.support.roles import FUNCTIONS, Roles, enforced
+from tests.support.seller_days import Seller, selling
+from tests.support.tables import Tables, create_tables
+from tests.support.watched import Watched
+from tests.support.world import World
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,13 @@ def lasting_clients(monkeypatch: pytest.MonkeyPatch) -> None:
         return _clients[made_with]
 
     monkeypatch.setattr(clients, "new_client", lasting)
+
+
+@pytest.fixture(autouse=True)
+def roles(monkeypatch: pytest.MonkeyPatch) -> Iterator[Roles]:
+    """Every function runs with the role that template.yaml gives it."""
+    with enforced(monkeypatch) as judged:
+        yield judged
 
 
 @pytest.fixture
@@ -71,3 +84,25 @@ def queues(moto_tables: Tables, monkeypatch: pytest.MonkeyPatch) -> Queues:
     }.items():
         monkeypatch.setenv(name, value)
     return made
+
+
+@pytest.fixture
+def seller(
+    moto_dynamodb: Any, moto_tables: Tables, queues: Queues, roles: Roles, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Seller]:
+    """The four functions of one deployment, each with its role, on moto and the emulator."""
+    with selling(World(moto_dynamodb, moto_tables), queues, roles, monkeypatch) as running:
+        yield running
+
+
+@pytest.fixture
+def watched(
+    queues: Queues, roles: Roles, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Watched]:
+    """The same in memory, with the metrics that the functions emit."""
+    memory = MemoryDynamoDB()
+    monkeypatch.setattr(clients, "dynamodb", lambda: memory)
+    for function, app in FUNCTIONS.items():
+        under_its_own_name(monkeypatch, app.metrics, function)
+    with selling(World(memory, create_tables(memory.client)), queues, roles, monkeypatch) as seller:
+        yield Watched(seller, capsys, monkeypatch)

@@ -13,11 +13,12 @@ import pytest
 
 from functions.entitlement_check import app
 from marketplace.dynamodb.table import Table
-from marketplace.lifecycle.outcomes import GAUGE_OF_WAITING
+from marketplace.lifecycle.outcomes import GAUGE_OF_WAITING, USAGE_STOPPED
 from marketplace.lifecycle.store import SubscriptionStore
 from marketplace.platform import clients
 from marketplace.platform.clock import HOUR
 from marketplace.subscriptions.model import Subscription
+from marketplace.subscriptions.waiting import Kind
 from marketplace_emulator import Clock as EmulatorClock
 from marketplace_emulator import Marketplace
 from tests.functions.conftest import Queues
@@ -284,8 +285,9 @@ def test_the_schedules_message_publishes_how_long_the_oldest_has_waited(
     assert deployment.invoke(sample("request_measure_waiting")) == []
     counts = metric_counts(capsys.readouterr().out)
     assert counts.pop("WaitingMeasured") == 1
-    assert set(counts) == set(GAUGE_OF_WAITING.values())
-    assert counts.pop(GAUGE_OF_WAITING["account"]) == 0
+    assert set(counts) == {*GAUGE_OF_WAITING.values(), USAGE_STOPPED}
+    idle: tuple[Kind, ...] = ("account", "event", "correction", "reconciliation")
+    assert {counts.pop(gauge) for gauge in (USAGE_STOPPED, *(GAUGE_OF_WAITING[kind] for kind in idle))} == {0}
     assert all(3 * HOUR <= seconds < 4 * HOUR for seconds in counts.values())
     assert f'"oldest_registration":"SUB#{LEGACY}"' in log.getvalue().replace(" ", "")
 
@@ -297,7 +299,7 @@ def test_the_gauges_are_published_when_nothing_waits_too(
     deployment.invoke(sample("request_measure_waiting"))
     assert metric_counts(capsys.readouterr().out) == {
         "WaitingMeasured": 1,
-        **dict.fromkeys(GAUGE_OF_WAITING.values(), 0),
+        **dict.fromkeys((*GAUGE_OF_WAITING.values(), USAGE_STOPPED), 0),
     }
 
 

@@ -21,21 +21,21 @@ LOADED: dict[str, dict[str, str]] = {
     "entitlement_check": {
         "dynamodb": "attributes keys table transactions update",
         "entitlements": "entitlements rules source store terms",
-        "ledger": "deadlines due_time recent record rescheduling",
+        "ledger": "activity deadlines due_time recent record rescheduling",
         "lifecycle": "agreement_api changes facts joins lifecycle members messages notifications "
-        "outcomes products reconciliation sqs_batch store timers waiting_gauges",
-        "platform": "aws_errors backoff clients clock errors logs pages settings",
+        "outcomes products reconciliation sqs_batch stopped_usage store timers waiting_gauges",
+        "platform": "aws_errors backoff clients clock errors logs moments pages settings",
         "subscriptions": "free_trial identity model outbox predecessors reader recheck recheck_queue "
         "seller_events waiting",
         "usage": "contract_terms overage record rerating results",
     },
     "meter_usage": {
         "dynamodb": "attributes keys table transactions update",
-        "ledger": "deadlines due_index due_time record",
+        "ledger": "activity deadlines due_index due_time record",
         "metering": "api backlog breaker heartbeat likely_refusals metrics outcomes "
         "rate report run settlement store wire",
         "platform": "aws_errors backoff clients clock errors settings",
-        "subscriptions": "identity model reader recheck recheck_queue seller_events",
+        "subscriptions": "identity model reader recheck recheck_queue seller_events waiting",
     },
     "resolve_customer": {
         "dynamodb": "attributes keys table transactions update",
@@ -50,7 +50,8 @@ LOADED: dict[str, dict[str, str]] = {
         "platform": "aws_errors backoff clients clock errors http logs moments pages problem settings",
         "registration": "account_links claim claim_history codes contacts free_trials",
         "seller_api": "problems requests routes subscription_queries views",
-        "subscriptions": "free_trial identity model outbox predecessors reader recheck recheck_queue seller_events",
+        "subscriptions": "free_trial identity model outbox predecessors reader recheck recheck_queue seller_events "
+        "waiting",
         "usage": "booking contract_terms overage placement queries record recorder report rerating results "
         "retry tag_sets",
     },

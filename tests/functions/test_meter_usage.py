@@ -128,7 +128,7 @@ def test_usage_that_is_due_is_metered_and_counted(deployment: Deployment) -> Non
     assert metrics["UsageMetered"] == 3
     assert metrics["MeteringCalls"] == 1
     assert set(metrics) >= set(METRIC_OF_OUTCOME.values())
-    assert {name for name, value in metrics.items() if value} == {"UsageMetered", "MeteringCalls"}
+    assert {name for name, value in metrics.items() if value} == {"UsageMetered", "MeteredUnits", "MeteringCalls"}
 
 
 def test_a_message_before_a_closing_deadline_is_a_run_like_any_other(deployment: Deployment) -> None:

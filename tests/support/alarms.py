@@ -1,8 +1,10 @@
 """The template's alarms, worked out over the metrics that the functions really emit, as CloudWatch does it."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import batched
+from operator import gt, lt
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from tests.support.translated import of_type
 
 STAGE = "prod"
 NAMESPACE = "MarketplaceSaaS"
+QUARTER = 900
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,8 @@ def emitted(output: str) -> list[Emitted]:
     found: list[Emitted] = []
     for line in output.splitlines():
         content = json.loads(line)
+        if "_aws" not in content:
+            continue  # a line of the log
         (directive,) = content["_aws"]["CloudWatchMetrics"]
         assert directive["Namespace"] == NAMESPACE
         assert directive["Dimensions"] == [["service"]]
@@ -55,15 +60,51 @@ def of_stage(value: Any) -> str:
 def is_raised(name: str, periods: Sequence[Iterable[Emitted]]) -> bool:
     """Whether the alarm is in ALARM after these periods of its metric, the last one just ended. Before them there was
     no data."""
+    return state_after(name, periods) == "ALARM"
+
+
+def is_told(name: str, periods: Sequence[Iterable[Emitted]]) -> bool:
+    """Whether somebody is notified at the end of these periods, or was before and has not been told of an end since."""
+    alarm, states = of_type("AWS::CloudWatch::Alarm")[name], [*states_during(name, periods)]
+    told = {"ALARM": "AlarmActions", "INSUFFICIENT_DATA": "InsufficientDataActions"}
+    return len(set(states)) > 1 and told.get(states[-1], "") in alarm
+
+
+def state_after(name: str, periods: Sequence[Iterable[Emitted]]) -> str:
+    return [*states_during(name, periods)][-1]
+
+
+def states_during(name: str, periods: Sequence[Iterable[Emitted]]) -> Iterator[str]:
+    """The states of a new alarm, and after each period (CloudWatch User Guide, "Alarm evaluation" and "Configuring how
+    CloudWatch alarms treat missing data")."""
     alarm = of_type("AWS::CloudWatch::Alarm")[name]
     (dimension,) = alarm["Dimensions"]
     assert (alarm["Namespace"], dimension["Name"]) == (NAMESPACE, "service")
-    assert alarm["ComparisonOperator"] == "GreaterThanThreshold"
-    service = of_stage(dimension["Value"])
-    points = [
-        [one.value for one in period if (one.service, one.name) == (service, alarm["MetricName"])] for period in periods
-    ][-alarm["EvaluationPeriods"] :]
-    totals = [sum(values) if alarm["Statistic"] == "Sum" else max(values) for values in points if values]
     assert alarm["Statistic"] in {"Sum", "Maximum"}
-    threshold, needed = float(alarm["Threshold"]), int(alarm.get("DatapointsToAlarm", alarm["EvaluationPeriods"]))
-    return sum(total > threshold for total in totals) >= needed
+    compare = {"GreaterThanThreshold": gt, "LessThanThreshold": lt}[alarm["ComparisonOperator"]]
+    count, threshold = int(alarm["EvaluationPeriods"]), float(alarm["Threshold"])
+    needed, missing = int(alarm.get("DatapointsToAlarm", count)), alarm["TreatMissingData"]
+    state = "INSUFFICIENT_DATA"
+    yield state
+    points: list[bool | None] = [None] * count
+    for period in periods:
+        found = [one.value for one in period if (one.service, one.name) == _metric(alarm)]
+        value = sum(found) if alarm["Statistic"] == "Sum" else max(found, default=0.0)
+        points = [*points[1:], compare(value, threshold) if found else None]
+        if any(point is not None for point in points) or missing in {"breaching", "notBreaching"}:
+            breaching = [missing == "breaching" if point is None else point for point in points]
+            state = "ALARM" if sum(breaching) >= needed else "OK"
+        elif missing == "missing":
+            state = "INSUFFICIENT_DATA"
+        yield state
+
+
+def _metric(alarm: dict[str, Any]) -> tuple[str, str]:
+    (dimension,) = alarm["Dimensions"]
+    return of_stage(dimension["Value"]), alarm["MetricName"]
+
+
+def in_periods_of(name: str, quarters: Sequence[list[Emitted]]) -> list[list[Emitted]]:
+    """Quarters of an hour as periods of the alarm: several together, or each for itself where the period is shorter."""
+    width = max(1, int(of_type("AWS::CloudWatch::Alarm")[name]["Period"]) // QUARTER)
+    return [[one for quarter in batch for one in quarter] for batch in batched(quarters, width, strict=False)]

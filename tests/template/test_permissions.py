@@ -1,4 +1,5 @@
-"""Least privilege: what each function may do, and nothing more."""
+"""Least privilege: whom the roles are for and what their policies may name. That they grant what the functions use, and
+nothing else, is for tests/functions/test_roles.py."""
 
 from typing import Any
 
@@ -7,80 +8,6 @@ import pytest
 from tests.support.translated import of_type, statements
 
 ROLES = ["ResolveCustomerRole", "MeterUsageRole", "EntitlementCheckRole", "SellerApiRole"]
-
-ALLOWED: dict[str, dict[str, set[str]]] = {
-    "ResolveCustomerRole": {
-        "SubscriptionsTable": {"GetItem", "PutItem", "UpdateItem", "Query", "ConditionCheckItem"},
-        "NotificationQueue": {"SendMessage"},
-    },
-    "MeterUsageRole": {
-        "UsageTable": {
-            *("GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem", "BatchWriteItem"),
-            "PartiQLUpdate",
-        },
-        "UsageTable/index/due": {"Query"},
-        "SubscriptionsTable": {"GetItem", "BatchGetItem", "Query"},
-        "SubscriptionsTable/index/by_status": {"Query"},
-        "EventBus": {"PutEvents"},
-        "NotificationQueue": {"SendMessage"},
-        "MeteringQueue": {"ReceiveMessage", "DeleteMessage", "GetQueueAttributes"},
-    },
-    "EntitlementCheckRole": {
-        "SubscriptionsTable": {
-            *("GetItem", "BatchGetItem", "PutItem", "UpdateItem", "DeleteItem", "Query", "BatchWriteItem"),
-            "ConditionCheckItem",
-        },
-        "SubscriptionsTable/index/by_account": {"Query"},
-        "SubscriptionsTable/index/by_status": {"Query"},
-        "SubscriptionsTable/index/waiting": {"Query"},
-        "UsageTable": {"GetItem", "BatchGetItem", "Query", "UpdateItem", "DeleteItem"},
-        "UsageTable/index/due": {"Query"},
-        "EventBus": {"PutEvents"},
-        **{
-            queue: {
-                *("ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility", "GetQueueAttributes"),
-                "SendMessage",
-            }
-            for queue in ("NotificationQueue", "ReadBackQueue")
-        },
-        "MeteringQueue": {"SendMessage"},
-    },
-    "SellerApiRole": {
-        "SubscriptionsTable": {
-            *("GetItem", "BatchGetItem", "PutItem", "UpdateItem", "DeleteItem", "Query", "BatchWriteItem"),
-            "ConditionCheckItem",
-        },
-        "SubscriptionsTable/index/by_account": {"Query"},
-        "SubscriptionsTable/index/by_status": {"Query"},
-        "UsageTable": {"GetItem", "BatchGetItem", "PutItem", "UpdateItem", "DeleteItem", "Query"},
-        "EventBus": {"PutEvents"},
-        "NotificationQueue": {"SendMessage"},
-    },
-}
-
-WITHOUT_RESOURCE_TYPES = {
-    "ResolveCustomerRole": {"aws-marketplace:ResolveCustomer"},
-    "MeterUsageRole": {"aws-marketplace:BatchMeterUsage"},
-    "EntitlementCheckRole": {
-        "aws-marketplace:GetEntitlements",
-        "aws-marketplace:SearchAgreements",
-        "aws-marketplace:DescribeAgreement",
-        "aws-marketplace:GetAgreementTerms",
-        "aws-marketplace:GetAgreementEntitlements",
-    },
-    "SellerApiRole": {"aws-marketplace:GetEntitlements", "aws-marketplace:DescribeAgreement"},
-}
-
-
-def _name(resource: Any) -> str:
-    """Answer a policy's resource as `LogicalId` or `LogicalId/index/name`."""
-    match resource:
-        case {"Fn::GetAtt": [logical_id, "Arn"]}:
-            return str(logical_id)
-        case {"Fn::Sub": str(text)}:
-            return text.replace("${", "").replace(".Arn}", "")
-        case _:
-            return str(resource)
 
 
 def test_sam_adds_no_role_to_the_four_written_ones() -> None:
@@ -101,17 +28,13 @@ def test_every_function_has_the_role_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_only_marketplace_actions_without_resource_types_are_on_everything_and_all_others_on_one_resource(
-    role: str,
-) -> None:
-    granted: dict[str, set[str]] = {}
+def test_only_marketplace_actions_which_have_no_resource_types_are_on_everything(role: str) -> None:
+    """All others name resources of this stack: a table, an index, a queue, the bus, the function's log group."""
     for statement in statements(role):
         for resource in statement["Resource"]:
-            granted.setdefault(_name(resource), set()).update(statement["Action"])
-    assert granted.pop("*") == WITHOUT_RESOURCE_TYPES[role]
-    log_group = f"{role.removesuffix('Role')}LogGroup"
-    named = {name: {action.split(":")[1] for action in actions} for name, actions in granted.items()}
-    assert named == ALLOWED[role] | {log_group: {"CreateLogStream", "PutLogEvents"}}
+            of_marketplace = {action.startswith("aws-marketplace:") for action in statement["Action"]}
+            assert of_marketplace == {resource == "*"}
+            assert resource == "*" or not isinstance(resource, str)
 
 
 @pytest.mark.parametrize("role", ROLES)

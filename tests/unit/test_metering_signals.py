@@ -268,7 +268,8 @@ def test_usage_in_doubt_shows_until_aws_answers(world: World) -> None:
     world.marketplace.faults.plan([{"operation": "BatchMeterUsage", "fault": "timeout_after", "times": None}])
     world.meter()
     for _ in range(3):
-        assert gauges(world) == {"UnitsInDoubt": 7, "RecordsInDoubt": 1}
+        waiting = {"UnitsWaiting": 7, "RecordsWaiting": 1}
+        assert gauges(world) == {"UnitsInDoubt": 7, "RecordsInDoubt": 1, **waiting}
     world.marketplace.faults.clear()
     assert gauges(world) == {}
     assert sum(world.billed().values()) == 7

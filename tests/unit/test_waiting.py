@@ -9,6 +9,7 @@ import pytest
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.table import Update
 from marketplace.lifecycle.joins import Joins
+from marketplace.lifecycle.outcomes import GAUGE_OF_WAITING
 from marketplace.platform.clock import DAY, HOUR, MINUTE, iso
 from marketplace.platform.errors import NoAnswerError
 from marketplace.subscriptions import recheck
@@ -17,12 +18,7 @@ from tests.support.lifecycle_world import AGREEMENT, LEGACY, LICENSE_ARN, LICENS
 from tests.support.storefront import Storefront
 from tests.support.tables import Tables
 
-NOTHING = {
-    "OldestPendingRegistrationSeconds": 0,
-    "OldestUnknownAccountSeconds": 0,
-    "OldestWaitingAgreementSeconds": 0,
-    "OldestUnassignedSeconds": 0,
-}
+NOTHING = dict.fromkeys(GAUGE_OF_WAITING.values(), 0)
 CREATED = "eventbridge_purchase_agreement_created"
 UPDATED = "eventbridge_license_updated"
 ENDED = "eventbridge_purchase_agreement_ended"
@@ -71,13 +67,17 @@ def test_nothing_waits_at_first(world: LifecycleWorld) -> None:
 
 def test_a_legacy_buyer_whose_subscribe_success_was_lost_is_seen_until_it_comes(world: LifecycleWorld) -> None:
     register(world)
+    world.waiting_items.note_reconciliation(at("2026-08-20T14:30:00Z"))
     for hours in (1, 26, 30 * 24):
         world.time.seconds = at("2026-08-20T14:30:00Z") + hours * HOUR
         measured = world.gauges.measure()
-        assert measured.seconds == NOTHING | {"OldestPendingRegistrationSeconds": hours * HOUR}
-        assert measured.oldest == {"oldest_registration": keys.subscription_pk(LEGACY)}
+        assert measured.seconds == NOTHING | {
+            "OldestPendingRegistrationSeconds": hours * HOUR,
+            "SecondsSinceReconciliation": hours * HOUR,
+        }
+        assert measured.oldest["oldest_registration"] == keys.subscription_pk(LEGACY)
     world.receive("sns_subscribe_success")
-    assert world.gauges.measure().seconds == NOTHING
+    assert world.gauges.measure().seconds["OldestPendingRegistrationSeconds"] == 0
 
 
 @pytest.mark.parametrize("end", ["sns_subscribe_fail", "sns_unsubscribe_success", "sns_subscribe_success"])

@@ -83,6 +83,16 @@ def outbox(subscription_id: str, event_id: str) -> Key:
     return Key(subscription_pk(subscription_id), OUTBOX_PREFIX + encoded(event_id))
 
 
+def overage_correction(subscription_id: str, event_id: str) -> Key:
+    """Units that were charged although a contract includes them, and that a person has to correct."""
+    return Key(subscription_pk(subscription_id), f"OVERAGE#{encoded(event_id)}")
+
+
+def reconciliation() -> Key:
+    """When all subscriptions were last compared with AWS Marketplace."""
+    return Key("RECONCILIATION", "LAST")
+
+
 def agreement_pk(agreement_id: str) -> str:
     return f"AGREEMENT#{encoded(agreement_id)}"
 
@@ -209,6 +219,11 @@ def due_shard(subscription_id: str) -> str:
 
 def all_due_shards() -> list[str]:
     return [f"{shard:02d}" for shard in range(DUE_SHARDS)]
+
+
+def activity(shard: str) -> Key:
+    """In which hours usage of the subscriptions of a shard was found."""
+    return Key("ACTIVITY", shard)
 
 
 def heartbeat_mark(product_code: str) -> Key:

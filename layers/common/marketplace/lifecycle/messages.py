@@ -19,7 +19,7 @@ from marketplace.lifecycle.notifications import (
     Reconcile,
     parsed,
 )
-from marketplace.lifecycle.outcomes import AnyOutcome
+from marketplace.lifecycle.outcomes import USAGE_STOPPED, AnyOutcome
 from marketplace.lifecycle.reconciliation import Reconciliation
 from marketplace.lifecycle.waiting_gauges import WaitingGauges
 from marketplace.platform.errors import UnavailableError
@@ -36,11 +36,12 @@ MAX_TRIES = 30
 @dataclass(frozen=True, slots=True)
 class Handled:
     """How the handling of a message ended, what the message was about, for the log, and the gauges that it asked for,
-    in seconds."""
+    in seconds and in numbers."""
 
     outcome: AnyOutcome
     about: Mapping[str, str]
     gauges: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 class Messages:
@@ -65,7 +66,8 @@ class Messages:
                 return Handled(self._lifecycle.look_again(content), about)
             case MeasureWaiting():
                 measured = self._gauges.measure()
-                return Handled("measured", measured.oldest, measured.seconds)
+                about = {**measured.oldest, "usage_stopped": " ".join(measured.stopped)}
+                return Handled("measured", about, measured.seconds, {USAGE_STOPPED: len(measured.stopped)})
             case FindLicenses():
                 return Handled(self._asked(content, message), {"agreement_id": content.agreement_id})
             case ReadBack() | Reconcile():

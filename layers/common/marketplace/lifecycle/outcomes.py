@@ -67,8 +67,14 @@ GAUGE_OF_WAITING: dict[Kind, str] = {
     "account": "OldestUnknownAccountSeconds",
     "agreement": "OldestWaitingAgreementSeconds",
     "unassigned": "OldestUnassignedSeconds",
+    "event": "OldestUnpublishedEventSeconds",
+    "correction": "OldestOverageCorrectionSeconds",
+    "reconciliation": "SecondsSinceReconciliation",
 }
 """What waits, and the gauge of how long the oldest has waited."""
+
+USAGE_STOPPED = "UsageStopped"
+"""The gauge of subscriptions whose usage has stopped."""
 
 WARNED_OF: frozenset[AnyOutcome] = frozenset(
     {

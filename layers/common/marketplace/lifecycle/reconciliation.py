@@ -191,3 +191,5 @@ class Reconciliation:
             self._queue.reconcile_all(status, after=ids[-1], delay_seconds=_SECONDS_PER_PAGE)
         elif status != _OPEN[-1]:
             self._queue.reconcile_all(_OPEN[_OPEN.index(status) + 1], after=None, delay_seconds=_SECONDS_PER_PAGE)
+        else:
+            self._store.note_reconciliation(epoch(self._clock()))

@@ -19,7 +19,7 @@ from marketplace.subscriptions.model import Status, Subscription
 from marketplace.subscriptions.predecessors import Predecessors
 from marketplace.subscriptions.reader import as_read, joined_subscriptions
 from marketplace.subscriptions.seller_events import SellerEvent, outbox_item
-from marketplace.subscriptions.waiting import AWAITED_UNTIL, waits
+from marketplace.subscriptions.waiting import AWAITED_UNTIL, WaitingItems, waits
 
 INBOX_DAYS = 400
 """Audit logs are kept for a year and more (Seller Guide: SaaS product guidelines)."""
@@ -141,6 +141,10 @@ class SubscriptionStore:
         before = keys.subscription(subscription_id)._asdict() if read is None else read.values
         after = {**defaults, **before, **changes, "version": before.get("version", 0) + 1}
         return Stored.from_values({name: value for name, value in after.items() if value is not None})
+
+    def note_reconciliation(self, now: int) -> None:
+        """Stores that all subscriptions have been compared with AWS Marketplace, or are about to be."""
+        WaitingItems(self._table).note_reconciliation(now)
 
     # Finding subscriptions
 

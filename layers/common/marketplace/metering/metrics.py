@@ -25,6 +25,7 @@ GAUGE_OF_STATE = {
     "unbillable": "Unbillable",
     "in_doubt": "InDoubt",
     "not_metered": "NotMetered",
+    "open": "Waiting",
 }
 """What stands in the index, and the end of the names of its two metrics: units and records."""
 
@@ -35,6 +36,7 @@ def counts_of(report: MeteringReport) -> dict[str, int]:
     """The metrics of the unit Count by name, zeros included: an alarm on missing data needs a value from every run."""
     return {
         **{metric: report.records[outcome] for outcome, metric in METRIC_OF_OUTCOME.items()},
+        "MeteredUnits": report.units["metered"] + report.units["metered_earlier"],
         "MeteringCalls": report.calls,
         "MeteringErrors": report.errors.total(),
         **{f"Units{name}": report.standing_units[state] for state, name in GAUGE_OF_STATE.items()},

@@ -11,11 +11,12 @@ one that AWS called too old is written off without a call.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from marketplace.dynamodb.attributes import Item
+from marketplace.dynamodb.keys import subscription_id_of
 from marketplace.ledger.deadlines import window_closes_at
 from marketplace.ledger.due_index import Decision, DueEntry, Unreadable
 from marketplace.ledger.record import (
@@ -78,7 +79,8 @@ type _Sealed = tuple[Group, list[Sendable], str]
 class MeteringRun:
     """One run over what is due. `region` is where `api` sends; `time_left` gives the seconds until the function is
     ended; `workers` batches are under way at once; `new_token` names an attempt and never repeats. Unless
-    `metering_enabled`, nothing is sent: what was recorded before waits until AWS's window has closed."""
+    `metering_enabled`, nothing is sent: what was recorded before waits until AWS's window has closed. `found_usage`
+    takes the ids of the subscriptions that have usage to send, however many records that is."""
 
     store: MeteringStore
     api: MeteringApi
@@ -94,12 +96,14 @@ class MeteringRun:
     workers: int = 4
     jitter: Callable[[], float] = random.random
     metering_enabled: bool = True
+    found_usage: Callable[[Collection[str], EpochSeconds], None] = lambda _ids, _now: None
     report: MeteringReport = field(default_factory=MeteringReport, init=False)
     _breaker: Breaker = field(init=False)
     _settlement: Settlement = field(init=False)
     _likely_refusals: LikelyRefusals = field(default_factory=LikelyRefusals, init=False)
     _set_aside: list[DueEntry] = field(default_factory=list, init=False)
     _unanswered: list[_Sealed] = field(default_factory=list, init=False)
+    _used: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         self._breaker = Breaker(self.monotonic, self.jitter)
@@ -124,6 +128,7 @@ class MeteringRun:
         self._each(self._settlement.forget, batches(work[Phase.FORGET]), store_breaker)
         self._send_unanswered()
         self._each(self._settlement.tell, _few(self._settlement.untold), store_breaker)
+        self._each(lambda used: self.found_usage(used, now), [self._used] if self._used else [], store_breaker)
         self.report.breaker_opened = self._breaker.is_open or store_breaker.is_open
         self._take_stock(work)
         return self.report
@@ -152,6 +157,8 @@ class MeteringRun:
                 self._stands(found, now)
             else:
                 backlog.add(found, phase)
+                if found.quantity and phase in _SENDING:
+                    self._used.add(subscription_id_of(found.key.pk))
         work = backlog.phases()
         self.report.due = self.report.left + sum(map(len, work.values()))
         return work

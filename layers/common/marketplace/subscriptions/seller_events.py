@@ -17,6 +17,7 @@ from marketplace.dynamodb.attributes import Item, from_item, to_item
 from marketplace.platform.aws_errors import classified_errors
 from marketplace.platform.clock import iso
 from marketplace.platform.errors import NoAnswerError
+from marketplace.subscriptions.waiting import waits
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
@@ -81,6 +82,7 @@ def outbox_item(subscription_id: str, event: SellerEvent) -> Item:
             "event_id": event.id,
             "time": event.time,
             "detail": json.dumps(event.detail, separators=(",", ":"), sort_keys=True),
+            **waits("event", event.time),
         }
     )
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from marketplace.dynamodb import keys
-from marketplace.dynamodb.attributes import from_item
+from marketplace.dynamodb.attributes import Item, from_item, to_item
 from marketplace.dynamodb.keys import Key
 from marketplace.dynamodb.table import Table
 from marketplace.dynamodb.transactions import Write
@@ -32,6 +32,7 @@ from marketplace.platform.settings import OverageDimensions
 from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.reader import SubscriptionReader
 from marketplace.subscriptions.seller_events import SellerEvent, outbox_item, stable_id
+from marketplace.subscriptions.waiting import waits
 from marketplace.usage.contract_terms import ContractTerms
 from marketplace.usage.overage import Term
 from marketplace.usage.record import RecordName, TagSet, tag_bytes, tag_set, tags_digest
@@ -268,7 +269,14 @@ class Rerating:
         return [
             *(self._usage.update_action(key, _named(one)) for one in due for key in one.record.name.keys),
             self._subscriptions.put_action(outbox_item(subscription.id, event)),
+            self._subscriptions.put_action(_waiting_for_a_person(subscription.id, event)),
         ]
+
+
+def _waiting_for_a_person(subscription_id: str, event: SellerEvent) -> Item:
+    """The correction as an item that waits until somebody says that it is made."""
+    place = keys.overage_correction(subscription_id, event.id)
+    return to_item({**place._asdict(), **event.detail, **waits("correction", event.time)})
 
 
 def _use(term: Term, units: int) -> Update:
