@@ -21,16 +21,22 @@ class _NoManagedPolicies:
         return {}
 
 
-@cache
-def resources() -> dict[str, dict[str, Any]]:
-    """Answer every resource of the translated template, by logical id."""
-    fragment = deepcopy(template.load())
+def translated(source: dict[str, Any], parameters: dict[str, str], build: str = "key") -> dict[str, Any]:
+    """Answer a SAM template as CloudFormation receives it. build: the name of the built code in its bucket."""
+    fragment = deepcopy(source)
     for resource in fragment["Resources"].values():
         for local_path in ("CodeUri", "ContentUri"):
             if local_path in resource.get("Properties", {}):
-                resource["Properties"][local_path] = "s3://bucket/key"
-    translated: dict[str, dict[str, Any]] = transform(fragment, PARAMETERS, _NoManagedPolicies())["Resources"]
-    return translated
+                resource["Properties"][local_path] = f"s3://bucket/{build}"
+    answer: dict[str, Any] = transform(fragment, parameters, _NoManagedPolicies())
+    return answer
+
+
+@cache
+def resources() -> dict[str, dict[str, Any]]:
+    """Answer every resource of the translated template, by logical id."""
+    found: dict[str, dict[str, Any]] = translated(template.load(), PARAMETERS)["Resources"]
+    return found
 
 
 def of_type(kind: str) -> dict[str, dict[str, Any]]:
