@@ -33,7 +33,8 @@ _PAGE = re.compile(rf"(?P<path>(?:/[A-Za-z0-9._~-]+)*/(?:register|register/{SHAP
 
 class BuyerRoutes:
     """The public routes, and every request that no route takes. A registered buyer is sent to `sign_up_url`, or to the
-    built-in landing page when that is empty."""
+    built-in landing page when that is empty. `front_stage` is the only stage of the API whose requests get a page, when
+    it is not empty: the one that CloudFront asks."""
 
     def __init__(
         self,
@@ -42,12 +43,14 @@ class BuyerRoutes:
         contacts: Contacts,
         seller: Seller,
         sign_up_url: str = "",
+        front_stage: str = "",
     ) -> None:
         self._registration = registration
         self._codes = codes
         self._contacts = contacts
         self.seller = seller
         self._sign_up_url = sign_up_url
+        self._front_stage = front_stage
 
     def answer(self, request: Request) -> Answer:
         """Answers a request. A request that is wrong and an error of AWS have answers too."""
@@ -61,6 +64,9 @@ class BuyerRoutes:
             return self._problem(request, _problem_of(error), error=f"{type(error).__name__} {error.code}")
 
     def _route(self, request: Request) -> Answer:
+        if self._front_stage not in ("", request.stage):
+            unknown = _is_of_the_seller_api(request)
+            return _json_answer(ROUTE_UNKNOWN) if unknown else self._problem(request, problems.ADDRESS_CLOSED)
         path = _PAGE.fullmatch(request.raw_path)
         if path and path["slashes"]:
             return self._without_slash(request, path)
