@@ -51,7 +51,7 @@ def routes() -> BuyerRoutes:
         Contacts(table, utc_now, queue),
         Seller.from_settings(settings),
         settings.sign_up_url,
-        settings.front_stage,
+        front_stage=settings.front_stage,
     )
 
 

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, seed, settings
 
 from tests.rehearsal.parameters import at_least, combinations
 from tests.rehearsal.rehearsal import change_faults, previous, rehearsed, upgrade_faults
+from tests.rehearsal.resolver import Stack
 from tests.support.progress import tracked
 from tools import template
 
@@ -57,7 +58,7 @@ def main() -> int:
     return 0
 
 
-def _rehearsed(parameters: dict[str, str]):
+def _rehearsed(parameters: dict[str, str]) -> Stack:
     return rehearsed(template.load(), parameters)
 
 

@@ -1,5 +1,6 @@
-"""template.yaml made by moto's CloudFormation, so that whatever moto knows of a type has been tried on it. Run it under
-moto. What moto does not know it skips, and says that the stack is complete all the same; NOT_BY_MOTO names those types."""
+"""template.yaml made by moto's CloudFormation, so that whatever moto knows of a type has been tried on it. Run it
+under moto. What moto does not know it skips, and says that the stack is complete all the same; NOT_BY_MOTO names those
+types."""
 
 import io
 import json
@@ -42,7 +43,9 @@ def made(template: dict[str, Any], parameters: Mapping[str, str]) -> tuple[str, 
         )
     (stack,) = cloudformation.describe_stacks(StackName=STACK)["Stacks"]
     pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=STACK)
-    return stack["StackStatus"], {one["ResourceType"] for page in pages for one in page["StackResourceSummaries"]} - {""}
+    return stack["StackStatus"], {one["ResourceType"] for page in pages for one in page["StackResourceSummaries"]} - {
+        ""
+    }
 
 
 def _code() -> bytes:

@@ -1,5 +1,5 @@
-"""Parameters of template.yaml, drawn by Hypothesis: every value that AllowedValues, AllowedPattern, MinValue and MaxValue
-allow, in every combination that the template's Rules allow."""
+"""Parameters of template.yaml, drawn by Hypothesis: every value that AllowedValues, AllowedPattern, MinValue and
+MaxValue allow, in every combination that the template's Rules allow."""
 
 from collections.abc import Mapping
 from typing import Any

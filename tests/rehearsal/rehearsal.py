@@ -23,9 +23,11 @@ def previous() -> dict[str, Any]:
     return parsed
 
 
-def rehearsed(template: dict[str, Any], parameters: Mapping[str, str], build: str = "key") -> Stack:
+def rehearsed(
+    template: dict[str, Any], parameters: Mapping[str, str], builds: Mapping[str, str] | None = None
+) -> Stack:
     """The stack that a SAM template makes of these parameters; its faults are all that CloudFormation would refuse."""
-    stack = resolved(translated(template, dict(parameters), build), parameters)
+    stack = resolved(translated(template, dict(parameters), builds), parameters)
     for name, resource in stack.resources.items():
         stack.faults += [f"{name}: {fault}" for fault in schemas.faults(resource.kind, resource.properties)]
     stack.faults += update.stage_faults(stack)
@@ -59,5 +61,7 @@ def version_faults(old: Stack, new: Stack) -> list[str]:
         same = old.resources[function].properties == new.resources[function].properties
         is_new = version not in old.resources or update.replaced(version, old, new)
         if same == is_new:
-            faults.append(f"{function} is {'the same' if same else 'changed'}, its version is {'new' if is_new else 'old'}")
+            faults.append(
+                f"{function} is {'the same' if same else 'changed'}, its version is {'new' if is_new else 'old'}"
+            )
     return faults

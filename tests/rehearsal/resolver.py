@@ -166,18 +166,24 @@ class _Solver:
         return f"<<{name}.{attribute}>>"
 
     def _intrinsic(self, name: str, argument: Any, at: str) -> Any:
+        found: Any
         match name:
             case "Ref":
-                return self._ref(argument, at)
+                found = self._ref(argument, at)
             case "Condition":
-                return self._condition(argument)
+                found = self._condition(argument)
             case "Fn::If":
-                return self.value(argument[1] if self._condition(argument[0]) else argument[2], at)
+                found = self.value(argument[1] if self._condition(argument[0]) else argument[2], at)
             case "Fn::GetAtt":
                 resource, attribute = argument.split(".", 1) if isinstance(argument, str) else argument
-                return self._attribute(resource, attribute, at)
+                found = self._attribute(resource, attribute, at)
             case "Fn::Sub":
-                return self._substituted(argument, at)
+                found = self._substituted(argument, at)
+            case _:
+                found = self._computed(name, argument, at)
+        return found
+
+    def _computed(self, name: str, argument: Any, at: str) -> Any:
         if name not in _FUNCTIONS:
             self._fault(at, f"uses {name}, which the rehearsal does not know")
             return NO_VALUE

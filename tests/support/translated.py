@@ -1,5 +1,6 @@
 """template.yaml as CloudFormation receives it: translated by SAM's own translator, offline."""
 
+from collections.abc import Mapping
 from copy import deepcopy
 from functools import cache
 from typing import Any
@@ -21,13 +22,15 @@ class _NoManagedPolicies:
         return {}
 
 
-def translated(source: dict[str, Any], parameters: dict[str, str], build: str = "key") -> dict[str, Any]:
-    """Answer a SAM template as CloudFormation receives it. build: the name of the built code in its bucket."""
+def translated(
+    source: dict[str, Any], parameters: dict[str, str], builds: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Answer a SAM template as CloudFormation receives it. builds: the names of built code, by what it is built for."""
     fragment = deepcopy(source)
-    for resource in fragment["Resources"].values():
+    for name, resource in fragment["Resources"].items():
         for local_path in ("CodeUri", "ContentUri"):
             if local_path in resource.get("Properties", {}):
-                resource["Properties"][local_path] = f"s3://bucket/{build}"
+                resource["Properties"][local_path] = f"s3://bucket/{(builds or {}).get(name, 'key')}"
     answer: dict[str, Any] = transform(fragment, parameters, _NoManagedPolicies())
     return answer
 

@@ -118,9 +118,12 @@ def test_a_run_before_a_deadline_can_go_beside_a_scheduled_one() -> None:
     concurrency = mapping_of("MeteringQueue")["ScalingConfig"]["MaximumConcurrency"]
     assert concurrency >= 2
     reserved = template.load()["Parameters"]["MeteringReservedConcurrency"]["Default"]
-    assert rehearsed(template.load(), at_least(template.load())).of("AWS::Lambda::Function")["MeterUsageFunction"].get(
-        "ReservedConcurrentExecutions", concurrency
-    ) >= concurrency
+    assert (
+        rehearsed(template.load(), at_least(template.load()))
+        .of("AWS::Lambda::Function")["MeterUsageFunction"]
+        .get("ReservedConcurrentExecutions", concurrency)
+        >= concurrency
+    )
     assert reserved == 0  # a new account's quota leaves nothing to reserve
 
 

@@ -176,7 +176,7 @@ def _member(value: object, *names: str) -> object:
 
 def _without_stage(path: str, stage: str) -> str:
     """The path without the stage's name, which API Gateway puts first on every stage but `$default`. CloudFront alone
-    knows it (docs/decisions/0070), so it may stand in no answer."""
+    knows it (decision 0070), so it may stand in no answer."""
     return path.removeprefix(f"/{stage}") if stage and path.startswith(f"/{stage}/") else path
 
 

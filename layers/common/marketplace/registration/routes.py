@@ -43,6 +43,7 @@ class BuyerRoutes:
         contacts: Contacts,
         seller: Seller,
         sign_up_url: str = "",
+        *,
         front_stage: str = "",
     ) -> None:
         self._registration = registration
@@ -55,7 +56,8 @@ class BuyerRoutes:
     def answer(self, request: Request) -> Answer:
         """Answers a request. A request that is wrong and an error of AWS have answers too."""
         try:
-            return self._route(request)
+            is_open = self._front_stage in ("", request.stage)
+            return self._route(request) if is_open else self._around_the_front(request)
         except BodyTooLargeError:
             return self._problem(request, problems.FORM_TOO_LARGE)
         except RequestError:
@@ -64,9 +66,6 @@ class BuyerRoutes:
             return self._problem(request, _problem_of(error), error=f"{type(error).__name__} {error.code}")
 
     def _route(self, request: Request) -> Answer:
-        if self._front_stage not in ("", request.stage):
-            unknown = _is_of_the_seller_api(request)
-            return _json_answer(ROUTE_UNKNOWN) if unknown else self._problem(request, problems.ADDRESS_CLOSED)
         path = _PAGE.fullmatch(request.raw_path)
         if path and path["slashes"]:
             return self._without_slash(request, path)
@@ -80,6 +79,11 @@ class BuyerRoutes:
             case "POST /register/{code}":
                 return self._submit(request)
         return self._without_route(request, is_page=path is not None)
+
+    def _around_the_front(self, request: Request) -> Answer:
+        if _is_of_the_seller_api(request):
+            return _json_answer(ROUTE_UNKNOWN)
+        return self._problem(request, problems.ADDRESS_CLOSED)
 
     def _without_route(self, request: Request, *, is_page: bool) -> Answer:
         if is_page and request.method not in _METHODS:
