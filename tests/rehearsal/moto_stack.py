@@ -96,7 +96,7 @@ def _hosted_zone(wanted: str) -> str:
     if not wanted:
         return ""
     zone = boto3.client("route53").create_hosted_zone(Name="seller.example", CallerReference="rehearsal")
-    return zone["HostedZone"]["Id"].rpartition("/")[2]
+    return str(zone["HostedZone"]["Id"]).rpartition("/")[2]
 
 
 def _code() -> bytes:

@@ -7,8 +7,8 @@ from functools import cache
 from typing import Any
 
 from cfnlint.schema import PROVIDER_SCHEMA_MANAGER
-from jsonschema import Draft7Validator
-from jsonschema.validators import extend
+from jsonschema import Draft7Validator  # type: ignore[import-untyped]
+from jsonschema.validators import extend  # type: ignore[import-untyped]
 
 REGION = "us-east-1"
 UNKNOWN_UNTIL_MADE = "<<"
