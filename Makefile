@@ -57,7 +57,7 @@ env-json: $(RUN_ENV)/.installed ## events/env.json, which sam local gives the fu
 	@$(IMPORTS) $(RUN_ENV)/bin/python -m tools.sam_local --only-env-json $(ARGS)
 
 # Checking -------------------------------------------------------------------------------------------------------------
-.PHONY: check check-code check-template check-locks test test-fast faults mutants bench fmt
+.PHONY: check check-code check-template check-locks test test-fast faults rehearse mutants bench fmt
 check: check-code check-template check-locks ## formatting, lint, types, import floors, template, locks
 
 check-code: $(VENV)/.installed
@@ -84,6 +84,10 @@ test-fast: $(VENV)/.installed ## the tests for every few minutes: nothing slow, 
 SEEDS ?= 10000
 faults: $(VENV)/.installed ## SEEDS=10000 fault schedules: is every unit billed exactly once?
 	$(IMPORTS) $(BIN)/python -m tests.faults --seeds $(SEEDS) $(ARGS)
+
+EXAMPLES ?= 1000
+rehearse: $(VENV)/.installed ## EXAMPLES=1000 deployments and updates on paper: would CloudFormation take each, and lose nothing?
+	$(IMPORTS) $(BIN)/python -m tests.rehearsal --examples $(EXAMPLES) $(ARGS)
 
 mutants: $(VENV)/.installed ## break the product in many ways; is each noticed?
 	$(IMPORTS) $(BIN)/python -m tests.faults.mutants $(ARGS)

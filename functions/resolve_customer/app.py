@@ -14,6 +14,7 @@ from marketplace.platform.deadline import DeadlineError, deadline
 from marketplace.platform.http import Answer, Request
 from marketplace.platform.logs import traceback_frames
 from marketplace.platform.settings import Settings
+from marketplace.platform.snapshot import reseed_after_restore
 from marketplace.registration import problems
 from marketplace.registration.codes import RegistrationCodes, new_code
 from marketplace.registration.contacts import Contacts
@@ -27,6 +28,7 @@ ANSWER_WITHIN = 12
 
 logger = Logger()
 metrics = Metrics(namespace="MarketplaceSaaS")
+reseed_after_restore()
 
 
 @cache
@@ -49,6 +51,7 @@ def routes() -> BuyerRoutes:
         Contacts(table, utc_now, queue),
         Seller.from_settings(settings),
         settings.sign_up_url,
+        front_stage=settings.front_stage,
     )
 
 

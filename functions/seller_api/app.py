@@ -18,6 +18,7 @@ from marketplace.platform.errors import AwsError
 from marketplace.platform.http import Request
 from marketplace.platform.logs import traceback_frames
 from marketplace.platform.settings import Settings
+from marketplace.platform.snapshot import reseed_after_restore
 from marketplace.registration.claim import Claims
 from marketplace.registration.codes import RegistrationCodes
 from marketplace.registration.free_trials import FreeTrials
@@ -36,6 +37,7 @@ from marketplace.usage.retry import UsageRetry
 
 logger = Logger()
 metrics = Metrics(namespace="MarketplaceSaaS")
+reseed_after_restore()
 
 
 @cache

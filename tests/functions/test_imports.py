@@ -24,7 +24,7 @@ LOADED: dict[str, dict[str, str]] = {
         "ledger": "activity deadlines due_time recent record rescheduling",
         "lifecycle": "agreement_api changes facts joins lifecycle members messages notifications "
         "outcomes products reconciliation sqs_batch stopped_usage store timers waiting_gauges",
-        "platform": "aws_errors backoff clients clock errors logs moments pages settings",
+        "platform": "aws_errors backoff clients clock errors logs pages settings",
         "subscriptions": "free_trial identity model outbox predecessors reader recheck recheck_queue "
         "seller_events waiting",
         "usage": "contract_terms overage record rerating results",
@@ -39,7 +39,7 @@ LOADED: dict[str, dict[str, str]] = {
     },
     "resolve_customer": {
         "dynamodb": "attributes keys table transactions update",
-        "platform": "aws_errors backoff clients clock deadline errors http logs problem settings",
+        "platform": "aws_errors backoff clients clock deadline errors http logs problem settings snapshot",
         "registration": "codes contacts pages problems register routes seller style",
         "subscriptions": "identity model recheck recheck_queue seller_events waiting",
     },
@@ -47,7 +47,7 @@ LOADED: dict[str, dict[str, str]] = {
         "dynamodb": "attributes keys paging table transactions update",
         "entitlements": "entitlements rules source store terms",
         "ledger": "deadlines due_time recent record",
-        "platform": "aws_errors backoff clients clock errors http logs moments pages problem settings",
+        "platform": "aws_errors backoff clients clock errors http logs moments pages problem settings snapshot",
         "registration": "account_links claim claim_history codes contacts free_trials",
         "seller_api": "problems requests routes subscription_queries views",
         "subscriptions": "free_trial identity model outbox predecessors reader recheck recheck_queue seller_events "

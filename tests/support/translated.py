@@ -1,5 +1,6 @@
 """template.yaml as CloudFormation receives it: translated by SAM's own translator, offline."""
 
+from collections.abc import Mapping
 from copy import deepcopy
 from functools import cache
 from typing import Any
@@ -21,16 +22,24 @@ class _NoManagedPolicies:
         return {}
 
 
+def translated(
+    source: dict[str, Any], parameters: dict[str, str], builds: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Answer a SAM template as CloudFormation receives it. builds: the names of built code, by what it is built for."""
+    fragment = deepcopy(source)
+    for name, resource in fragment["Resources"].items():
+        for local_path in ("CodeUri", "ContentUri"):
+            if local_path in resource.get("Properties", {}):
+                resource["Properties"][local_path] = f"s3://bucket/{(builds or {}).get(name, 'key')}"
+    answer: dict[str, Any] = transform(fragment, parameters, _NoManagedPolicies())
+    return answer
+
+
 @cache
 def resources() -> dict[str, dict[str, Any]]:
     """Answer every resource of the translated template, by logical id."""
-    fragment = deepcopy(template.load())
-    for resource in fragment["Resources"].values():
-        for local_path in ("CodeUri", "ContentUri"):
-            if local_path in resource.get("Properties", {}):
-                resource["Properties"][local_path] = "s3://bucket/key"
-    translated: dict[str, dict[str, Any]] = transform(fragment, PARAMETERS, _NoManagedPolicies())["Resources"]
-    return translated
+    found: dict[str, dict[str, Any]] = translated(template.load(), PARAMETERS)["Resources"]
+    return found
 
 
 def of_type(kind: str) -> dict[str, dict[str, Any]]:

@@ -8,6 +8,8 @@ from marketplace.ledger.deadlines import FINAL_RUN
 from marketplace.lifecycle.sqs_batch import TIME_FOR_ONE, WAITS
 from marketplace.platform.clock import HOUR, MINUTE
 from marketplace.subscriptions.recheck import MAX_DELAY_SECONDS
+from tests.rehearsal.parameters import at_least
+from tests.rehearsal.rehearsal import rehearsed
 from tests.support.translated import of_type
 from tools import template
 
@@ -112,8 +114,17 @@ def test_reading_back_leaves_the_seller_api_a_share_of_the_quota() -> None:
 
 
 def test_a_run_before_a_deadline_can_go_beside_a_scheduled_one() -> None:
+    """Nothing limits the function by default, so the mapping's own limit is the only one."""
     concurrency = mapping_of("MeteringQueue")["ScalingConfig"]["MaximumConcurrency"]
-    assert template.load()["Parameters"]["MeteringReservedConcurrency"]["Default"] >= concurrency
+    assert concurrency >= 2
+    reserved = template.load()["Parameters"]["MeteringReservedConcurrency"]["Default"]
+    assert (
+        rehearsed(template.load(), at_least(template.load()))
+        .of("AWS::Lambda::Function")["MeterUsageFunction"]
+        .get("ReservedConcurrentExecutions", concurrency)
+        >= concurrency
+    )
+    assert reserved == 0  # a new account's quota leaves nothing to reserve
 
 
 def test_a_metering_run_that_comes_too_late_is_not_kept() -> None:

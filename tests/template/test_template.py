@@ -51,6 +51,7 @@ ENDPOINTS = {
     "AWS_ENDPOINT_URL_MARKETPLACE_AGREEMENT",
     "MARKETPLACE_CONSOLE_URL",
 }
+OWN_KEY = {"Fn::GetAtt": ["DataKey", "Arn"]}
 POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL"}
 
 
@@ -61,7 +62,7 @@ def _routes() -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def _target(route: dict[str, Any]) -> str:
-    found = re.search(r"(\w+Function)\.Arn", json.dumps(route["x-amazon-apigateway-integration"]["uri"]))
+    found = re.search(r"(\w+Function)(\.Arn|Aliaslive)", json.dumps(route["x-amazon-apigateway-integration"]["uri"]))
     assert found
     return found[1]
 
@@ -82,7 +83,7 @@ def test_a_seller_route_takes_signed_calls_only(route: tuple[str, str]) -> None:
 
 @pytest.mark.parametrize("route", sorted(PUBLIC_ROUTES), ids=" ".join)
 def test_a_public_route_is_open_and_throttled(route: tuple[str, str]) -> None:
-    (stage,) = of_type("AWS::ApiGatewayV2::Stage").values()
+    stage = of_type("AWS::ApiGatewayV2::Stage")["HttpApiApiGatewayDefaultStage"]
     method, path = route
     key = path if path == "$default" else f"{method.upper()} {path}"
     assert "security" not in _routes()[route]
@@ -90,7 +91,7 @@ def test_a_public_route_is_open_and_throttled(route: tuple[str, str]) -> None:
 
 
 def test_whatever_no_route_takes_has_a_smaller_limit_of_its_own() -> None:
-    (stage,) = of_type("AWS::ApiGatewayV2::Stage").values()
+    stage = of_type("AWS::ApiGatewayV2::Stage")["HttpApiApiGatewayDefaultStage"]
     settings = stage["RouteSettings"]
     assert _routes()["x-amazon-apigateway-any-method", "$default"]["isDefaultRoute"] is True
     assert settings["$default"]["ThrottlingRateLimit"] < settings["POST /register"]["ThrottlingRateLimit"]
@@ -115,7 +116,7 @@ def test_a_buyer_is_answered_before_lambda_ends_the_function() -> None:
 
 
 def test_the_access_log_never_holds_what_a_url_or_a_body_may_carry() -> None:
-    (stage,) = of_type("AWS::ApiGatewayV2::Stage").values()
+    stage = of_type("AWS::ApiGatewayV2::Stage")["HttpApiApiGatewayDefaultStage"]
     logged = stage["AccessLogSettings"]["Format"]["Fn::Sub"]
     variables = set(re.findall(r"\$context\.([\w.]+)", logged))
     assert not variables & {"path", "rawPath", "queryString", "requestOverride", "authorizer.claims"}
@@ -191,7 +192,10 @@ def test_what_cannot_be_applied_or_delivered_is_kept() -> None:
 
 
 def test_the_queues_are_encrypted() -> None:
-    assert all(body["SqsManagedSseEnabled"] is True for body in of_type("AWS::SQS::Queue").values())
+    """With SQS's keys or with the stack's own, never with both, which SQS refuses, and never with none."""
+    for body in of_type("AWS::SQS::Queue").values():
+        assert body["SqsManagedSseEnabled"] == {"Fn::If": ["HasOwnKey", False, True]}
+        assert body["KmsMasterKeyId"]["Fn::If"] == ["HasOwnKey", OWN_KEY, {"Ref": "AWS::NoValue"}]
 
 
 def test_agreement_events_are_matched_by_source_alone() -> None:
@@ -215,7 +219,7 @@ def test_a_table_outlives_mistakes(table: str) -> None:
     assert (whole["DeletionPolicy"], whole["UpdateReplacePolicy"]) == ("Retain", "Retain")
     assert body["DeletionProtectionEnabled"] is True
     assert body["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
-    assert body["SSESpecification"] == {"SSEEnabled": True}
+    assert body["SSESpecification"]["SSEEnabled"] is True
     assert body["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
     assert body["BillingMode"] == "PAY_PER_REQUEST"
 
@@ -298,8 +302,26 @@ def test_the_runbook_says_of_every_alarm_what_to_do() -> None:
 
 
 def test_metering_that_does_not_run_alarms_by_its_silence() -> None:
+    """A new stack has no data yet, which is no change; metering that stops has none any more, which is one."""
     alarm = of_type("AWS::CloudWatch::Alarm")["MeteringDidNotRunAlarm"]
-    assert (alarm["MetricName"], alarm["TreatMissingData"]) == ("Invocations", "breaching")
+    assert (alarm["MetricName"], alarm["TreatMissingData"]) == ("Invocations", "missing")
+    assert alarm["InsufficientDataActions"] == alarm["AlarmActions"]
+
+
+def test_a_schedule_that_can_start_no_run_has_an_alarm() -> None:
+    alarm = of_type("AWS::CloudWatch::Alarm")["MeteringNotStartedAlarm"]
+    assert (alarm["Namespace"], alarm["MetricName"]) == ("AWS/Events", "FailedInvocations")
+    assert alarm["Dimensions"] == [{"Name": "RuleName", "Value": {"Ref": "MeterUsageSchedule"}}]
+
+
+def test_an_alarm_waits_for_the_next_value_of_a_metric_that_comes_every_15_minutes() -> None:
+    """Shorter periods would have values in one of three, and send the same news at each run."""
+    of_each_run = {"Fn::Sub": "meter_usage-${Stage}"}
+    for name, body in of_type("AWS::CloudWatch::Alarm").items():
+        ((dimension),) = body["Dimensions"]
+        runs = dimension["Value"] in (of_each_run, {"Ref": "MeterUsageFunction"}, {"Ref": "MeterUsageSchedule"})
+        if runs or body["MetricName"] in GAUGE_OF_WAITING.values():
+            assert body["Period"] == 900, name
 
 
 def test_a_business_alarm_counts_this_stage_alone() -> None:

@@ -45,8 +45,9 @@ class Request:
     """One HTTP request.
 
     `route` is API Gateway's route key, such as `GET /register/{code}`; `path` holds its path parameters, which
-    HTTP APIs hand over percent-decoded; `raw_path` is the path that was asked for, with any base path. `caller` is the
-    ARN of the principal that signed the request, empty on a public route.
+    HTTP APIs hand over percent-decoded; `raw_path` is the path that was asked for, with any base path except the name
+    of the stage. `caller` is the ARN of the principal that signed the request, empty on a public route. `stage` is the
+    stage of the API that was asked.
     """
 
     method: str
@@ -58,22 +59,25 @@ class Request:
     raw_body: str
     is_base64: bool
     caller: str = ""
+    stage: str = ""
 
     @classmethod
     def from_event(cls, event: Mapping[str, Any]) -> "Request":
         """A request from an event; parts that are missing or of another type count as empty."""
         context = event.get("requestContext")
         http = context.get("http") if isinstance(context, Mapping) else None
+        stage = _text(_member(event, "requestContext", "stage"))
         return cls(
             method=_text(http.get("method")) if isinstance(http, Mapping) else "",
             route=_text(event.get("routeKey")),
-            raw_path=_text(event.get("rawPath")),
+            raw_path=_without_stage(_text(event.get("rawPath")), stage),
             path=_texts(event.get("pathParameters")),
             headers={name.lower(): value for name, value in _texts(event.get("headers")).items()},
             raw_query=_text(event.get("rawQueryString")),
             raw_body=_text(event.get("body")),
             is_base64=event.get("isBase64Encoded") is True,
             caller=_text(_member(event, "requestContext", "authorizer", "iam", "userArn")),
+            stage=stage,
         )
 
     def body(self, limit: int) -> bytes:
@@ -168,6 +172,12 @@ def _member(value: object, *names: str) -> object:
     for name in names:
         value = value.get(name) if isinstance(value, Mapping) else None
     return value
+
+
+def _without_stage(path: str, stage: str) -> str:
+    """The path without the stage's name, which API Gateway puts first on every stage but `$default`. CloudFront alone
+    knows it (decision 0070), so it may stand in no answer."""
+    return path.removeprefix(f"/{stage}") if stage and path.startswith(f"/{stage}/") else path
 
 
 def _text(value: object) -> str:

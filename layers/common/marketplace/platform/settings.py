@@ -89,6 +89,7 @@ class Settings:
     sign_up_url: str = ""
     login_url: str = ""
     support_contact: str = ""
+    front_stage: str = ""
     seller_name: str = ""
     seller_logo_url: str = ""
     seller_color: str = ""

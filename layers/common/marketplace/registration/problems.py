@@ -43,6 +43,14 @@ REGISTRATION_UNKNOWN = Problem(
 )
 
 
+ADDRESS_CLOSED = Problem(
+    403,
+    "address_closed",
+    "This address is no longer in use",
+    "Choose “Set up your account” in AWS Marketplace again. Your subscription is not affected.",
+)
+
+
 FORM_TOO_LARGE = Problem(
     413, "request_too_large", "That was too much to read", "What was sent is larger than this page takes."
 )

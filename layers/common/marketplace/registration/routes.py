@@ -33,7 +33,8 @@ _PAGE = re.compile(rf"(?P<path>(?:/[A-Za-z0-9._~-]+)*/(?:register|register/{SHAP
 
 class BuyerRoutes:
     """The public routes, and every request that no route takes. A registered buyer is sent to `sign_up_url`, or to the
-    built-in landing page when that is empty."""
+    built-in landing page when that is empty. `front_stage` is the only stage of the API whose requests get a page, when
+    it is not empty: the one that CloudFront asks."""
 
     def __init__(
         self,
@@ -42,17 +43,21 @@ class BuyerRoutes:
         contacts: Contacts,
         seller: Seller,
         sign_up_url: str = "",
+        *,
+        front_stage: str = "",
     ) -> None:
         self._registration = registration
         self._codes = codes
         self._contacts = contacts
         self.seller = seller
         self._sign_up_url = sign_up_url
+        self._front_stage = front_stage
 
     def answer(self, request: Request) -> Answer:
         """Answers a request. A request that is wrong and an error of AWS have answers too."""
         try:
-            return self._route(request)
+            is_open = self._front_stage in ("", request.stage)
+            return self._route(request) if is_open else self._around_the_front(request)
         except BodyTooLargeError:
             return self._problem(request, problems.FORM_TOO_LARGE)
         except RequestError:
@@ -74,6 +79,11 @@ class BuyerRoutes:
             case "POST /register/{code}":
                 return self._submit(request)
         return self._without_route(request, is_page=path is not None)
+
+    def _around_the_front(self, request: Request) -> Answer:
+        if _is_of_the_seller_api(request):
+            return _json_answer(ROUTE_UNKNOWN)
+        return self._problem(request, problems.ADDRESS_CLOSED)
 
     def _without_route(self, request: Request, *, is_page: bool) -> Answer:
         if is_page and request.method not in _METHODS:
