@@ -28,6 +28,8 @@ NOT_DRAWN = {
     "Stage": "the name of the metrics",
     "AlarmEmail": "where alarms go",
     "AlarmTopicArn": "where alarms go",
+    "SellerRoleArn": "whose credentials calls carry: tests/unit/test_seller_role.py",
+    "SellerRoleExternalId": "likewise",
 }
 """Parameters that the schedules don't vary, and why no unit depends on them."""
 

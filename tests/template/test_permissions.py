@@ -115,6 +115,22 @@ def test_only_marketplace_actions_without_resource_types_are_on_everything_and_a
 
 
 @pytest.mark.parametrize("role", ROLES)
+def test_with_a_sellers_role_a_function_may_assume_exactly_that_and_call_aws_marketplace_only_as_it(role: str) -> None:
+    with_role, without = (statements(role, conditions) for conditions in (["HasSellerRole"], []))
+    assert [statement for statement in with_role if statement not in without] == [
+        {
+            "Sid": "ActAsSeller",
+            "Effect": "Allow",
+            "Action": ["sts:AssumeRole"],
+            "Resource": [{"Ref": "SellerRoleArn"}],
+        }
+    ]
+    (own,) = [statement for statement in without if statement not in with_role]
+    assert set(own["Action"]) == WITHOUT_RESOURCE_TYPES[role]
+    assert not [action for one in with_role for action in one["Action"] if action.startswith("aws-marketplace:")]
+
+
+@pytest.mark.parametrize("role", ROLES)
 def test_no_action_is_a_pattern_and_none_scans(role: str) -> None:
     actions = {action for statement in statements(role) for action in statement["Action"]}
     assert not [action for action in actions if "*" in action or action == "dynamodb:Scan"]

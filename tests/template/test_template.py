@@ -48,6 +48,7 @@ ENDPOINTS = {
     "AWS_ENDPOINT_URL_MARKETPLACE_METERING",
     "AWS_ENDPOINT_URL_MARKETPLACE_ENTITLEMENT_SERVICE",
     "AWS_ENDPOINT_URL_MARKETPLACE_AGREEMENT",
+    "AWS_ENDPOINT_URL_STS",
     "MARKETPLACE_CONSOLE_URL",
 }
 POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL"}
@@ -247,6 +248,7 @@ def test_the_alarms_cover_what_can_be_lost() -> None:
         *("ProductNotOffered", "TokenInvalid", "FulfilmentUrlWrong", "RegistrationThrottled"),
         *("AccessFailedClosed", "EntitlementsNotRead", "ReportRejected", "ReportConflict"),
         *("ReportNotMetered", "UnitsNotMetered"),
+        "SellerRoleFailed",
         *GAUGE_OF_WAITING.values(),
     }
     for function in of_type("AWS::Lambda::Function"):

@@ -78,6 +78,8 @@ class Settings(BaseModel, frozen=True):
     seal_delay_minutes: Annotated[int, Field(ge=0, le=720)] = 10
     metering_calls_per_second: Annotated[float, Field(gt=0, le=100)] = 10
     metering_region: str = "us-east-1"
+    seller_role_arn: str = ""
+    seller_role_external_id: str = ""
     heartbeat_dimension: str = ""
     entitlement_max_age_minutes: Annotated[int, Field(ge=0)] = 15
     entitlement_stale_limit_minutes: Annotated[int, Field(ge=0)] = 1440
