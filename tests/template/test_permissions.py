@@ -146,7 +146,7 @@ EVENTS, DAILY, GAUGES = (
     [("NotificationQueue", [EVENTS, GAUGES]), ("NotificationDeadLetterQueue", [EVENTS, DAILY, GAUGES])],
 )
 def test_only_the_rules_and_the_legacy_topics_send_to_the_queues(queue: str, rules: Any) -> None:
-    events, legacy = of_type("AWS::SQS::QueuePolicy")[f"{queue}Policy"]["PolicyDocument"]["Statement"]
+    events, legacy, *_ = of_type("AWS::SQS::QueuePolicy")[f"{queue}Policy"]["PolicyDocument"]["Statement"]
     condition, topics, otherwise = legacy["Fn::If"]
     assert events["Principal"] == {"Service": "events.amazonaws.com"}
     assert events["Condition"] == {"ArnEquals": {"aws:SourceArn": rules}}
@@ -158,11 +158,31 @@ def test_only_the_rules_and_the_legacy_topics_send_to_the_queues(queue: str, rul
 
 
 def test_only_the_daily_reconciliation_sends_questions_from_outside() -> None:
-    (daily,) = of_type("AWS::SQS::QueuePolicy")["ReadBackQueuePolicy"]["PolicyDocument"]["Statement"]
+    daily, _ = of_type("AWS::SQS::QueuePolicy")["ReadBackQueuePolicy"]["PolicyDocument"]["Statement"]
     assert daily["Principal"] == {"Service": "events.amazonaws.com"}
     assert daily["Condition"] == {"ArnEquals": {"aws:SourceArn": DAILY}}
     policies = of_type("AWS::SQS::QueuePolicy").values()
     assert {"Ref": "MeteringQueue"} not in [queue for policy in policies for queue in policy["Queues"]]
+
+
+@pytest.mark.parametrize("queue", ["NotificationQueue", "ReadBackQueue"])
+def test_where_an_operator_is_named_nobody_else_in_the_account_sends_to_a_queue(queue: str) -> None:
+    """Whoever may send by a role of the template, and AWS's services, still may."""
+    *_, declared = of_type("AWS::SQS::QueuePolicy")[f"{queue}Policy"]["PolicyDocument"]["Statement"]
+    condition, denied, otherwise = declared["Fn::If"]
+    assert (condition, otherwise) == ("NamesSenders", {"Ref": "AWS::NoValue"})
+    assert (denied["Effect"], denied["Principal"], denied["Action"]) == ("Deny", "*", "sqs:SendMessage")
+    assert denied["Resource"] == {"Fn::GetAtt": [queue, "Arn"]}
+    assert denied["Condition"]["Bool"] == {"aws:PrincipalIsAWSService": "false"}
+    *functions, operator = denied["Condition"]["ArnNotLike"]["aws:PrincipalArn"]
+    senders = [
+        role
+        for role in ROLES
+        for statement in statements(role)
+        if "sqs:SendMessage" in statement["Action"] and {"Fn::GetAtt": [queue, "Arn"]} in statement["Resource"]
+    ]
+    assert functions == [{"Fn::GetAtt": [role, "Arn"]} for role in senders]
+    assert operator == {"Ref": "OperatorRoleArn"}
 
 
 def test_only_api_gateway_the_schedule_and_the_queue_invoke_functions() -> None:
