@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -12,6 +13,7 @@ from local import stack as local_stack
 from local.options import Options
 from tests.local_stack.browser import Neighbourhood
 from tests.local_stack.conftest import NOON
+from tests.support.log_scan import FORBIDDEN
 from tests.support.seller_account import ACCOUNT, EXTERNAL_ID, ROLE
 
 CONTRACT = "ca1contractandconsumption"
@@ -63,3 +65,6 @@ def test_a_buyer_registers_and_their_usage_is_metered_as_the_seller(
         assert assumed, function
         assert all(f"seller_account={ACCOUNT}" in line for line in assumed)
     assert not [line for line in lines if "not assumed" in line or "Traceback" in line]
+    for line in lines:  # of processes that tests/support/log_scan.py does not see
+        text = re.sub(r"(seller_account|session)=\S+|\w+Seconds=", "", line)
+        assert [what for what, pattern in FORBIDDEN.items() if pattern.search(text)] == [], line
