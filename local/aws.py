@@ -23,6 +23,7 @@ from unittest import mock
 
 import boto3
 import moto.core.utils
+import moto.sts.models
 from botocore.config import Config
 from moto.backends import get_backend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
@@ -101,7 +102,8 @@ class LocalAws:
         self.port, self.url = self._server.port, self._server.url
         _reset()
         self._cleanup.callback(_reset)
-        self._cleanup.enter_context(mock.patch.object(moto.core.utils, "utcnow", self._naive_now))
+        for module in (moto.core.utils, moto.sts.models):  # STS has taken the function into its own names
+            self._cleanup.enter_context(mock.patch.object(module, "utcnow", self._naive_now))
         self._cleanup.enter_context(quick_dynamodb())
         self._cleanup.enter_context(noted_origins(self._dead_lettered))
 

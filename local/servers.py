@@ -104,6 +104,7 @@ def endpoint_variables(dynamodb: str, aws: str, marketplace: str) -> dict[str, s
         "SQS": aws,
         "SNS": aws,
         "EVENTBRIDGE": aws,
+        "STS": aws,
         "MARKETPLACE_METERING": marketplace,
         "MARKETPLACE_ENTITLEMENT_SERVICE": marketplace,
         "MARKETPLACE_AGREEMENT": marketplace,

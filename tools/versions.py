@@ -14,6 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CHANGELOG = ROOT / "CHANGELOG.md"
 _SERVER = re.compile(r'^VERSION = "(.+)"$', re.MULTILINE)
+_TEMPLATE = re.compile(r"^    SemanticVersion: (.+)$", re.MULTILINE)
 _HEADING = re.compile(r"^## \[(?P<name>[^\]]+)\](?P<rest>.*)$", re.MULTILINE)
 
 
@@ -28,6 +29,8 @@ def versions(root: Path = ROOT) -> dict[str, str]:
     found |= {path: json.loads(path.read_text())["version"] for path in root.glob("clients/*/package.json")}
     server = root / "emulator/marketplace_emulator/server.py"
     found[server] = (_SERVER.search(server.read_text()) or ["", "none"])[1]
+    template = root / "template.yaml"
+    found[template] = (_TEMPLATE.search(template.read_text()) or ["", "none"])[1]
     found[root / "CHANGELOG.md"] = _newest((root / "CHANGELOG.md").read_text())
     return {str(path.relative_to(root)): version for path, version in found.items()}
 

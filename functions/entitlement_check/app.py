@@ -27,6 +27,7 @@ from marketplace.lifecycle.waiting_gauges import WaitingGauges
 from marketplace.platform import clients
 from marketplace.platform.clock import MINUTE, utc_now
 from marketplace.platform.logs import traceback_frames
+from marketplace.platform.seller_role import seller_role
 from marketplace.platform.settings import Settings
 from marketplace.subscriptions.outbox import Outbox
 from marketplace.subscriptions.recheck_queue import LifecycleRequests
@@ -55,14 +56,15 @@ def messages() -> Messages:
         read_back_queue_url=given.read_back_queue_url,
         metering_queue_url=given.metering_queue_url,
     )
-    agreements = MarketplaceAgreements(clients.agreement())
+    seller = seller_role(given, logger, metrics)
+    agreements = MarketplaceAgreements(clients.agreement(seller))
     bus = SellerBus(clients.events(), given.event_bus_name)
     outbox = Outbox(table, bus)
     lifecycle = Lifecycle(
         store=store,
         entitlements=Entitlements(
             store=EntitlementStore(table),
-            source=MarketplaceEntitlements(clients.entitlement()),
+            source=MarketplaceEntitlements(clients.entitlement(seller)),
             clock=utc_now,
             max_age=given.entitlement_max_age_minutes * MINUTE,
             stale_limit=given.entitlement_stale_limit_minutes * MINUTE,

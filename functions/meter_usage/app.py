@@ -25,6 +25,7 @@ from marketplace.metering.store import MeteringStore
 from marketplace.platform import clients, clock
 from marketplace.platform.clock import MINUTE
 from marketplace.platform.errors import AwsError, UnavailableError
+from marketplace.platform.seller_role import seller_role
 from marketplace.platform.settings import Settings
 from marketplace.subscriptions.reader import SubscriptionReader
 from marketplace.subscriptions.recheck_queue import Requests
@@ -48,7 +49,8 @@ def metering() -> Callable[[Callable[[], float]], MeteringRun]:
     given = settings()
     table = Table(clients.dynamodb(), given.usage_table, sleep=time.sleep)
     store, activity = MeteringStore(table), HourlyActivity(table)
-    api = MeteringApi(clients.metering_without_retries(given.metering_region))
+    seller = seller_role(given, logger, metrics)
+    api = MeteringApi(clients.metering_without_retries(given.metering_region, seller=seller))
     rate = CallRate(given.metering_calls_per_second, time.monotonic, time.sleep)
     bus = SellerBus(clients.events(), given.event_bus_name)
     requests = Requests(clients.sqs(), given.notification_queue_url)

@@ -13,6 +13,7 @@ from marketplace.platform.clock import utc_now
 from marketplace.platform.deadline import DeadlineError, deadline
 from marketplace.platform.http import Answer, Request
 from marketplace.platform.logs import traceback_frames
+from marketplace.platform.seller_role import seller_role
 from marketplace.platform.settings import Settings
 from marketplace.platform.snapshot import reseed_after_restore
 from marketplace.registration import problems
@@ -38,7 +39,7 @@ def routes() -> BuyerRoutes:
     table = Table(clients.dynamodb(), settings.subscriptions_table)
     queue = Requests(clients.sqs(), settings.notification_queue_url)
     registration = Registration(
-        resolver=MarketplaceResolver(clients.metering_for_registration()),
+        resolver=MarketplaceResolver(clients.metering_for_registration(seller_role(settings, logger, metrics))),
         table=table,
         queue=queue,
         product_codes=settings.product_codes,

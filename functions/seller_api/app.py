@@ -17,6 +17,7 @@ from marketplace.platform.clock import MINUTE, utc_now
 from marketplace.platform.errors import AwsError
 from marketplace.platform.http import Request
 from marketplace.platform.logs import traceback_frames
+from marketplace.platform.seller_role import seller_role
 from marketplace.platform.settings import Settings
 from marketplace.platform.snapshot import reseed_after_restore
 from marketplace.registration.claim import Claims
@@ -47,11 +48,12 @@ def routes() -> SellerRoutes:
     dynamodb = clients.dynamodb()
     table, usage_table = Table(dynamodb, settings.subscriptions_table), Table(dynamodb, settings.usage_table)
     reader = SubscriptionReader(table)
+    seller = seller_role(settings, logger, metrics)
     outbox = Outbox(table, SellerBus(clients.events(), settings.event_bus_name))
     entitlement_store = EntitlementStore(table)
     entitlements = Entitlements(
         store=entitlement_store,
-        source=MarketplaceEntitlements(clients.entitlement_while_waiting()),
+        source=MarketplaceEntitlements(clients.entitlement_while_waiting(seller)),
         clock=utc_now,
         max_age=settings.entitlement_max_age_minutes * MINUTE,
         stale_limit=settings.entitlement_stale_limit_minutes * MINUTE,
@@ -66,7 +68,7 @@ def routes() -> SellerRoutes:
             queue=Requests(clients.sqs(), settings.notification_queue_url),
             clock=utc_now,
         ),
-        free_trials=FreeTrials(clients.agreement_while_waiting(), table, utc_now),
+        free_trials=FreeTrials(clients.agreement_while_waiting(seller), table, utc_now),
         subscriptions=SubscriptionQueries(table, utc_now),
         entitlements=entitlements,
         recorder=UsageRecorder(

@@ -99,8 +99,8 @@ def deployment(
     time = Timeline()
     marketplace = Marketplace(clock=EmulatorClock.frozen(time.now()))
     monkeypatch.setattr(app, "utc_now", time.now)
-    monkeypatch.setattr(clients, "entitlement", lambda: in_process_client("marketplace-entitlement", marketplace))
-    monkeypatch.setattr(clients, "agreement", lambda: in_process_client("marketplace-agreement", marketplace))
+    monkeypatch.setattr(clients, "entitlement", lambda *_: in_process_client("marketplace-entitlement", marketplace))
+    monkeypatch.setattr(clients, "agreement", lambda *_: in_process_client("marketplace-agreement", marketplace))
     yield Deployment(moto_dynamodb, boto3.client("sqs"), moto_tables, queues, time, marketplace)
     for cached in (app.settings, app.messages):
         cached.cache_clear()

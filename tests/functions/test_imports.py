@@ -24,7 +24,7 @@ LOADED: dict[str, dict[str, str]] = {
         "ledger": "activity deadlines due_time recent record rescheduling",
         "lifecycle": "agreement_api changes facts joins lifecycle members messages notifications "
         "outcomes products reconciliation sqs_batch stopped_usage store timers waiting_gauges",
-        "platform": "aws_errors backoff clients clock errors logs pages settings",
+        "platform": "aws_errors backoff clients clock errors logs pages seller_role settings",
         "subscriptions": "free_trial identity model outbox predecessors reader recheck recheck_queue "
         "seller_events waiting",
         "usage": "contract_terms overage record rerating results",
@@ -34,12 +34,12 @@ LOADED: dict[str, dict[str, str]] = {
         "ledger": "activity deadlines due_index due_time record",
         "metering": "api backlog breaker heartbeat likely_refusals metrics outcomes "
         "rate report run settlement store wire",
-        "platform": "aws_errors backoff clients clock errors settings",
+        "platform": "aws_errors backoff clients clock errors seller_role settings",
         "subscriptions": "identity model reader recheck recheck_queue seller_events waiting",
     },
     "resolve_customer": {
         "dynamodb": "attributes keys table transactions update",
-        "platform": "aws_errors backoff clients clock deadline errors http logs problem settings snapshot",
+        "platform": "aws_errors backoff clients clock deadline errors http logs problem seller_role settings snapshot",
         "registration": "codes contacts pages problems register routes seller style",
         "subscriptions": "identity model recheck recheck_queue seller_events waiting",
     },
@@ -47,7 +47,8 @@ LOADED: dict[str, dict[str, str]] = {
         "dynamodb": "attributes keys paging table transactions update",
         "entitlements": "entitlements rules source store terms",
         "ledger": "deadlines due_time recent record",
-        "platform": "aws_errors backoff clients clock errors http logs moments pages problem settings snapshot",
+        "platform": "aws_errors backoff clients clock errors http logs moments pages problem seller_role settings "
+        "snapshot",
         "registration": "account_links claim claim_history codes contacts free_trials",
         "seller_api": "problems requests routes subscription_queries views",
         "subscriptions": "free_trial identity model outbox predecessors reader recheck recheck_queue seller_events "

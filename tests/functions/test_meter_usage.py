@@ -100,7 +100,7 @@ def deployment(
     monkeypatch.setattr(
         clients,
         "metering_without_retries",
-        lambda region: calls.wrap(in_process_client("meteringmarketplace", world.marketplace, region)),
+        lambda region, **_: calls.wrap(in_process_client("meteringmarketplace", world.marketplace, region)),
     )
     monkeypatch.setattr(clock, "utc_now", world.time.now)
     monkeypatch.setattr(app, "time", SimpleNamespace(monotonic=world.time.monotonic, sleep=world.time.sleep))

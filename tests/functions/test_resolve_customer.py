@@ -82,8 +82,8 @@ def test_a_warm_registration_makes_three_calls(deployment: Deployed, monkeypatch
     def counting(name: str) -> Any:
         original = getattr(clients, name)
 
-        def made() -> Any:
-            client = original()
+        def made(*given: Any) -> Any:
+            client = original(*given)
             counted(client, calls.append)
             return client
 

@@ -141,13 +141,13 @@ def deployed(monkeypatch: pytest.MonkeyPatch, dynamodb: Any, tables: Tables, **s
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(
-        clients, "metering_for_registration", lambda: in_process_client("meteringmarketplace", marketplace)
+        clients, "metering_for_registration", lambda *_: in_process_client("meteringmarketplace", marketplace)
     )
     monkeypatch.setattr(
-        clients, "agreement_while_waiting", lambda: in_process_client("marketplace-agreement", marketplace)
+        clients, "agreement_while_waiting", lambda *_: in_process_client("marketplace-agreement", marketplace)
     )
     for name in ("entitlement", "entitlement_while_waiting"):
-        monkeypatch.setattr(clients, name, lambda: in_process_client("marketplace-entitlement", marketplace))
+        monkeypatch.setattr(clients, name, lambda *_: in_process_client("marketplace-entitlement", marketplace))
     log = StringIO()
     for app in (resolve_customer, seller_api):
         app.routes.cache_clear()

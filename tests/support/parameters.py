@@ -29,6 +29,9 @@ NOT_DRAWN = {
     "Stage": "the name of the metrics",
     "AlarmEmail": "where alarms go",
     "AlarmTopicArn": "where alarms go",
+    "SellerRoleArn": "whose credentials calls carry: tests/unit/test_seller_role.py",
+    "SellerRoleExternalId": "likewise",
+    "OperatorRoleArn": "who may send to the queues",
 }
 """Parameters that the schedules don't vary, and why no unit depends on them."""
 

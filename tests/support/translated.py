@@ -1,6 +1,6 @@
 """template.yaml as CloudFormation receives it: translated by SAM's own translator, offline."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from copy import deepcopy
 from functools import cache
 from typing import Any
@@ -47,14 +47,30 @@ def of_type(kind: str) -> dict[str, dict[str, Any]]:
     return {name: body["Properties"] for name, body in resources().items() if body["Type"] == kind}
 
 
-def statements(role: str) -> list[dict[str, Any]]:
-    """Answer the statements of one role's policies, with actions and resources always in lists."""
-    policies = of_type("AWS::IAM::Role")[role]["Policies"]
+def statements(role: str, conditions: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Answer the statements of one role's policies where these conditions of the template hold and no others, with
+    actions and resources always in lists."""
+    declared = [
+        statement for policy in of_type("AWS::IAM::Role")[role]["Policies"] for statement in _statements_in(policy)
+    ]
+    chosen = [_chosen(statement, conditions) for statement in declared]
     return [
         {**statement, "Action": _listed(statement["Action"]), "Resource": _listed(statement["Resource"])}
-        for policy in policies
-        for statement in policy["PolicyDocument"]["Statement"]
+        for statement in chosen
+        if statement != {"Ref": "AWS::NoValue"}
     ]
+
+
+def _statements_in(policy: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = policy["PolicyDocument"]["Statement"]
+    return found
+
+
+def _chosen(statement: dict[str, Any], conditions: Collection[str]) -> dict[str, Any]:
+    if "Fn::If" not in statement:
+        return statement
+    condition, then, otherwise = statement["Fn::If"]
+    return _chosen(then if condition in conditions else otherwise, conditions)
 
 
 def _listed(value: Any) -> list[Any]:

@@ -40,6 +40,22 @@ def test_only_marketplace_actions_which_have_no_resource_types_are_on_everything
 
 
 @pytest.mark.parametrize("role", ROLES)
+def test_with_a_sellers_role_a_function_may_assume_exactly_that_and_call_aws_marketplace_only_as_it(role: str) -> None:
+    with_role, without = (statements(role, conditions) for conditions in (["HasSellerRole"], []))
+    assert [statement for statement in with_role if statement not in without] == [
+        {
+            "Sid": "ActAsSeller",
+            "Effect": "Allow",
+            "Action": ["sts:AssumeRole"],
+            "Resource": [{"Ref": "SellerRoleArn"}],
+        }
+    ]
+    (own,) = [statement for statement in without if statement not in with_role]
+    assert all(action.startswith("aws-marketplace:") for action in own["Action"])
+    assert not [action for one in with_role for action in one["Action"] if action.startswith("aws-marketplace:")]
+
+
+@pytest.mark.parametrize("role", ROLES)
 def test_no_action_is_a_pattern_and_none_scans(role: str) -> None:
     actions = {action for statement in statements(role) for action in statement["Action"]}
     assert not [action for action in actions if "*" in action or action == "dynamodb:Scan"]
@@ -55,7 +71,7 @@ EVENTS, DAILY, GAUGES = (
     [("NotificationQueue", [EVENTS, GAUGES]), ("NotificationDeadLetterQueue", [EVENTS, DAILY, GAUGES])],
 )
 def test_only_the_rules_and_the_legacy_topics_send_to_the_queues(queue: str, rules: Any) -> None:
-    events, legacy = of_type("AWS::SQS::QueuePolicy")[f"{queue}Policy"]["PolicyDocument"]["Statement"]
+    events, legacy, *_ = of_type("AWS::SQS::QueuePolicy")[f"{queue}Policy"]["PolicyDocument"]["Statement"]
     condition, topics, otherwise = legacy["Fn::If"]
     assert events["Principal"] == {"Service": "events.amazonaws.com"}
     assert events["Condition"] == {"ArnEquals": {"aws:SourceArn": rules}}
@@ -67,11 +83,31 @@ def test_only_the_rules_and_the_legacy_topics_send_to_the_queues(queue: str, rul
 
 
 def test_only_the_daily_reconciliation_sends_questions_from_outside() -> None:
-    (daily,) = of_type("AWS::SQS::QueuePolicy")["ReadBackQueuePolicy"]["PolicyDocument"]["Statement"]
+    daily, _ = of_type("AWS::SQS::QueuePolicy")["ReadBackQueuePolicy"]["PolicyDocument"]["Statement"]
     assert daily["Principal"] == {"Service": "events.amazonaws.com"}
     assert daily["Condition"] == {"ArnEquals": {"aws:SourceArn": DAILY}}
     policies = of_type("AWS::SQS::QueuePolicy").values()
     assert {"Ref": "MeteringQueue"} not in [queue for policy in policies for queue in policy["Queues"]]
+
+
+@pytest.mark.parametrize("queue", ["NotificationQueue", "ReadBackQueue"])
+def test_where_an_operator_is_named_nobody_else_in_the_account_sends_to_a_queue(queue: str) -> None:
+    """Whoever may send by a role of the template, and AWS's services, still may."""
+    *_, declared = of_type("AWS::SQS::QueuePolicy")[f"{queue}Policy"]["PolicyDocument"]["Statement"]
+    condition, denied, otherwise = declared["Fn::If"]
+    assert (condition, otherwise) == ("NamesSenders", {"Ref": "AWS::NoValue"})
+    assert (denied["Effect"], denied["Principal"], denied["Action"]) == ("Deny", "*", "sqs:SendMessage")
+    assert denied["Resource"] == {"Fn::GetAtt": [queue, "Arn"]}
+    assert denied["Condition"]["Bool"] == {"aws:PrincipalIsAWSService": "false"}
+    *functions, operator = denied["Condition"]["ArnNotLike"]["aws:PrincipalArn"]
+    senders = [
+        role
+        for role in ROLES
+        for statement in statements(role)
+        if "sqs:SendMessage" in statement["Action"] and {"Fn::GetAtt": [queue, "Arn"]} in statement["Resource"]
+    ]
+    assert functions == [{"Fn::GetAtt": [role, "Arn"]} for role in senders]
+    assert operator == {"Ref": "OperatorRoleArn"}
 
 
 def test_only_api_gateway_the_schedule_and_the_queue_invoke_functions() -> None:

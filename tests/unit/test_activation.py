@@ -265,7 +265,7 @@ def command(world: LifecycleWorld, monkeypatch: pytest.MonkeyPatch) -> list[str]
     monkeypatch.setattr(activation, "utc_now", world.time.now)
     monkeypatch.setattr(activation, "MarketplaceEntitlements", lambda _: world.source)
     monkeypatch.setattr(clients, "dynamodb", lambda: world.dynamodb)
-    monkeypatch.setattr(clients, "entitlement", lambda: None)
+    monkeypatch.setattr(clients, "entitlement", lambda *_: None)
     monkeypatch.setattr(clients, "sqs", lambda: world.sqs)
     return ["--table", world.tables.subscriptions, "--subscription", LEGACY, "--reason", REASON]
 

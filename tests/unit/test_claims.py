@@ -1,6 +1,7 @@
 """Claiming: one tenant per subscription, one tenant per buyer's account unless shared, safe to repeat."""
 
 from typing import Any
+from unicodedata import normalize
 
 import pytest
 from pydantic import ValidationError
@@ -11,10 +12,13 @@ from marketplace.registration.account_links import AccountLinkedToAnotherTenantE
 from marketplace.registration.claim import (
     Claim,
     ClaimedByAnotherTenantError,
+    Transfer,
     UnknownRegistrationError,
 )
+from marketplace.seller_api.requests import SubscriptionsQuery
+from marketplace.seller_api.subscription_queries import SubscriptionQueries
 from marketplace.subscriptions.seller_events import SellerEvent
-from tests.support.storefront import Storefront
+from tests.support.storefront import CALLER, Storefront
 
 
 def completed(shop: Storefront) -> list[SellerEvent]:
@@ -159,3 +163,46 @@ def test_a_tenant_id_is_any_printable_text(tenant_id: str, shop: Storefront) -> 
 def test_other_tenant_ids_are_refused(tenant_id: Any) -> None:
     with pytest.raises(ValidationError):
         Claim.model_validate({"tenant_id": tenant_id})
+
+
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+"""One name in Unicode's two spellings, which look alike."""
+
+
+@pytest.mark.parametrize("tenant_id", [DECOMPOSED, "\u212b", "\u1112\u1161\u11ab", "xa\u0323\u0307y"])
+def test_a_new_tenant_id_in_another_spelling_than_nfc_is_refused(tenant_id: str) -> None:
+    """So that no two tenants differ in nothing that a person can see."""
+    given = {"tenant_id": "acme", "claim_revision": 1, "reason": "a merger"}
+    for model, asked in ((Claim, {"tenant_id": tenant_id}), (Transfer, {**given, "to_tenant_id": tenant_id})):
+        with pytest.raises(ValidationError, match="NFC"):
+            model.model_validate(asked)
+        composed = {name: normalize("NFC", value) if isinstance(value, str) else value for name, value in asked.items()}
+        model.model_validate(composed)
+
+
+def test_a_tenant_that_was_stored_in_another_spelling_is_found_and_transferred_to_the_composed_one(
+    shop: Storefront,
+) -> None:
+    registered = shop.register()
+    before = Claim.model_construct(tenant_id=DECOMPOSED)
+    subscription_id = shop.claims().claim(registered.code, before, CALLER).subscription_id
+    queries = SubscriptionQueries(shop.subscriptions, shop.now)
+
+    def found(tenant_id: str) -> list[str]:
+        query = SubscriptionsQuery.model_validate({"tenant_id": tenant_id})
+        return [one.id for one in queries.find(query.filter).items]
+
+    assert (found(DECOMPOSED), found(COMPOSED)) == ([subscription_id], [])
+
+    shop.transfer(subscription_id, DECOMPOSED, COMPOSED, 1)
+
+    assert (found(DECOMPOSED), found(COMPOSED)) == ([], [subscription_id])
+
+
+def test_a_tenant_that_was_stored_in_another_spelling_can_be_released(shop: Storefront) -> None:
+    registered = shop.register()
+    shop.claims().claim(registered.code, Claim.model_construct(tenant_id=DECOMPOSED), CALLER)
+
+    shop.release(registered.subscription_id, DECOMPOSED, 1)
+
+    assert shop.subscription(registered.subscription_id).tenant_id is None

@@ -34,6 +34,9 @@ def repository(folder: Path, *, application: str, changelog: str) -> Path:
     (folder / "emulator" / "pyproject.toml").write_text('[project]\nversion = "1.2.3"\n')
     (folder / "emulator" / "marketplace_emulator" / "server.py").write_text('VERSION = "1.2.3"\n')
     (folder / "clients" / "typescript" / "package.json").write_text(json.dumps({"version": "1.2.3"}))
+    (folder / "template.yaml").write_text(
+        "Metadata:\n  AWS::ServerlessRepo::Application:\n    SemanticVersion: 1.2.3\n"
+    )
     (folder / "CHANGELOG.md").write_text(
         f"# Changelog\n\n## {changelog}\n\n- This.\n\n## [1.2.2] - 2026-11-01\n\n- That.\n"
     )

@@ -151,7 +151,7 @@ def command(world: LifecycleWorld, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setattr(import_customers, "SECONDS_BETWEEN_QUESTIONS", 0)
     monkeypatch.setattr(import_customers, "MarketplaceEntitlements", lambda _: world.source)
     monkeypatch.setattr(clients, "dynamodb", lambda: world.dynamodb)
-    monkeypatch.setattr(clients, "entitlement", lambda: None)
+    monkeypatch.setattr(clients, "entitlement", lambda *_: None)
     monkeypatch.setattr(clients, "sqs", lambda: world.sqs)
     return Command(world, tmp_path / "customers.csv")
 

@@ -775,7 +775,7 @@ export interface components {
             /** Cursor */
             cursor: string | null;
         };
-        /** @description Printable characters without a space at either end. */
+        /** @description Printable characters without a space at either end; a new one in Unicode's form NFC. */
         TenantId: string;
         /**
          * Transfer

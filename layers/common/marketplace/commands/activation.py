@@ -24,6 +24,7 @@ from marketplace.lifecycle.store import Stored, SubscriptionStore
 from marketplace.platform import clients
 from marketplace.platform.clock import Clock, epoch, iso, utc_now
 from marketplace.platform.errors import RefusedError, ThrottledError
+from marketplace.platform.seller_role import SellerRole
 from marketplace.subscriptions import recheck
 from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.recheck_queue import Requests
@@ -152,9 +153,21 @@ def main(arguments: Sequence[str], show: Callable[[str], object] = sys.stdout.wr
     parser.add_argument("--reason", required=True, help="why it is known to be active; it is kept")
     parser.add_argument("--queue-url", help="the URL of the notification queue")
     parser.add_argument("--write", action="store_true", help="activate it")
+    add_seller_role(parser)
     given = parser.parse_args(arguments)
     require_queue_and_reason(parser, given)
     return in_sentences(lambda: _run(given, show), show)
+
+
+def add_seller_role(parser: argparse.ArgumentParser) -> None:
+    """The options of a command that asks AWS Marketplace, for a product that another account published."""
+    parser.add_argument("--seller-role-arn", help="the deployment's parameter SellerRoleArn")
+    parser.add_argument("--external-id", default="", help="the deployment's parameter SellerRoleExternalId")
+
+
+def given_seller_role(given: argparse.Namespace) -> SellerRole | None:
+    """The role of these options."""
+    return SellerRole(given.seller_role_arn, given.external_id) if given.seller_role_arn else None
 
 
 def require_queue_and_reason(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
@@ -169,7 +182,9 @@ def _run(given: argparse.Namespace, show: Callable[[str], object]) -> int:
     queue = Requests(clients.sqs(), given.queue_url) if given.queue_url else None
     activation = Activation(SubscriptionStore(Table(clients.dynamodb(), given.table)), utc_now, queue)
     subscription = activation.check(given.subscription).subscription
-    answer = asked(MarketplaceEntitlements(clients.entitlement()), subscription, epoch(utc_now()))
+    answer = asked(
+        MarketplaceEntitlements(clients.entitlement(given_seller_role(given))), subscription, epoch(utc_now())
+    )
     show(f"{subscription.id}: {subscription.status}, product {subscription.product_code}; {answer}\n")
     if answer.refusal is not None:
         raise CommandRefusedError("AWS does not know this customer of this product")

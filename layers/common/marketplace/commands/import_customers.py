@@ -22,7 +22,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from marketplace.commands.activation import Activation, AwsAnswer, Rechecks, asked, require_queue_and_reason
+from marketplace.commands.activation import (
+    Activation,
+    AwsAnswer,
+    Rechecks,
+    add_seller_role,
+    asked,
+    given_seller_role,
+    require_queue_and_reason,
+)
 from marketplace.commands.customer_file import Customer, CustomerFileError, customers_of
 from marketplace.commands.shell import CommandRefusedError, in_sentences
 from marketplace.dynamodb.table import Table
@@ -101,6 +109,7 @@ def main(arguments: Sequence[str], show: Callable[[str], object] = sys.stdout.wr
     parser.add_argument("--reason", help="with --activate: why they are known to be active; it is kept")
     parser.add_argument("--queue-url", help="the URL of the notification queue")
     parser.add_argument("--write", action="store_true", help="import them")
+    add_seller_role(parser)
     given = parser.parse_args(arguments)
     if given.activate != (given.reason is not None):
         parser.error("--activate needs --reason, and --reason needs --activate")
@@ -111,7 +120,7 @@ def main(arguments: Sequence[str], show: Callable[[str], object] = sys.stdout.wr
 def _run(given: argparse.Namespace, show: Callable[[str], object]) -> int:
     customers = _read(given.file, given.product_codes.split(","))
     store = SubscriptionStore(Table(clients.dynamodb(), given.table))
-    use_case = Import(store, MarketplaceEntitlements(clients.entitlement()), utc_now)
+    use_case = Import(store, MarketplaceEntitlements(clients.entitlement(given_seller_role(given))), utc_now)
     queue = Requests(clients.sqs(), given.queue_url) if given.write else None
     activation = Activation(store, utc_now, queue)
     counts: Counter[str] = Counter()

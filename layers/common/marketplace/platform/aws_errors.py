@@ -28,6 +28,11 @@ from marketplace.platform.errors import (
     UnavailableError,
 )
 
+
+class SellerRoleError(CredentialRetrievalError):
+    """STS gave no usable credentials of the seller's role; the call that needed them was not sent."""
+
+
 # Codes as in the botocore models of meteringmarketplace, marketplace-entitlement and marketplace-agreement, and AWS's
 # common errors. A code that is not here is classed by its HTTP status.
 _BY_CODE: dict[str, type[AwsError]] = {
@@ -87,6 +92,7 @@ _CLIENT_SIDE: dict[type[BotoCoreError], type[AwsError]] = {
     NoCredentialsError: SystemicError,
     PartialCredentialsError: SystemicError,
     CredentialRetrievalError: SystemicError,
+    SellerRoleError: SystemicError,
     NoRegionError: SystemicError,
 }
 

@@ -99,6 +99,8 @@ class Settings:
     seal_delay_minutes: Annotated[int, _number(int, 0, 720)] = 10
     metering_calls_per_second: Annotated[float, _number(float, 0.01, 100)] = 10.0
     metering_region: str = "us-east-1"
+    seller_role_arn: str = ""
+    seller_role_external_id: str = ""
     heartbeat_dimension: str = ""
     entitlement_max_age_minutes: Annotated[int, _number(int, 0)] = 15
     entitlement_stale_limit_minutes: Annotated[int, _number(int, 0)] = 1440

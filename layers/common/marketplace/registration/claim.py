@@ -12,11 +12,12 @@ A change is one transaction, on the condition that everything is as it was read;
 """
 
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import to_item
@@ -48,9 +49,22 @@ def _printable(text: str) -> str:
     return text
 
 
+def _composed(text: str) -> str:
+    """A tenant that is given something for the first time has one spelling. Unicode has two for many letters, which
+    look alike and are equal to a person: NFC is the one that browsers and databases use."""
+    if not unicodedata.is_normalized("NFC", text):
+        raise ValueError("must be in Unicode's form NFC")
+    return text
+
+
 type TenantId = Annotated[
     str,
-    Field(min_length=1, max_length=128, strict=True, description="Printable characters without a space at either end."),
+    Field(
+        min_length=1,
+        max_length=128,
+        strict=True,
+        description="Printable characters without a space at either end; a new one in Unicode's form NFC.",
+    ),
     AfterValidator(_printable),
 ]
 type ChangeReason = Annotated[
@@ -76,6 +90,8 @@ class Claim(BaseModel, frozen=True, extra="forbid", defer_build=True):
     tenant_id: TenantId
     share_account: ShareAccount = False
 
+    _new = field_validator("tenant_id")(_composed)
+
 
 class SubscriptionClaim(Claim, frozen=True):
     """A claim without a registration code. It takes a subscription that was never claimed; after a release it names
@@ -98,6 +114,8 @@ class Transfer(Release, frozen=True):
 
     to_tenant_id: TenantId
     share_account: ShareAccount = False
+
+    _new = field_validator("to_tenant_id")(_composed)
 
     @model_validator(mode="after")
     def _to_another(self) -> Self:
