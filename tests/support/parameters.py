@@ -23,7 +23,7 @@ NOT_DRAWN = {
     "SellerLogoUrl": "a page",
     "SellerColor": "a page",
     "ProductTitles": "a page",
-    "Runtime": "the Python; tests/local_invoke runs both",
+    "Runtime": "the Python",
     "Architecture": "the processor",
     "LogRetentionDays": "logs",
     "Stage": "the name of the metrics",
