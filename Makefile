@@ -8,6 +8,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SAM_ENV := .tools/sam
 CHECKOV_ENV := .tools/checkov
+DOCS_ENV := .tools/docs
+AWSCLI_ENV := .tools/awscli
 # Running needs a fifth of what developing needs: an environment of its own, unless the project's is there.
 RUN_ENV := $(if $(wildcard $(VENV)/.installed),$(VENV),.tools/run)
 TYPED := layers functions emulator/marketplace_emulator clients/python local tests bench tools conftest.py
@@ -37,6 +39,12 @@ $(SAM_ENV)/.installed: requirements-sam.txt | tools/find-python tools/install
 
 $(CHECKOV_ENV)/.installed: requirements-checkov.txt | tools/find-python tools/install
 	$(call environment,$(CHECKOV_ENV),requirements-checkov.txt)
+
+$(DOCS_ENV)/.installed: requirements-docs.txt | tools/find-python tools/install
+	$(call environment,$(DOCS_ENV),requirements-docs.txt)
+
+$(AWSCLI_ENV)/.installed: requirements-awscli.txt | tools/find-python tools/install
+	$(call environment,$(AWSCLI_ENV),requirements-awscli.txt)
 
 .PHONY: venv sam
 venv: $(VENV)/.installed ## the project's environment
@@ -95,6 +103,14 @@ fmt: $(VENV)/.installed ## format and mend what can be mended by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Documents ------------------------------------------------------------------------------------------------------------
+.PHONY: docs pictures
+docs: $(VENV)/.installed $(DOCS_ENV)/.installed ## the documentation site, build/site; a dead link is an error
+	@$(BIN)/python -m tools.site
+
+pictures: $(VENV)/.installed ## take the documents' pictures again, from the running system (needs Chromium)
+	@$(IMPORTS) $(BIN)/python -m tools.pictures
+
 # Building -------------------------------------------------------------------------------------------------------------
 .PHONY: build lock clean
 build: $(VENV)/.installed $(SAM_ENV)/.installed ## sam build, ready for sam local and sam deploy
@@ -105,5 +121,5 @@ lock: $(VENV)/.installed ## write the lock files again from their .in files (ARG
 	$(BIN)/python -m tools.locks $(ARGS)
 
 clean: ## remove what was built and measured; the environments stay
-	rm -rf .aws-sam clients/typescript/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov
+	rm -rf .aws-sam build clients/typescript/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov
 	find . -name __pycache__ -not -path './.venv/*' -not -path './.tools/*' -prune -exec rm -rf {} +

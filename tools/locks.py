@@ -13,7 +13,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYER = "layers/common/requirements"
-LOCKS = (LAYER, "requirements-run", "requirements-dev", "requirements-sam", "requirements-checkov")
+LOCKS = (
+    LAYER,
+    *(f"requirements-{environment}" for environment in ("run", "dev", "sam", "checkov", "docs", "awscli")),
+)
 DIGEST = "# inputs: sha256 "
 _PIN = re.compile(r"^([A-Za-z0-9_.-]+)==([^\s;\\]+)", re.MULTILINE)
 
