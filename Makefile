@@ -46,9 +46,10 @@ $(DOCS_ENV)/.installed: requirements-docs.txt | tools/find-python tools/install
 $(AWSCLI_ENV)/.installed: requirements-awscli.txt | tools/find-python tools/install
 	$(call environment,$(AWSCLI_ENV),requirements-awscli.txt)
 
-.PHONY: venv sam
+.PHONY: venv sam awscli
 venv: $(VENV)/.installed ## the project's environment
 sam: $(SAM_ENV)/.installed ## SAM CLI's environment
+awscli: $(AWSCLI_ENV)/.installed ## AWS CLI's environment
 
 # Running --------------------------------------------------------------------------------------------------------------
 .PHONY: run sam-local dynamodb env-json

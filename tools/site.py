@@ -24,7 +24,7 @@ SPHINX = ROOT / ".tools" / "docs" / "bin" / "python"
 SITE, SOURCE = ROOT / "build" / "site", ROOT / "build" / "site-source"
 SETTINGS = Path("docs/site")
 START = Path("README.md")
-CONTENTS = {START: "contents.md", Path("docs/decisions/README.md"): "decisions.md"}
+CONTENTS = {START: "contents.myst", Path("docs/decisions/README.md"): "decisions.myst"}
 """Documents that others stand below in the site's menu, and the file that names these."""
 WRITTEN: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "docs/openapi.json": reference.openapi_page,
@@ -34,6 +34,7 @@ MOVED = {str(START): "index.md", **{name: name.replace(".json", ".md") for name 
 """What a link to a file leads to on the site, if not to the file: the start page, and the written pages."""
 _PLACE = re.compile(r'<a id="([^"]+)"></a>')
 _ASSETS = {"src", "srcset", "poster", "data", "action"}
+_NOT_LOADED = {"author", "next", "prev", "search", "index"}
 _CSS_ADDRESS = re.compile(r"(?:url\(|@import)\s*['\"]?((?:https?:)?//[^'\")\s]+)")
 
 
@@ -118,9 +119,7 @@ class _References(HTMLParser):
                 self.places.add(value)
             if name == "href" and tag == "a":
                 self.links.append(value)
-            elif (name == "href" and tag != "link") or name in _ASSETS:
-                self.assets.append(value)
-            elif name == "href" and dict(attrs).get("rel") not in {"author", "next", "prev", "search", "index"}:
+            elif name in _ASSETS or (name == "href" and dict(attrs).get("rel") not in _NOT_LOADED):
                 self.assets.append(value)
             elif name == "style":
                 self.assets += _CSS_ADDRESS.findall(value)
