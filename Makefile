@@ -109,8 +109,8 @@ fmt: $(VENV)/.installed ## format and mend what can be mended by itself
 docs: $(VENV)/.installed $(DOCS_ENV)/.installed ## the documentation site, build/site; a dead link is an error
 	@$(BIN)/python -m tools.site
 
-pictures: $(VENV)/.installed ## take the documents' pictures again, from the running system (needs Chromium)
-	@$(IMPORTS) $(BIN)/python -m tools.pictures
+pictures: $(VENV)/.installed ## take the documents' pictures again, by doing the tutorial (needs Chromium)
+	PICTURES=docs/images $(BIN)/python -m pytest -q tests/documents/test_tutorial.py
 
 # Building -------------------------------------------------------------------------------------------------------------
 .PHONY: build lock clean
