@@ -29,6 +29,8 @@ NOT_HERE = {
     "sam local invoke": "tests/local_invoke",
     "pip install": "needs a registry; the clients are run from their sources in tests/clients",
     "npm install": "needs a registry; the packed client is run in tests/clients",
+    "npm ci": "needs a registry; tests/clients packs the client",
+    "npx tsc": "tests/clients compiles and runs the program with the same options",
     "aws cloudtrail": "the local stack has no CloudTrail, and says so",
     "aws dynamodb restore-table-to-point-in-time": "moto restores into a table without a name of the stack",
     "export SUBSCRIPTION_ID=sub-...": "a value of the reader's own",
