@@ -1,5 +1,5 @@
-"""What the integration guide lists is what there is: each parameter of the template and each option of `make run`, once,
-with its default."""
+"""What the integration guide lists is what there is: each parameter of the template and each option of `make run`,
+once, with its default."""
 
 import re
 
