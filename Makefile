@@ -8,6 +8,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SAM_ENV := .tools/sam
 CHECKOV_ENV := .tools/checkov
+DOCS_ENV := .tools/docs
+AWSCLI_ENV := .tools/awscli
 # Running needs a fifth of what developing needs: an environment of its own, unless the project's is there.
 RUN_ENV := $(if $(wildcard $(VENV)/.installed),$(VENV),.tools/run)
 TYPED := layers functions emulator/marketplace_emulator clients/python local tests bench tools conftest.py
@@ -38,9 +40,16 @@ $(SAM_ENV)/.installed: requirements-sam.txt | tools/find-python tools/install
 $(CHECKOV_ENV)/.installed: requirements-checkov.txt | tools/find-python tools/install
 	$(call environment,$(CHECKOV_ENV),requirements-checkov.txt)
 
-.PHONY: venv sam
+$(DOCS_ENV)/.installed: requirements-docs.txt | tools/find-python tools/install
+	$(call environment,$(DOCS_ENV),requirements-docs.txt)
+
+$(AWSCLI_ENV)/.installed: requirements-awscli.txt | tools/find-python tools/install
+	$(call environment,$(AWSCLI_ENV),requirements-awscli.txt)
+
+.PHONY: venv sam awscli
 venv: $(VENV)/.installed ## the project's environment
 sam: $(SAM_ENV)/.installed ## SAM CLI's environment
+awscli: $(AWSCLI_ENV)/.installed ## AWS CLI's environment
 
 # Running --------------------------------------------------------------------------------------------------------------
 .PHONY: run sam-local dynamodb env-json
@@ -99,6 +108,14 @@ fmt: $(VENV)/.installed ## format and mend what can be mended by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Documents ------------------------------------------------------------------------------------------------------------
+.PHONY: docs pictures
+docs: $(VENV)/.installed $(DOCS_ENV)/.installed ## the documentation site, build/site; a dead link is an error
+	@$(BIN)/python -m tools.site
+
+pictures: $(VENV)/.installed ## take the documents' pictures again, by doing the tutorial (needs Chromium)
+	PICTURES=docs/images $(BIN)/python -m pytest -q tests/documents/test_tutorial.py
+
 # Building -------------------------------------------------------------------------------------------------------------
 .PHONY: build lock clean
 build: $(VENV)/.installed $(SAM_ENV)/.installed ## sam build, ready for sam local and sam deploy
@@ -109,5 +126,5 @@ lock: $(VENV)/.installed ## write the lock files again from their .in files (ARG
 	$(BIN)/python -m tools.locks $(ARGS)
 
 clean: ## remove what was built and measured; the environments stay
-	rm -rf .aws-sam clients/typescript/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov
+	rm -rf .aws-sam build clients/typescript/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov
 	find . -name __pycache__ -not -path './.venv/*' -not -path './.tools/*' -prune -exec rm -rf {} +

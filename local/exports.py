@@ -15,6 +15,7 @@ OUTPUTS = {
     "READ_BACK_URL": "ReadBackQueueUrl",
     "DLQ_URL": "DeadLetterQueueUrl",
     "EVENT_BUS": "EventBusName",
+    "FULFILMENT_URL": "FulfilmentUrl",
 }
 """The variables of the documents' commands, each with the output of the stack that it holds."""
 

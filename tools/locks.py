@@ -13,7 +13,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYER = "layers/common/requirements"
-LOCKS = (LAYER, "requirements-run", "requirements-dev", "requirements-sam", "requirements-checkov")
+LOCKS = (
+    LAYER,
+    *(f"requirements-{environment}" for environment in ("run", "dev", "sam", "checkov", "docs", "awscli")),
+)
 DIGEST = "# inputs: sha256 "
 OVERRIDES = {"requirements-dev": "requirements-overrides.in"}
 """What replaces the requirements of packages in a lock. pip would refuse the result, so tools/install has it install

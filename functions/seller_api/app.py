@@ -112,6 +112,12 @@ def handle(event: dict[str, Any]) -> dict[str, Any]:
     log = logger.error if answer.response.status >= 500 else logger.info
     log(
         answer.outcome,
-        extra={"subscription_id": answer.subscription_id, "status": answer.response.status, "error": answer.error},
+        extra={
+            "route": event.get("routeKey"),
+            "subscription_id": answer.subscription_id,
+            "status": answer.response.status,
+            "counts": dict(answer.counts) or None,
+            "error": answer.error,
+        },
     )
     return answer.response.as_event()

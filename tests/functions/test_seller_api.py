@@ -618,6 +618,19 @@ def test_a_fault_of_our_own_is_logged_by_its_place_alone(deployment: Deployed, m
     assert "111122223333" not in deployment.logged
 
 
+def test_a_line_of_the_log_says_which_route_it_was_and_what_became_of_the_records(deployment: Deployed) -> None:
+    records = [{"id": f"r-{number}", "subscription_id": "none", "dimension": "x", "quantity": 1} for number in (1, 2)]
+    call(deployment, "POST /usage", {"records": records})
+    call(deployment, "GET /subscriptions", query={"status": "active"})
+
+    lines = [json.loads(line) for line in deployment.logged.splitlines()]
+    logged = [(line["message"], line["route"], line.get("counts")) for line in lines if "route" in line]
+    assert logged[-2:] == [
+        ("UsageReported", "POST /usage", {"ReportRejected": 2}),
+        ("SubscriptionsListed", "GET /subscriptions", None),
+    ]
+
+
 def test_neither_code_nor_account_nor_contact_is_logged(
     deployment: Deployed, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -133,11 +133,14 @@ class Page:
     def url(self) -> str:
         return str(self.run("location.href"))
 
-    def screenshot(self, file: Path) -> None:
-        """The whole page as a PNG."""
-        size = self._call("Page.getLayoutMetrics")["cssContentSize"]
-        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
-        shot = self._call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
+    def screenshot(self, file: Path, *, whole: bool = True) -> None:
+        """The whole page as a PNG, or what is in view."""
+        wanted: dict[str, Any] = {}
+        if whole:
+            size = self._call("Page.getLayoutMetrics")["cssContentSize"]
+            clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
+            wanted = {"captureBeyondViewport": True, "clip": clip}
+        shot = self._call("Page.captureScreenshot", format="png", **wanted)
         file.write_bytes(base64.b64decode(shot["data"]))
 
     def _wait_for_load(self) -> None:

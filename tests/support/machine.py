@@ -1,8 +1,8 @@
 """What a test may ask of the machine, and what happens where the machine does not have it.
 
-A test marked `dynamodb_local`, `docker`, `python314`, `sam_cli`, `browser` or `axe` runs where the machine can run it.
-Where it cannot, it is skipped, and the end of the run says which group did not run and why. With CI or REQUIRE_ALL set,
-nothing may be skipped: every skip, whatever its cause, becomes a failure.
+A test marked `dynamodb_local`, `docker`, `python314`, `sam_cli`, `browser`, `axe`, `awscli` or `site` runs where the
+machine can run it. Where it cannot, it is skipped, and the end of the run says which group did not run and why. With CI
+or REQUIRE_ALL set, nothing may be skipped: every skip, whatever its cause, becomes a failure.
 """
 
 import os
@@ -14,7 +14,7 @@ from functools import cache
 
 import pytest
 
-from tools import axe, dynamodb_local
+from tools import axe, dynamodb_local, site
 from tools.template import ROOT
 
 LAMBDA_IMAGE = "public.ecr.aws/lambda/python:3.13-x86_64"
@@ -59,6 +59,8 @@ _MISSING: dict[str, Callable[[], str | None]] = {
     "dynamodb_local": dynamodb_local.missing,
     "browser": lambda: None if chromium() else "needs Chromium",
     "axe": axe.missing,
+    "awscli": lambda: None if (ROOT / ".tools/awscli/bin/aws").exists() else "needs AWS CLI (make awscli)",
+    "site": lambda: None if site.SPHINX.exists() else "needs Sphinx (make docs)",
 }
 
 

@@ -9,14 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tools.documents import LINK, documents
+
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = sorted(
-    path.relative_to(ROOT)
-    for path in chain(
-        ROOT.glob("*.md"), ROOT.glob("docs/**/*.md"), ROOT.glob("emulator/*.md"), ROOT.glob("clients/*/README.md")
-    )
-)
-LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)")
+DOCUMENTS = documents()
 TEST_NAME = re.compile(r"`(test_\w+)(?:\.py)?`")
 FILE_NAME = re.compile(r"`((?:[\w-]+/)+(?:[\w.-]+\.(?:py|md|json|yaml|toml))?)`")
 """A path in backquotes: a folder with its last slash, or a file with its ending."""

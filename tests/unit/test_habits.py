@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from local import command
 from tools import locks, versions
 from tools.template import ROOT
 
@@ -116,6 +117,22 @@ def test_ci_runs_what_the_repository_says() -> None:
 
     assert any(".ci/run" in step.get("run", "") for step in ci["jobs"]["run"]["steps"])
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o100
+
+
+def test_the_development_container_has_the_python_and_the_ports_of_the_project() -> None:
+    text = (ROOT / ".devcontainer" / "devcontainer.json").read_text()
+    container = json.loads(re.sub(r"^\s*//.*$", "", text, flags=re.MULTILINE))
+    ports = [command.API_PORT, command.CONSOLE_PORT, command.EMULATOR_PORT, command.MOTO_PORT]
+
+    assert container["image"].startswith(f"python:{(ROOT / '.python-version').read_text().strip()}-")
+    assert container["forwardPorts"] == ports
+    assert [int(port) for port in container["portsAttributes"]] == ports
+
+
+def test_ci_has_a_tool_environment_for_every_lock() -> None:
+    ci = (ROOT / ".ci" / "run").read_text()
+    made = {target for line in re.findall(r"^make (.+)$", ci, re.MULTILINE) for target in line.split()}
+    assert {"check", "build", "docs", "awscli", "test"} <= made
 
 
 def test_the_commands_of_the_hooks_exist() -> None:

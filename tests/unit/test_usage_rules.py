@@ -108,6 +108,22 @@ def test_bad_reports_are_rejected_by_field(changes: dict[str, Any], reason: str)
     assert not rejection.retryable
 
 
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        ({"id": "a b", "dimension": "", "quantity": -1}, ["id", "dimension", "quantity"]),
+        ({"quantity": "many", "timestamp": "yesterday"}, ["quantity", "timestamp"]),
+        ({"tags": {f"aws:{number}": "" for number in range(9)}, "colour": "red"}, ["tags", "colour"]),
+    ],
+)
+def test_everything_that_is_wrong_with_a_report_is_told_at_once(changes: dict[str, Any], fields: list[str]) -> None:
+    rejection = parsed(raw(**changes))
+
+    assert isinstance(rejection, Rejection)
+    assert rejection.reason == f"invalid_{fields[0]}"
+    assert [part.partition(": ")[0] for part in rejection.message.split("; ")] == fields
+
+
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists))
 def test_anything_at_all_gets_an_answer(value: object) -> None:
     assert isinstance(parsed(value), Rejection)

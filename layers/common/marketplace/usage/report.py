@@ -20,6 +20,8 @@ _TAG_TEXT = re.compile(r"[A-Za-z0-9+ \-=._:/@]+")
 _TAG_CHARACTERS = "a-z A-Z 0-9 + space - = . _ : / @"
 _RESERVED = re.compile("aws:", re.IGNORECASE | re.ASCII)
 """Billing and Cost Management User Guide, user-defined tag restrictions: keys and values with this prefix are AWS's."""
+_COMPLAINTS = 20
+"""So many faults of one record are told at most."""
 _MAX_TAG_KEY = 100
 _MAX_TAG_VALUE = 256
 
@@ -110,9 +112,11 @@ def parsed(raw: object) -> UsageReport | Rejection:
     try:
         report = UsageReport.model_validate(raw)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        field = str(first["loc"][0]) if first["loc"] else "record"
-        return Rejection(f"invalid_{field}", f"{field}: {first['msg'].removeprefix('Value error, ')}")
+        complaints: dict[str, str] = {}
+        for one in error.errors(include_url=False, include_context=False, include_input=False)[:_COMPLAINTS]:
+            complaints.setdefault(str(one["loc"][0]) if one["loc"] else "record", one["msg"])
+        said = (f"{field}: {text.removeprefix('Value error, ')}" for field, text in complaints.items())
+        return Rejection(f"invalid_{next(iter(complaints))}", "; ".join(said))
     if len(report.dimension.encode()) > 255:
         return Rejection("invalid_dimension", "dimension: at most 255 bytes in UTF-8 are allowed")
     return report

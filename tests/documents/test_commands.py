@@ -1,0 +1,190 @@
+"""The commands of the documents, as pasted: each runs in a shell that has the lines which `make run` prints, with AWS's
+own CLI, against the local stack. What cannot run there is named with the reason, and with what holds it instead."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from local import command, stack
+from local.options import Options
+from local.stack import Stack
+from tests.local_stack.browser import Neighbourhood
+from tools.documents import Block, blocks, documents
+from tools.template import ROOT
+
+NOT_HERE = {
+    "make ": "each target is looked up in the Makefile, below",
+    "sam build": "make build, and tests/template/test_stages.py for what follows",
+    "sam deploy": "tests/template/test_stages.py resolves each one with SAM CLI",
+    "sam local invoke": "tests/local_invoke",
+    "pip install": "needs a registry; the clients are run from their sources in tests/clients",
+    "npm install": "needs a registry; the packed client is run in tests/clients",
+    "npm ci": "needs a registry; tests/clients packs the client",
+    "npx tsc": "tests/clients compiles and runs the program with the same options",
+    "aws cloudtrail": "the local stack has no CloudTrail, and says so",
+    "aws dynamodb restore-table-to-point-in-time": "moto restores into a table without a name of the stack",
+    "export SUBSCRIPTION_ID=sub-...": "a value of the reader's own",
+}
+"""Blocks that contain this do not run here, and why."""
+SHELL = [block for document in documents() for block in blocks(document, "sh")]
+HERE = [block for block in SHELL if not any(text in block.text for text in NOT_HERE)]
+SAYS = {
+    "--query 'Stacks[0].Outputs'": "FulfilmentUrl",
+    '"$FULFILMENT_URL"': r"HTTP/1\.\d 200(?s:.*)\n308\n(?s:.*)token_missing",
+    "--aws-sigv4": '"tenant_id": ?"acme"',
+    "/admin/clock": "2026-11-22",
+    "aws lambda invoke": '"due": ?[0-9]',
+    "for shard in": "api_calls",
+    "look_again": "MessageId",
+    '"reconcile"': "(?s:MessageId.*MessageId)",
+    "aws sqs receive-message": "never handled",
+    "start-message-move-task": '"ApproximateNumberOfMessagesMoved": 1',
+    "commands.waiting --table": "registration sub-",
+    "--expect": "is expected to wait until 2027-01-01",
+    "commands.activation": "activated",
+    "commands.rebuild": "sub-",
+    "get-item": "None",
+}
+"""What a block that contains this prints: an expression for a part of it."""
+REFUSED = {
+    "commands.migration": "refused: the two are subscriptions to different products",
+    "commands.import_customers": "2 customers: 2 left out",
+}
+"""The emulator's products are others than the guide's, so these commands run as far as their own answer to that."""
+CONTRACT, LEGACY = "ca1contractandconsumption", "legacysubscriptionproduct"
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Somebody with a shell into which the lines of `make run` were pasted."""
+
+    lines: str
+    folder: Path
+    stack: Stack
+    given: dict[str, str]
+
+    @property
+    def outside(self) -> Neighbourhood:
+        return Neighbourhood(self.stack.api_url, self.stack.marketplace_url, self.stack.console_url)
+
+    def paste(self, text: str) -> tuple[int, str]:
+        """The shell's exit code and what it prints. A command that fails ends it."""
+        pasted = re.sub(r"^ *\w+=\w*#?\S*\.\.\..*$", "", text, flags=re.MULTILINE)  # values of the reader's own
+        pasted = pasted.replace("http://127.0.0.1:4599", self.stack.marketplace_url)
+        assert "..." not in re.sub(r"#.*", "", pasted)
+        values = "\n".join(f"export {name}='{value}'" for name, value in self.given.items())
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", f"{self.lines}\n{values}\n{pasted}"],
+            cwd=self.folder,
+            env={"PATH": f"{ROOT / '.tools/awscli/bin'}:{os.environ['PATH']}", "HOME": str(self.folder)},
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Stack]:
+    options = Options(clock="frozen:2026-11-22T12:10:00Z", log=io.StringIO(), metering_rate=None, license_delay=10**8)
+    with stack.running(options) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def names(running: Stack) -> dict[str, str]:
+    """An active subscription and its registration code, a legacy customer who waits for the activation, and one who
+    has a licence too."""
+    outside = Neighbourhood(running.api_url, running.marketplace_url, running.console_url)
+    bought = outside.buy(CONTRACT, "111122223333", provision=True)
+    outside.advance(120)
+    code = outside.register(bought["id"]).rpartition("/")[2]
+    outside.register(outside.buy(LEGACY, "222233334444")["id"])
+    for product in (LEGACY, CONTRACT):
+        outside.register(outside.buy(product, "333344445555", provision=True)["id"])
+    outside.advance(1800)
+    subscription = outside.get(f"/registrations/{code}")["subscription_id"]
+    (pending,) = outside.get("/subscriptions?account_id=222233334444")["subscriptions"]
+    both = outside.get("/subscriptions?account_id=333344445555")["subscriptions"]
+    ids = {f"{one['integration'].upper()}_ID": one["subscription_id"] for one in both}
+    return {
+        "SUBSCRIPTION_ID": subscription,
+        "PENDING": pending["subscription_id"],
+        "CODE": code,
+        "NAME": "UNASSIGNED#2026-11-27/EVENT#none",
+        "AWS_SESSION_TOKEN": "",
+        **ids,
+    }
+
+
+@pytest.fixture
+def reader(running: Stack, names: dict[str, str], tmp_path: Path) -> Reader:
+    for name in ("layers", ".venv"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (customers,) = blocks(Path("docs/integration.md"), "csv")
+    (tmp_path / "customers.csv").write_text(customers.text)
+    printed = command.welcome(running)
+    lines = "\n".join(line for line in printed.splitlines() if re.match(r"export |unset |aws\(\)", line))
+    return Reader(lines, tmp_path, running, dict(names))
+
+
+@pytest.mark.awscli
+@pytest.mark.slow
+@pytest.mark.parametrize("block", HERE, ids=str)
+def test_a_block_of_commands_works_as_pasted(reader: Reader, block: Block) -> None:
+    if "commands.activation" in block.text or "--expect" in block.text:
+        reader.given["SUBSCRIPTION_ID"] = reader.given["PENDING"]
+    if "for shard in" in block.text:
+        record = {"id": "one", "subscription_id": reader.given["SUBSCRIPTION_ID"], "dimension": "api_calls"}
+        reader.outside.report([{**record, "quantity": 5}])
+    if "$DLQ_URL" in block.text:
+        queue = next(queue.name for queue in reader.stack.deployment.queues if "DeadLetter" in queue.name)
+        reader.stack.aws.client("sqs").send_message(QueueUrl=reader.stack.queue_url(queue), MessageBody="never handled")
+
+    code, printed = reader.paste(block.text)
+
+    refused = [answer for text, answer in REFUSED.items() if text in block.text]
+    assert code == bool(refused), printed
+    for answer in refused or [answer for text, answer in SAYS.items() if text in block.text]:
+        assert re.search(answer, printed), printed
+
+
+def test_every_reason_and_every_answer_is_that_of_a_block() -> None:
+    texts = "\n".join(block.text for block in SHELL)
+    assert [text for text in (*NOT_HERE, *SAYS, *REFUSED) if text not in texts] == []
+
+
+def test_every_make_target_of_the_documents_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {
+        target for block in SHELL for target in re.findall(r"(?:^|&& |\()make ([a-z-]+)", block.text, re.MULTILINE)
+    }
+    assert {"run", "test", "sam-local"} <= named <= targets
+
+
+@pytest.mark.parametrize("block", SHELL, ids=str)
+def test_a_shell_reads_every_block(block: Block) -> None:
+    done = subprocess.run(["bash", "-n"], input=block.text, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("document", documents(), ids=str)
+def test_programs_and_samples_can_be_read_as_pasted(document: Path) -> None:
+    """A program that stands in a list is pasted with the list's indentation, so none does."""
+    source = (ROOT / document).read_text()
+    assert re.findall(r"^ +```(?:python|ts|json|yaml)$", source, re.MULTILINE) == []
+    for block in blocks(document, "python"):
+        ast.parse(block.text, str(block))
+    for block in blocks(document, "json"):
+        json.loads(block.text)
