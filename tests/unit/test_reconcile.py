@@ -18,16 +18,22 @@ from marketplace.platform.clock import DAY, HOUR, hour_of, iso
 from marketplace.platform.errors import ThrottledError
 from marketplace.reconcile import sorting
 from marketplace.reconcile.cloudtrail import (
-    UnreadableEvidenceError,
     entries_of,
     events_in,
     events_under,
     looked_up,
-    quantity_of,
 )
 from marketplace.reconcile.compare import reconcile
 from marketplace.reconcile.difference import Acceptance, Difference
-from marketplace.reconcile.evidence import Entry, Gap, our_entries, period_of, within
+from marketplace.reconcile.evidence import (
+    Entry,
+    Gap,
+    UnreadableEvidenceError,
+    our_entries,
+    period_of,
+    quantity_of,
+    within,
+)
 from marketplace.reconcile.ledger import metering_records, subscriptions_with_usage
 from marketplace.reconcile.reports import our_report_payer, report_entries, span_of
 from marketplace.subscriptions.model import Subscription
@@ -323,7 +329,8 @@ def test_lookups_page_slowly_and_wait_when_throttled(world: World) -> None:
         send(world, number, role=OUR_ROLE)
     world.time.advance(HOUR)
     world.marketplace.faults.plan([{"fault": "throttle", "operation": "LookupEvents", "times": 2, "skip": 1}])
-    trail, paused = client("cloudtrail", world.marketplace), []
+    trail = client("cloudtrail", world.marketplace)
+    paused: list[float] = []
     found = list(looked_up(trail, NOON, world.time.seconds(), sleep=paused.append))
     assert len(found) == 122
     assert paused == [0.5, 0.5, 1.0, 0.5]

@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +16,14 @@ from typing import Any, Protocol
 from marketplace.platform.aws_errors import classified_errors
 from marketplace.platform.clock import epoch, hour_of
 from marketplace.platform.errors import ThrottledError
-from marketplace.reconcile.evidence import Entry, Gap, Quantity, payer_of_customer, payer_of_license
+from marketplace.reconcile.evidence import (
+    Entry,
+    Gap,
+    UnreadableEvidenceError,
+    payer_of_customer,
+    payer_of_license,
+    quantity_of,
+)
 
 EVENT_NAME = "BatchMeterUsage"
 SECONDS_PER_LOOKUP = 0.5
@@ -33,10 +39,6 @@ class EventLookup(Protocol):
     """The one operation of CloudTrail's client that is called here."""
 
     def lookup_events(self, **arguments: Any) -> Mapping[str, Any]: ...
-
-
-class UnreadableEvidenceError(ValueError):
-    """A file or an event of another form; the text names it."""
 
 
 def looked_up(
@@ -143,17 +145,6 @@ def _sender(event: Event) -> str:
     identity = event.get("userIdentity") or {}
     issuer = (identity.get("sessionContext") or {}).get("sessionIssuer") or {}
     return str(issuer.get("arn") or identity.get("arn") or identity.get("invokedBy") or "unknown")
-
-
-def quantity_of(value: Any) -> Quantity:
-    """A quantity, which may be a number or its decimal text. Raises ValueError."""
-    if type(value) is int:
-        return value
-    try:
-        number = Decimal(str(value).replace(",", "").strip())
-    except ArithmeticError:
-        raise ValueError(f"{value!r} is no quantity") from None
-    return int(number) if number == number.to_integral_value() else float(number)
 
 
 @lru_cache(maxsize=65536)

@@ -7,8 +7,9 @@ is product code and account, or what the caller knows an agreement by.
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from marketplace.ledger.record import MeteringRecord
 from marketplace.platform.clock import DAY, epoch, hour_of
@@ -24,6 +25,10 @@ METERED = "metered"
 
 FRESH = "fresh"
 """The state of one that AWS has accepted so recently that the other side may not show it yet."""
+
+
+class UnreadableEvidenceError(ValueError):
+    """A file or an event of another form; the text names it."""
 
 
 class Entry(NamedTuple):
@@ -63,6 +68,17 @@ def our_payer(record: MeteringRecord) -> str:
     if record.license_arn is not None:
         return payer_of_license(record.license_arn)
     return payer_of_customer(record.product_code, record.customer_identifier or "")
+
+
+def quantity_of(value: Any) -> Quantity:
+    """A quantity, which may be a number or its decimal text. Raises ValueError."""
+    if type(value) is int:
+        return value
+    try:
+        number = Decimal(str(value).replace(",", "").strip())
+    except ArithmeticError:
+        raise ValueError(f"{value!r} is no quantity") from None
+    return int(number) if number == number.to_integral_value() else float(number)
 
 
 def period_of(moment: int, span: Span) -> int:

@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 from marketplace.ledger.record import MeteringRecord
 from marketplace.platform.clock import epoch
-from marketplace.reconcile.cloudtrail import UnreadableEvidenceError, quantity_of
-from marketplace.reconcile.evidence import Entry, Span
+from marketplace.reconcile.evidence import Entry, Span, UnreadableEvidenceError, quantity_of
 
 
 class _Columns(NamedTuple):
