@@ -23,6 +23,7 @@ IMPORTS = (
     "marketplace.platform.settings",
 )
 SERVICES = (
+    "cloudtrail",
     "dynamodb",
     "events",
     "marketplace-agreement",

@@ -20,6 +20,7 @@ from typing import Any
 SOURCE = Path(__file__).resolve().parent
 ARCHITECTURES = ("x86_64", "aarch64")
 SERVICES = {
+    "cloudtrail",
     "dynamodb",
     "events",
     "marketplace-agreement",
@@ -30,6 +31,7 @@ SERVICES = {
 }
 ENDPOINTS = {
     "agreement-marketplace",
+    "cloudtrail",
     "dynamodb",
     "entitlement.marketplace",
     "events",

@@ -37,6 +37,13 @@ LOADED: dict[str, dict[str, str]] = {
         "platform": "aws_errors backoff clients clock errors settings",
         "subscriptions": "identity model reader recheck recheck_queue seller_events",
     },
+    "reconcile_usage": {
+        "dynamodb": "attributes keys table transactions update",
+        "ledger": "due_time record",
+        "platform": "aws_errors backoff clients clock errors settings",
+        "reconcile": "cloudtrail compare difference evidence ledger schedule sorting store",
+        "subscriptions": "identity model reader seller_events",
+    },
     "resolve_customer": {
         "dynamodb": "attributes keys table transactions update",
         "platform": "aws_errors backoff clients clock deadline errors http logs problem settings",

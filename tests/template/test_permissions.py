@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from marketplace.dynamodb import keys
 from tests.support.translated import of_type, statements
 
-ROLES = ["ResolveCustomerRole", "MeterUsageRole", "EntitlementCheckRole", "SellerApiRole"]
+ROLES = ["ResolveCustomerRole", "MeterUsageRole", "EntitlementCheckRole", "SellerApiRole", "ReconcileUsageRole"]
 
 ALLOWED: dict[str, dict[str, set[str]]] = {
     "ResolveCustomerRole": {
@@ -56,6 +57,12 @@ ALLOWED: dict[str, dict[str, set[str]]] = {
         "EventBus": {"PutEvents"},
         "NotificationQueue": {"SendMessage"},
     },
+    "ReconcileUsageRole": {
+        "SubscriptionsTable": {"BatchGetItem"},
+        "SubscriptionsTable/index/by_status": {"Query"},
+        "UsageTable": {"GetItem", "Query", "PutItem", "DeleteItem"},
+        "EventBus": {"PutEvents"},
+    },
 }
 
 WITHOUT_RESOURCE_TYPES = {
@@ -69,6 +76,7 @@ WITHOUT_RESOURCE_TYPES = {
         "aws-marketplace:GetAgreementEntitlements",
     },
     "SellerApiRole": {"aws-marketplace:GetEntitlements", "aws-marketplace:DescribeAgreement"},
+    "ReconcileUsageRole": {"cloudtrail:LookupEvents"},
 }
 
 
@@ -83,7 +91,7 @@ def _name(resource: Any) -> str:
             return str(resource)
 
 
-def test_sam_adds_no_role_to_the_four_written_ones() -> None:
+def test_sam_adds_no_role_to_the_written_ones() -> None:
     assert sorted(of_type("AWS::IAM::Role")) == sorted(ROLES)
 
 
@@ -101,7 +109,7 @@ def test_every_function_has_the_role_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_only_marketplace_actions_without_resource_types_are_on_everything_and_all_others_on_one_resource(
+def test_only_actions_without_resource_types_are_on_everything_and_all_others_on_one_resource(
     role: str,
 ) -> None:
     granted: dict[str, set[str]] = {}
@@ -112,6 +120,17 @@ def test_only_marketplace_actions_without_resource_types_are_on_everything_and_a
     log_group = f"{role.removesuffix('Role')}LogGroup"
     named = {name: {action.split(":")[1] for action in actions} for name, actions in granted.items()}
     assert named == ALLOWED[role] | {log_group: {"CreateLogStream", "PutLogEvents"}}
+
+
+def test_reconciliation_writes_nothing_but_what_it_found() -> None:
+    writing = [
+        statement
+        for statement in statements("ReconcileUsageRole")
+        if {"dynamodb:PutItem", "dynamodb:DeleteItem"} & set(statement["Action"])
+    ]
+    assert [one["Condition"] for one in writing] == [
+        {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [keys.RECONCILIATION]}}
+    ]
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -214,3 +214,25 @@ def all_due_shards() -> list[str]:
 def heartbeat_mark(product_code: str) -> Key:
     """How far the hours without usage have been filled with zero records."""
     return Key("HEARTBEAT", encoded(product_code) or "ALL")
+
+
+RECONCILIATION = "RECONCILIATION"
+
+
+def reconciliation_state() -> Key:
+    """How far the scheduled reconciliation has come."""
+    return Key(RECONCILIATION, "STATE")
+
+
+LAST_DIFFERENCE = "DIFFERENCE#~"
+"""Comes after the sort keys of all differences."""
+
+
+def difference_prefix(day: int) -> str:
+    """What the sort keys of the differences of a day start with; they sort in time order."""
+    return f"DIFFERENCE#{iso(day)[:10]}#"
+
+
+def difference(day: int, difference_id: str) -> Key:
+    """A difference between our ledger and what AWS shows of a day."""
+    return Key(RECONCILIATION, difference_prefix(day) + difference_id)

@@ -1,6 +1,6 @@
 """The one place where boto3 clients are made: regions, timeouts and retries are decided here."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
@@ -64,6 +64,16 @@ def metering_for_registration(region: str = MARKETPLACE_REGION) -> "MarketplaceM
         "meteringmarketplace",
         region_name=region,
         config=Config(connect_timeout=2, read_timeout=4, retries={"mode": "standard", "total_max_attempts": 2}),
+    )
+
+
+def cloudtrail(region: str) -> Any:
+    """For LookupEvents in the region that usage is sent to. Its caller paces and repeats the calls."""
+    make: Any = boto3.client
+    return make(
+        "cloudtrail",
+        region_name=region,
+        config=Config(connect_timeout=3, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3}),
     )
 
 

@@ -79,6 +79,7 @@ class Settings(BaseModel, frozen=True):
     metering_calls_per_second: Annotated[float, Field(gt=0, le=100)] = 10
     metering_region: str = "us-east-1"
     heartbeat_dimension: str = ""
+    metering_role: str = ""
     entitlement_max_age_minutes: Annotated[int, Field(ge=0)] = 15
     entitlement_stale_limit_minutes: Annotated[int, Field(ge=0)] = 1440
     usage_record_ttl_days: Annotated[int, Field(ge=2)] = 400
