@@ -13,8 +13,8 @@ type Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Function:
-    """One Lambda function. `timeout` is in seconds; `concurrency` None means that none is reserved; `role` is its role's
-    name."""
+    """One Lambda function. `timeout` is in seconds; `concurrency` None means that none is reserved. `role` is the
+    name of its role."""
 
     name: str
     folder: Path

@@ -27,7 +27,7 @@ LOADED: dict[str, dict[str, str]] = {
         "platform": "aws_errors backoff clients clock errors logs moments pages settings",
         "subscriptions": "free_trial identity model outbox predecessors reader recheck recheck_queue "
         "seller_events waiting",
-        "usage": "contract_terms overage report rerating results",
+        "usage": "contract_terms included_days overage report rerating results",
     },
     "meter_usage": {
         "dynamodb": "attributes keys table transactions update",
@@ -57,8 +57,10 @@ LOADED: dict[str, dict[str, str]] = {
         "platform": "aws_errors backoff clients clock errors http logs moments pages problem settings",
         "registration": "account_links claim claim_history codes contacts free_trials",
         "seller_api": "problems requests routes subscription_queries views",
+        "statements": "reader statement",
         "subscriptions": "free_trial identity model outbox predecessors reader recheck recheck_queue seller_events",
-        "usage": "booking contract_terms overage placement queries recorder report rerating results retry tag_sets",
+        "usage": "booking contract_terms included_days overage placement queries "
+        "recorder report rerating results retry tag_sets",
     },
 }
 

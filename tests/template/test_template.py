@@ -38,6 +38,7 @@ SELLER_ROUTES = {
     ("get", "/subscriptions/{subscription_id}/entitlements"),
     ("post", "/usage"),
     ("get", "/subscriptions/{subscription_id}/usage"),
+    ("get", "/subscriptions/{subscription_id}/statement"),
     ("post", "/subscriptions/{subscription_id}/usage/retry"),
     ("get", "/subscriptions/{subscription_id}/usage/{record_id+}"),
 }

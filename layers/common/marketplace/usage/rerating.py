@@ -33,12 +33,14 @@ from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.reader import SubscriptionReader
 from marketplace.subscriptions.seller_events import SellerEvent, outbox_item, stable_id
 from marketplace.usage.contract_terms import ContractTerms
+from marketplace.usage.included_days import included_of_day
 from marketplace.usage.overage import Term
 from marketplace.usage.report import RecordName, TagSet, tag_bytes, tag_set, tags_digest
 
-_AT_ONCE = 22
-"""Usage records of one transaction, which has 100 actions: each takes at most four (itself under both names of a
-migrated customer, its allocation, its counter); the metering record and what is granted take the rest."""
+_AT_ONCE = 16
+"""Usage records of one transaction, which has 100 actions: each takes at most five (itself under both names of a
+migrated customer, its allocation, its counter, the day's included units); the metering record and what is granted take
+the rest."""
 _ATTEMPTS = 10
 
 
@@ -161,10 +163,13 @@ class Rerating:
             hour = due[0].record.hour
             item = self._usage.get(hour)
             stored = None if item is None else MeteringRecord.from_item(item)
-            if stored is not None and stored.seal == UNSEALED:
+            is_open = stored is not None and stored.seal == UNSEALED
+            if stored is not None and is_open:
                 writes = self._given_back(due, stored)
             else:
                 writes = self._listed(due, subscription)
+            attribute = "included" if is_open else "correction"
+            writes += [self._usage.update_action(*change) for change in _days(due, attribute)]
             if self._usage.write_together([*writes, *self._counted(due), *self._checked(due)]) is None:
                 return
         raise ThrottledError("UsageInUse", "others kept changing the same usage")
@@ -269,6 +274,13 @@ class Rerating:
             *(self._usage.update_action(key, _named(one)) for one in due for key in one.record.name.keys),
             self._subscriptions.put_action(outbox_item(subscription.id, event)),
         ]
+
+
+def _days(due: Sequence[_Due], attribute: str) -> list[tuple[Key, Update]]:
+    """What the statements of the day say of these units."""
+    first = due[0].record
+    parts = ((tag_set(one.record.values.get("tags")), one.units) for one in due)
+    return included_of_day(first.billed_to, first.values["hour"], first.values["dimension"], parts, attribute=attribute)
 
 
 def _use(term: Term, units: int) -> Update:
