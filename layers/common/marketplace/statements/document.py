@@ -21,9 +21,9 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 caption { text-align: left; color: #555; padding-bottom: .3rem }
 thead { display: table-header-group } tr { break-inside: avoid }
 th, td { padding: .22rem .5rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top;
-  overflow-wrap: anywhere }
-th.n, td.n { text-align: right; white-space: nowrap; overflow-wrap: normal }
-thead th { border-bottom: 1.5px solid #444 } tr.total > * { font-weight: 600; background: #f3f4f6 }
+  overflow-wrap: break-word }
+th.n, td.n { text-align: right; white-space: nowrap }
+thead th { white-space: nowrap; border-bottom: 1.5px solid #444 } tr.total > * { font-weight: 600; background: #f3f4f6 }
 p.note { color: #555; font-size: 9pt }
 @media print { body { margin: 0; max-width: none; padding: 0 } tr.total > * { print-color-adjust: exact } }
 </style>
