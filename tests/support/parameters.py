@@ -28,6 +28,7 @@ NOT_DRAWN = {
     "Stage": "the name of the metrics",
     "AlarmEmail": "where alarms go",
     "AlarmTopicArn": "where alarms go",
+    "UsageReconciliation": "it reads what was metered and writes only what it found",
 }
 """Parameters that the schedules don't vary, and why no unit depends on them."""
 

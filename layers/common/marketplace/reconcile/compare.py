@@ -274,7 +274,7 @@ def _by_reference(rows: _Rows, rest: Sorter) -> Iterator[Difference]:
             mine, shown = found[0][1], found[-1][1]
             if mine.dimension == shown.dimension:
                 yield _changed("other_identity" if mine.payer != shown.payer else "other_hour", mine, shown)
-                continue
+                found = found[1:-1]
         for side, one in found:
             rest.add((one.dimension, one.period, one.quantity, side, one.payer, *one[4:]))
 

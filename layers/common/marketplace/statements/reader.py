@@ -22,7 +22,7 @@ from marketplace.dynamodb.attributes import Item, from_item, to_item
 from marketplace.dynamodb.paging import InvalidCursorError, cursor_of
 from marketplace.dynamodb.paging import parts_of as cursor_parts
 from marketplace.dynamodb.table import Table
-from marketplace.ledger.record import MeteringRecord
+from marketplace.ledger.record import MeteringRecord, is_metering_record
 from marketplace.platform.clock import Clock, epoch
 from marketplace.statements.statement import (
     Correction,
@@ -168,7 +168,7 @@ def _hour_parts(items: list[Item]) -> tuple[list[Part], bool]:
             values = from_item(item)
             tags = tuple(sorted(values["tags"].items()))
             allocations.setdefault(sk.partition(keys.TAGS_MARK)[0], []).append((tags, values["quantity"]))
-        elif "seal" in item:
+        elif is_metering_record(item):
             records.append(MeteringRecord.from_item(item))
     parts = [part for record in records for part in parts_of(record, allocations.get(record.key.sk, ()))]
     return parts, any(is_unsettled(record) for record in records)

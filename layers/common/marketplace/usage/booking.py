@@ -30,7 +30,7 @@ from marketplace.entitlements.store import unchanged
 from marketplace.ledger.record import MAX_QUANTITY, Addition, MeteringRecord, why_not_added
 from marketplace.platform.clock import DAY, EpochSeconds, epoch
 from marketplace.platform.errors import RefusedError
-from marketplace.usage.included_days import included_of_day
+from marketplace.usage.included_days import Share, included_of_days
 from marketplace.usage.overage import Term, included_parts
 from marketplace.usage.report import RecordName, TagSet, UsageReport, tag_set
 from marketplace.usage.tag_sets import Tagging, allocation_key
@@ -132,7 +132,8 @@ class UsageStore:
         uses = [self._table.update_action(counter.term.counter, counter.use()) for counter in touched]
         checks = self._checks(parts)
         lists = [self._charged(part, now) for part in parts if part.charged]
-        days = [self._table.update_action(*change) for part in parts for change in part.included_days]
+        shares = (share for part in parts for share in part.shares)
+        days = [self._table.update_action(*change) for change in included_of_days(shares)]
         together = [write for group in (*writes, uses, checks.values(), lists, days) for write in group]
         try:
             reasons = iter(self._table.try_together(together))
@@ -307,10 +308,10 @@ class _Part:
         return [booking for booking, _ in self.metered if booking.term is not None]
 
     @property
-    def included_days(self) -> list[tuple[Key, Update]]:
-        record, split = self.job.record, self.included
-        parts = ((tag_set(one.report.tags), split[one.name]) for one in self.job.bookings if one.name in split)
-        return included_of_day(record.subscription_id, record.hour, record.dimension, parts)
+    def shares(self) -> list[Share]:
+        own, split = self.job.record, self.included
+        place, named = (own.subscription_id, own.hour, own.dimension), (b for b in self.job.bookings if b.name in split)
+        return [(*place, tag_set(one.report.tags), split[one.name]) for one in named]
 
     @property
     def total(self) -> int:

@@ -10,20 +10,20 @@ from marketplace.dynamodb.keys import Key
 from marketplace.dynamodb.update import Update
 from marketplace.usage.report import TagSet, tags_digest
 
+type Share = tuple[str, int, str, TagSet, int]
+"""Units of one tag set: the subscription that they are billed to, the hour, the dimension, the tags, how many."""
 
-def included_of_day(
-    subscription_id: str, hour: int, dimension: str, parts: Iterable[tuple[TagSet, int]], *, attribute: str = "included"
-) -> list[tuple[Key, Update]]:
-    """The changes that add units, by their tag sets, to the day of an hour. `attribute`: `included`, or `correction`
-    for units that were charged and have to be credited."""
-    added: dict[TagSet, int] = {}
-    for tags, units in parts:
-        added[tags] = added.get(tags, 0) + units
+
+def included_of_days(shares: Iterable[Share], attribute: str = "included") -> list[tuple[Key, Update]]:
+    """The changes that add units to their days, one for each item. `attribute`: `included`, or `correction` for units
+    that were charged and have to be credited."""
+    added: dict[Key, tuple[str, TagSet, int]] = {}
+    for subscription_id, hour, dimension, tags, units in shares:
+        key = keys.included_day(subscription_id, hour, dimension, tags_digest(tags) if tags else None)
+        before = added[key][2] if key in added else 0
+        added[key] = (dimension, tags, before + units)
     return [
-        (
-            keys.included_day(subscription_id, hour, dimension, tags_digest(tags) if tags else None),
-            Update(keep={"dimension": dimension, **({"tags": dict(tags)} if tags else {})}, add={attribute: units}),
-        )
-        for tags, units in sorted(added.items())
+        (key, Update(keep={"dimension": dimension, **({"tags": dict(tags)} if tags else {})}, add={attribute: units}))
+        for key, (dimension, tags, units) in added.items()
         if units
     ]

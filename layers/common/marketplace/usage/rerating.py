@@ -33,7 +33,7 @@ from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.reader import SubscriptionReader
 from marketplace.subscriptions.seller_events import SellerEvent, outbox_item, stable_id
 from marketplace.usage.contract_terms import ContractTerms
-from marketplace.usage.included_days import included_of_day
+from marketplace.usage.included_days import included_of_days
 from marketplace.usage.overage import Term
 from marketplace.usage.report import RecordName, TagSet, tag_bytes, tag_set, tags_digest
 
@@ -278,9 +278,12 @@ class Rerating:
 
 def _days(due: Sequence[_Due], attribute: str) -> list[tuple[Key, Update]]:
     """What the statements of the day say of these units."""
-    first = due[0].record
-    parts = ((tag_set(one.record.values.get("tags")), one.units) for one in due)
-    return included_of_day(first.billed_to, first.values["hour"], first.values["dimension"], parts, attribute=attribute)
+    found = ((one.record, one.units) for one in due)
+    shares = (
+        (record.billed_to, record.values["hour"], record.values["dimension"], tag_set(record.values.get("tags")), units)
+        for record, units in found
+    )
+    return included_of_days(shares, attribute)
 
 
 def _use(term: Term, units: int) -> Update:
