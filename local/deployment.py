@@ -13,7 +13,8 @@ type Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Function:
-    """One Lambda function. `timeout` is in seconds; `concurrency` None means that none is reserved."""
+    """One Lambda function. `timeout` is in seconds; `concurrency` None means that none is reserved. `role` is the
+    name of its role."""
 
     name: str
     folder: Path
@@ -22,6 +23,7 @@ class Function:
     memory: int
     concurrency: int | None
     environment: dict[str, str]
+    role: str = "local"
 
     @property
     def arn(self) -> str:

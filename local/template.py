@@ -108,6 +108,7 @@ class _Reader:
                 **own.get("Environment", {}).get("Variables", {}),
             }
             concurrency = self._value(merged.get("ReservedConcurrentExecutions"))
+            role = merged.get("Role", {}).get("Fn::GetAtt", [""])[0]
             yield Function(
                 name=name,
                 folder=(self._root / str(self._value(merged["CodeUri"]))).resolve(),
@@ -118,6 +119,7 @@ class _Reader:
                 environment={
                     key: str(value) for key, raw in variables.items() if (value := self._value(raw)) is not _NO_VALUE
                 },
+                role=self._physical(role) if role else "local",
             )
 
     def _events(self, *kinds: str) -> Iterator[tuple[str, str, str, Values]]:

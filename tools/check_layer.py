@@ -23,6 +23,7 @@ IMPORTS = (
     "aws_lambda_powertools.utilities.typing",
 )
 SERVICES = (
+    "cloudtrail",
     "dynamodb",
     "events",
     "marketplace-agreement",

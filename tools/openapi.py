@@ -190,6 +190,55 @@ class MeteringRecordList(Answer):
     cursor: str | None
 
 
+class StatementUnits(Answer):
+    """Units of usage: `recorded` is `included`, `metered`, `refused` and `open` together."""
+
+    recorded: int = Field(description="What your application has reported")
+    included: int = Field(description="A contract includes it")
+    metered: int = Field(description="AWS Marketplace bills it")
+    refused: int = Field(description="AWS Marketplace refused it, or takes it no more: it is not billed")
+    open: int = Field(description="It is not settled yet")
+    credit: int = Field(description="Of metered: what is to be credited, because the contract includes it")
+
+
+class StatementTotal(StatementUnits):
+    """The units of one dimension of a day."""
+
+    dimension: str
+
+
+class StatementLine(StatementTotal):
+    """The units of one dimension and tag set of a day."""
+
+    tags: dict[str, str] = Field(description="Empty for usage without tags")
+
+
+class StatementCorrection(StatementLine):
+    """How many units more, or less, a line has now than when its day was closed."""
+
+    day: str = Field(examples=["2026-11-18"])
+
+
+class StatementDay(Answer):
+    """A day in UTC. A closed one has the same lines for good. `totals` are of the whole day, also where the page has
+    some of its lines."""
+
+    day: str = Field(examples=["2026-11-18"])
+    closed: bool = Field(description="AWS takes no usage of its month any more, and all of it is settled")
+    lines: list[StatementLine]
+    totals: list[StatementTotal]
+    corrections: list[StatementCorrection]
+
+
+class UsageStatement(Answer):
+    """A page, oldest day first. Days without usage are left out."""
+
+    subscription_id: str
+    month: str = Field(examples=["2026-11"])
+    days: list[StatementDay]
+    cursor: str | None
+
+
 class UsageRetried(Answer):
     """`due_again` go with the next metering run, within a quarter of an hour. `too_late` are left as they are."""
 
@@ -292,6 +341,12 @@ WORDS: dict[str, Words] = {
         description="A record that is wrong is rejected by itself; the others go through.",
     ),
     "listUsage": Words("List metering records by hour and dimension", MeteringRecordList),
+    "getStatement": Words(
+        "Read a month's usage by day, dimension and tag set",
+        UsageStatement,
+        description="What a buyer may be shown of their usage. Pages are by day: a day with many tag sets may go on on "
+        "the next page.",
+    ),
     "retryUsage": Words(
         "Have refused usage sent again",
         UsageRetried,

@@ -25,6 +25,7 @@ from marketplace.registration.codes import RegistrationCodes
 from marketplace.registration.free_trials import FreeTrials
 from marketplace.seller_api.routes import SellerRoutes, failure
 from marketplace.seller_api.subscription_queries import SubscriptionQueries
+from marketplace.statements.reader import StatementReader
 from marketplace.subscriptions.outbox import Outbox
 from marketplace.subscriptions.reader import SubscriptionReader
 from marketplace.subscriptions.recheck_queue import Requests
@@ -82,6 +83,7 @@ def routes() -> SellerRoutes:
             metering_enabled=settings.metering_enabled,
         ),
         usage=UsageQueries(usage_table),
+        statements=StatementReader(usage_table, utc_now),
         usage_retry=UsageRetry(usage_table, reader, utc_now),
         clock=utc_now,
         entitlement_max_age=settings.entitlement_max_age_minutes * MINUTE,

@@ -26,6 +26,7 @@ from typing import Any
 SOURCE = Path(__file__).resolve().parent
 ARCHITECTURES = ("x86_64", "aarch64")
 SERVICES = {
+    "cloudtrail",
     "dynamodb",
     "events",
     "marketplace-agreement",
@@ -36,6 +37,7 @@ SERVICES = {
 }
 ENDPOINTS = {
     "agreement-marketplace",
+    "cloudtrail",
     "dynamodb",
     "entitlement.marketplace",
     "events",

@@ -65,6 +65,7 @@ class CheckedWorld:
         self.world = world
         self.limits: dict[str, int] = {}
         self.used: dict[str, int] = {}
+        self.included_by_day: Counter[str] = Counter()
         self.acknowledged: dict[tuple[str, str], dict[str, Any]] = {}
         self.sent: list[dict[str, Any]] = []
         self.foreign: set[tuple[str, str, int]] = set()
@@ -138,6 +139,7 @@ class CheckedWorld:
         records: dict[Any, Any] = {}
         hours: dict[Any, Any] = {}
         allocations: dict[Any, Counter[Any]] = defaultdict(Counter)
+        self.included_by_day.clear()
         for raw in self.world._all_items(self.world.tables.usage):
             item = from_item(raw)
             subscription_id = item["pk"].removeprefix("SUB#")
@@ -147,6 +149,8 @@ class CheckedWorld:
                 hours[item["pk"], item["sk"]] = item
             elif "used" in item:
                 self.used[subscription_id] = item["used"]
+            elif item["sk"].startswith("DAY#"):
+                self.included_by_day[subscription_id] += item.get("included", 0)
             elif "tags" in item:
                 hour_sk = item["sk"].partition("#TAGS#")[0]
                 allocations[item["pk"], hour_sk][tuple(sorted(item["tags"].items()))] += item["quantity"]
@@ -173,6 +177,7 @@ class CheckedWorld:
             included = sum(record["included"] for record in mapped)
             must(included == min(reported, limit), f"{included} of {reported} units are included, {limit} should be")
             must(self.used.get(subscription_id, 0) == included, f"{subscription_id}'s counter is not what was booked")
+            must(self.included_by_day[subscription_id] == included, f"{subscription_id}'s days are not what was booked")
 
     def _check_hours(
         self, records: dict[Any, Any], hours: dict[Any, Any], allocations: dict[Any, Counter[Any]]

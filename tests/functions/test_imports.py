@@ -27,7 +27,7 @@ LOADED: dict[str, dict[str, str]] = {
         "platform": "aws_errors backoff clients clock errors logs pages seller_role settings",
         "subscriptions": "free_trial identity model outbox predecessors reader recheck recheck_queue "
         "seller_events waiting",
-        "usage": "contract_terms overage record rerating results",
+        "usage": "contract_terms included_days overage record rerating results",
     },
     "meter_usage": {
         "dynamodb": "attributes keys table transactions update",
@@ -36,6 +36,13 @@ LOADED: dict[str, dict[str, str]] = {
         "rate report run settlement store wire",
         "platform": "aws_errors backoff clients clock errors seller_role settings",
         "subscriptions": "identity model reader recheck recheck_queue seller_events waiting",
+    },
+    "reconcile_usage": {
+        "dynamodb": "attributes keys table transactions update",
+        "ledger": "due_time record",
+        "platform": "aws_errors backoff clients clock errors seller_role settings",
+        "reconcile": "cloudtrail compare difference evidence ledger schedule sorting store",
+        "subscriptions": "identity model reader seller_events waiting",
     },
     "resolve_customer": {
         "dynamodb": "attributes keys table transactions update",
@@ -51,10 +58,11 @@ LOADED: dict[str, dict[str, str]] = {
         "snapshot",
         "registration": "account_links claim claim_history codes contacts free_trials",
         "seller_api": "problems requests routes subscription_queries views",
+        "statements": "reader statement",
         "subscriptions": "free_trial identity model outbox predecessors reader recheck recheck_queue seller_events "
         "waiting",
-        "usage": "booking contract_terms overage placement queries record recorder report rerating results "
-        "retry tag_sets",
+        "usage": "booking contract_terms included_days overage placement queries record recorder report rerating "
+        "results retry tag_sets",
     },
 }
 

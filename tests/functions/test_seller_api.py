@@ -305,7 +305,8 @@ def test_what_is_not_there_is_not_found(deployment: Deployed) -> None:
         for subscription_id in (SOMEONE, "sub-", "x", "", "SUB#x", "../..", "ö"):
             path = {"subscription_id": subscription_id, "record_id": "r1"}
 
-            status, code = error(call(deployment, route, VALID_BODIES.get(route, {}), path=path))
+            query = {"month": "2026-11"} if route == STATEMENT else {}
+            status, code = error(call(deployment, route, VALID_BODIES.get(route, {}), path=path, query=query))
 
             assert status == 404
             assert code in {"subscription_not_found", "usage_record_not_found"}
@@ -485,6 +486,7 @@ BODIES: dict[str, tuple[str, ...]] = {
     ),
     RETRY: ("", "[]", '{"dimension": ""}', '{"dimension": 1}', '{"hour": 1}', '{"dimension": "%s"}' % ("ö" * 128)),
 }
+STATEMENT = "GET /subscriptions/{subscription_id}/statement"
 QUERIES: dict[str, tuple[str, ...]] = {
     CLAIMS: ("limit=0", "limit=101", "cursor=", "order=asc", "limit=5&limit=6"),
     SHOW_CODE: ("tenant_id=a",),
@@ -588,11 +590,13 @@ def test_an_outage_is_told_from_a_fault(
     monkeypatch: pytest.MonkeyPatch, route: str, fault: str, status: int, code: str
 ) -> None:
     down: Any = Down(getattr(errors, fault)("Code", "a message with 111122223333"))
-    monkeypatch.setattr(app, "routes", lambda: SellerRoutes(down, down, down, down, down, down, down, utc_now, 900))
+    monkeypatch.setattr(
+        app, "routes", lambda: SellerRoutes(down, down, down, down, down, down, down, down, utc_now, 900)
+    )
     log = StringIO()
     monkeypatch.setattr(app.logger.registered_handler, "stream", log)
     body = VALID_BODIES.get(route, {})
-    query = {"status": "active"} if route == "GET /subscriptions" else {}
+    query = {"GET /subscriptions": {"status": "active"}, STATEMENT: {"month": "2026-11"}}.get(route, {})
     path = {"code": "x" * 32, "subscription_id": SOMEONE, "record_id": "r1"}
     event = http_event(route, path=path, query=urlencode(query), body=json.dumps(body))
 

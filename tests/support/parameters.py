@@ -32,6 +32,7 @@ NOT_DRAWN = {
     "SellerRoleArn": "whose credentials calls carry: tests/unit/test_seller_role.py",
     "SellerRoleExternalId": "likewise",
     "OperatorRoleArn": "who may send to the queues",
+    "UsageReconciliation": "it reads what was metered and writes only what it found",
 }
 """Parameters that the schedules don't vary, and why no unit depends on them."""
 

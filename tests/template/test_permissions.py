@@ -5,15 +5,17 @@ from typing import Any
 
 import pytest
 
+from marketplace.dynamodb import keys
 from tests.support.translated import of_type, resources, statements
 
-ROLES = ["ResolveCustomerRole", "MeterUsageRole", "EntitlementCheckRole", "SellerApiRole"]
+CALLING_AWS_MARKETPLACE = ["ResolveCustomerRole", "MeterUsageRole", "EntitlementCheckRole", "SellerApiRole"]
+ROLES = [*CALLING_AWS_MARKETPLACE, "ReconcileUsageRole"]
 
 
-def test_sam_adds_no_role_to_the_four_written_ones() -> None:
-    """The roles of options, which are no function's, stand under a condition."""
+def test_sam_adds_no_role_to_the_written_ones() -> None:
+    """The roles of options stand under a condition."""
     always = [name for name in of_type("AWS::IAM::Role") if "Condition" not in resources()[name]]
-    assert sorted(always) == sorted(ROLES)
+    assert sorted(always) == sorted(CALLING_AWS_MARKETPLACE)
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -30,16 +32,19 @@ def test_every_function_has_the_role_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_only_marketplace_actions_which_have_no_resource_types_are_on_everything(role: str) -> None:
+def test_only_actions_which_have_no_resource_types_are_on_everything(role: str) -> None:
     """All others name resources of this stack: a table, an index, a queue, the bus, the function's log group."""
     for statement in statements(role):
         for resource in statement["Resource"]:
-            of_marketplace = {action.startswith("aws-marketplace:") for action in statement["Action"]}
-            assert of_marketplace == {resource == "*"}
+            untyped = {
+                action.startswith("aws-marketplace:") or action == "cloudtrail:LookupEvents"
+                for action in statement["Action"]
+            }
+            assert untyped == {resource == "*"}
             assert resource == "*" or not isinstance(resource, str)
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", CALLING_AWS_MARKETPLACE)
 def test_with_a_sellers_role_a_function_may_assume_exactly_that_and_call_aws_marketplace_only_as_it(role: str) -> None:
     with_role, without = (statements(role, conditions) for conditions in (["HasSellerRole"], []))
     assert [statement for statement in with_role if statement not in without] == [
@@ -53,6 +58,17 @@ def test_with_a_sellers_role_a_function_may_assume_exactly_that_and_call_aws_mar
     (own,) = [statement for statement in without if statement not in with_role]
     assert all(action.startswith("aws-marketplace:") for action in own["Action"])
     assert not [action for one in with_role for action in one["Action"] if action.startswith("aws-marketplace:")]
+
+
+def test_reconciliation_writes_nothing_but_what_it_found() -> None:
+    writing = [
+        statement
+        for statement in statements("ReconcileUsageRole")
+        if {"dynamodb:PutItem", "dynamodb:DeleteItem"} & set(statement["Action"])
+    ]
+    assert [one["Condition"] for one in writing] == [
+        {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [keys.RECONCILIATION]}}
+    ]
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -39,6 +39,7 @@ SELLER_ROUTES = {
     ("get", "/subscriptions/{subscription_id}/entitlements"),
     ("post", "/usage"),
     ("get", "/subscriptions/{subscription_id}/usage"),
+    ("get", "/subscriptions/{subscription_id}/statement"),
     ("post", "/subscriptions/{subscription_id}/usage/retry"),
     ("get", "/subscriptions/{subscription_id}/usage/{record_id+}"),
 }
@@ -50,6 +51,7 @@ ENDPOINTS = {
     "AWS_ENDPOINT_URL_MARKETPLACE_ENTITLEMENT_SERVICE",
     "AWS_ENDPOINT_URL_MARKETPLACE_AGREEMENT",
     "AWS_ENDPOINT_URL_STS",
+    "AWS_ENDPOINT_URL_CLOUDTRAIL",
     "MARKETPLACE_CONSOLE_URL",
 }
 OWN_KEY = {"Fn::GetAtt": ["DataKey", "Arn"]}
@@ -176,6 +178,7 @@ def test_timeouts_and_memory() -> None:
         "MeterUsageFunction": (840, 1024),
         "EntitlementCheckFunction": (60, 512),
         "SellerApiFunction": (29, 1024),
+        "ReconcileUsageFunction": (900, 1024),
     }
 
 
@@ -205,13 +208,26 @@ def test_agreement_events_are_matched_by_source_alone() -> None:
     assert "EventBusName" not in rule
 
 
-def test_the_schedule_runs_metering_and_nothing_repeats_a_run() -> None:
-    schedule = of_type("AWS::Events::Rule")["MeterUsageSchedule"]
-    assert schedule["ScheduleExpression"] == "cron(5/15 * * * ? *)"
-    assert [target["Arn"] for target in schedule["Targets"]] == [{"Fn::GetAtt": ["MeterUsageFunction", "Arn"]}]
-    (config,) = of_type("AWS::Lambda::EventInvokeConfig").values()
-    assert config["FunctionName"] == {"Ref": "MeterUsageFunction"}
-    assert config["MaximumRetryAttempts"] == 0
+@pytest.mark.parametrize(
+    ("function", "expression"), [("MeterUsage", "cron(5/15 * * * ? *)"), ("ReconcileUsage", "cron(50 * * * ? *)")]
+)
+def test_a_schedule_runs_its_function_and_nothing_repeats_a_run(function: str, expression: str) -> None:
+    schedule = of_type("AWS::Events::Rule")[f"{function}Schedule"]
+    assert schedule["ScheduleExpression"] == expression
+    assert [target["Arn"] for target in schedule["Targets"]] == [{"Fn::GetAtt": [f"{function}Function", "Arn"]}]
+    configs = {body["FunctionName"]["Ref"]: body for body in of_type("AWS::Lambda::EventInvokeConfig").values()}
+    assert sorted(configs) == ["MeterUsageFunction", "ReconcileUsageFunction"]
+    assert configs[f"{function}Function"]["MaximumRetryAttempts"] == 0
+
+
+def test_reconciliation_of_usage_is_deployed_only_if_it_is_asked_for() -> None:
+    named = {name for name in resources() if re.match("ReconcileUsage|UsageDifferences|UsageReconciliation", name)}
+    optional = {name for name, body in resources().items() if body.get("Condition") == "ReconcilesUsage"}
+    assert {name for name in optional if not name.endswith("EventInvokeConfig")} == {
+        name for name in named if not name.endswith("EventInvokeConfig")
+    }
+    assert len(named) > 8
+    assert template.load()["Parameters"]["UsageReconciliation"]["Default"] == "false"
 
 
 @pytest.mark.parametrize("table", ["SubscriptionsTable", "UsageTable"])

@@ -220,6 +220,57 @@ class RetryBody(TypedDict):
     dimension: NotRequired[str | None]
 
 
+class StatementCorrection(TypedDict):
+    """How many units more, or less, a line has now than when its day was closed."""
+
+    recorded: int
+    included: int
+    metered: int
+    refused: int
+    open: int
+    credit: int
+    dimension: str
+    tags: dict[str, str]
+    day: str
+
+
+class StatementDay(TypedDict):
+    """A day in UTC. A closed one has the same lines for good. `totals` are of the whole day, also where the page
+    has some of its lines.
+    """
+
+    day: str
+    closed: bool
+    lines: list[StatementLine]
+    totals: list[StatementTotal]
+    corrections: list[StatementCorrection]
+
+
+class StatementLine(TypedDict):
+    """The units of one dimension and tag set of a day."""
+
+    recorded: int
+    included: int
+    metered: int
+    refused: int
+    open: int
+    credit: int
+    dimension: str
+    tags: dict[str, str]
+
+
+class StatementTotal(TypedDict):
+    """The units of one dimension of a day."""
+
+    recorded: int
+    included: int
+    metered: int
+    refused: int
+    open: int
+    credit: int
+    dimension: str
+
+
 class Subscription(TypedDict):
     """One licence (or, in a legacy product, one customer) as of now. `access`: the buyer may use the product."""
 
@@ -365,6 +416,15 @@ class UsageRetried(TypedDict):
     more: bool
 
 
+class UsageStatement(TypedDict):
+    """A page, oldest day first. Days without usage are left out."""
+
+    subscription_id: str
+    month: str
+    days: list[StatementDay]
+    cursor: str | None
+
+
 def show_registration(code: str) -> Call[SubscriptionDetails]:
     """For the page that names the product and the account before the user confirms. It claims nothing."""
     return Call("GET", target("/registrations/", code))
@@ -467,6 +527,20 @@ def list_usage(
             subscription_id,
             "/usage",
             query={"from": from_, "to": to, "limit": limit, "cursor": cursor},
+        ),
+    )
+
+
+def get_statement(
+    subscription_id: str, *, month: str | None = None, limit: int | None = None, cursor: str | None = None
+) -> Call[UsageStatement]:
+    """What a buyer may be shown of their usage. Pages are by day: a day with many tag sets may go on on the next
+    page. A month in UTC. Days come whole or in parts, until `limit` lines are on the page.
+    """
+    return Call(
+        "GET",
+        target(
+            "/subscriptions/", subscription_id, "/statement", query={"month": month, "limit": limit, "cursor": cursor}
         ),
     )
 

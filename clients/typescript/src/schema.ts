@@ -224,6 +224,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/subscriptions/{subscription_id}/statement": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read a month's usage by day, dimension and tag set
+         * @description What a buyer may be shown of their usage. Pages are by day: a day with many tag sets may go on on the next page. A month in UTC. Days come whole or in parts, until `limit` lines are on the page.
+         */
+        get: operations["getStatement"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/subscriptions/{subscription_id}/usage/retry": {
         parameters: {
             query?: never;
@@ -608,6 +628,162 @@ export interface components {
         };
         /** @description Other tenants may belong to the same AWS account. */
         ShareAccount: boolean;
+        /**
+         * StatementCorrection
+         * @description How many units more, or less, a line has now than when its day was closed.
+         */
+        StatementCorrection: {
+            /**
+             * Recorded
+             * @description What your application has reported
+             */
+            recorded: number;
+            /**
+             * Included
+             * @description A contract includes it
+             */
+            included: number;
+            /**
+             * Metered
+             * @description AWS Marketplace bills it
+             */
+            metered: number;
+            /**
+             * Refused
+             * @description AWS Marketplace refused it, or takes it no more: it is not billed
+             */
+            refused: number;
+            /**
+             * Open
+             * @description It is not settled yet
+             */
+            open: number;
+            /**
+             * Credit
+             * @description Of metered: what is to be credited, because the contract includes it
+             */
+            credit: number;
+            /** Dimension */
+            dimension: string;
+            /**
+             * Tags
+             * @description Empty for usage without tags
+             */
+            tags: {
+                [key: string]: string;
+            };
+            /**
+             * Day
+             * @example 2026-11-18
+             */
+            day: string;
+        };
+        /**
+         * StatementDay
+         * @description A day in UTC. A closed one has the same lines for good. `totals` are of the whole day, also where the page has
+         *     some of its lines.
+         */
+        StatementDay: {
+            /**
+             * Day
+             * @example 2026-11-18
+             */
+            day: string;
+            /**
+             * Closed
+             * @description AWS takes no usage of its month any more, and all of it is settled
+             */
+            closed: boolean;
+            /** Lines */
+            lines: components["schemas"]["StatementLine"][];
+            /** Totals */
+            totals: components["schemas"]["StatementTotal"][];
+            /** Corrections */
+            corrections: components["schemas"]["StatementCorrection"][];
+        };
+        /**
+         * StatementLine
+         * @description The units of one dimension and tag set of a day.
+         */
+        StatementLine: {
+            /**
+             * Recorded
+             * @description What your application has reported
+             */
+            recorded: number;
+            /**
+             * Included
+             * @description A contract includes it
+             */
+            included: number;
+            /**
+             * Metered
+             * @description AWS Marketplace bills it
+             */
+            metered: number;
+            /**
+             * Refused
+             * @description AWS Marketplace refused it, or takes it no more: it is not billed
+             */
+            refused: number;
+            /**
+             * Open
+             * @description It is not settled yet
+             */
+            open: number;
+            /**
+             * Credit
+             * @description Of metered: what is to be credited, because the contract includes it
+             */
+            credit: number;
+            /** Dimension */
+            dimension: string;
+            /**
+             * Tags
+             * @description Empty for usage without tags
+             */
+            tags: {
+                [key: string]: string;
+            };
+        };
+        /**
+         * StatementTotal
+         * @description The units of one dimension of a day.
+         */
+        StatementTotal: {
+            /**
+             * Recorded
+             * @description What your application has reported
+             */
+            recorded: number;
+            /**
+             * Included
+             * @description A contract includes it
+             */
+            included: number;
+            /**
+             * Metered
+             * @description AWS Marketplace bills it
+             */
+            metered: number;
+            /**
+             * Refused
+             * @description AWS Marketplace refused it, or takes it no more: it is not billed
+             */
+            refused: number;
+            /**
+             * Open
+             * @description It is not settled yet
+             */
+            open: number;
+            /**
+             * Credit
+             * @description Of metered: what is to be credited, because the contract includes it
+             */
+            credit: number;
+            /** Dimension */
+            dimension: string;
+        };
         /** @enum {string} */
         Status: "pending" | "active" | "closing" | "ended" | "failed";
         /**
@@ -920,6 +1096,23 @@ export interface components {
              * @description There are others; repeat the request
              */
             more: boolean;
+        };
+        /**
+         * UsageStatement
+         * @description A page, oldest day first. Days without usage are left out.
+         */
+        UsageStatement: {
+            /** Subscription Id */
+            subscription_id: string;
+            /**
+             * Month
+             * @example 2026-11
+             */
+            month: string;
+            /** Days */
+            days: components["schemas"]["StatementDay"][];
+            /** Cursor */
+            cursor: string | null;
         };
         /** @enum {string} */
         ValueType: "integer" | "double" | "boolean" | "string";
@@ -1932,6 +2125,99 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["MeteringRecordList"];
+                };
+            };
+            /**
+             * @description `invalid_parameter`: A query parameter is unknown, given twice or has a wrong value.
+             *
+             *     `invalid_cursor`: The cursor isn't one that this query gave; leave it out to start from the beginning.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description API Gateway: the signature is missing or wrong, or its principal may not call this route */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GatewayError"];
+                };
+            };
+            /** @description `subscription_not_found`: There is no such subscription; find it with GET /subscriptions. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description API Gateway: too many requests; wait, and send more records in each request */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GatewayError"];
+                };
+            };
+            /** @description `internal_error`: This is a fault of the service and has been logged; repeating is safe. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /**
+             * @description `busy`: AWS is throttling or others write the same data; repeat the request, which is safe.
+             *
+             *     `unavailable`: AWS gave no answer; repeat the request, which is safe.
+             */
+            503: {
+                headers: {
+                    /** @description Seconds to wait */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    getStatement: {
+        parameters: {
+            query: {
+                /** @description For example 2026-11. */
+                month: string;
+                limit?: number;
+                /** @description Where the page before ended. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                /** @description A subscription id, `sub-` and 26 characters. */
+                subscription_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Read a month's usage by day, dimension and tag set */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UsageStatement"];
                 };
             };
             /**

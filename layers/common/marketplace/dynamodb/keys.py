@@ -174,6 +174,36 @@ def included(subscription_id: str, dimension: str, first_end: int | None, counte
     return Key(subscription_pk(subscription_id), included_prefix(dimension) + end + since)
 
 
+DAY_PREFIX = "DAY#"
+STATEMENT_PREFIX = "STATEMENT#"
+
+
+def day_of(hour: int) -> str:
+    """The day (UTC) of an hour, as keys name it."""
+    return iso(hour)[:10]
+
+
+def day_prefix(day: str) -> str:
+    """What the sort keys of a day's included units start with; days sort in time order."""
+    return f"{DAY_PREFIX}{day}"
+
+
+def included_day(subscription_id: str, hour: int, dimension: str, tags_digest: str | None) -> Key:
+    """How much of a day's usage of one tag set a contract includes."""
+    sk = f"{day_prefix(day_of(hour))}#{encoded(dimension)}"
+    return Key(subscription_pk(subscription_id), sk if tags_digest is None else f"{sk}#{tags_digest}")
+
+
+def frozen_day(subscription_id: str, day: str) -> Key:
+    """That a day of a statement is frozen, and where its content is."""
+    return Key(subscription_pk(subscription_id), STATEMENT_PREFIX + day)
+
+
+def frozen_part(subscription_id: str, day: str, digest: str, number: int) -> Key:
+    """A part of a frozen day's content, by the content's digest."""
+    return Key(subscription_pk(subscription_id), f"FROZEN#{day}#{digest}#{number:04d}")
+
+
 def charged_prefix(dimension: str) -> str:
     return f"CHARGED#{encoded(dimension)}#"
 
@@ -229,3 +259,25 @@ def activity(shard: str) -> Key:
 def heartbeat_mark(product_code: str) -> Key:
     """How far the hours without usage have been filled with zero records."""
     return Key("HEARTBEAT", encoded(product_code) or "ALL")
+
+
+RECONCILIATION = "RECONCILIATION"
+
+
+def reconciliation_state() -> Key:
+    """How far the scheduled reconciliation has come."""
+    return Key(RECONCILIATION, "STATE")
+
+
+LAST_DIFFERENCE = "DIFFERENCE#~"
+"""Comes after the sort keys of all differences."""
+
+
+def difference_prefix(day: int) -> str:
+    """What the sort keys of the differences of a day start with; they sort in time order."""
+    return f"DIFFERENCE#{iso(day)[:10]}#"
+
+
+def difference(day: int, difference_id: str) -> Key:
+    """A difference between our ledger and what AWS shows of a day."""
+    return Key(RECONCILIATION, difference_prefix(day) + difference_id)

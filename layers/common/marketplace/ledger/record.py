@@ -361,6 +361,11 @@ def is_sealed_for_sending(item: Item, token: str) -> bool:
     return item["seal"]["S"] == token and item["state"]["S"] in SENDABLE and "due_shard" in item
 
 
+def is_metering_record(item: Item) -> bool:
+    """Whether an item of an hour is its metering record."""
+    return "seal" in item
+
+
 def why_not_added(item: Item | None, quantity: int) -> Literal["sealed", "full", "changed"]:
     """Why a stored record, valid or not, took no addition of this quantity; `changed`: it would take it now."""
     if item is None or item["seal"]["S"] != UNSEALED:

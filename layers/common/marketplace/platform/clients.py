@@ -104,6 +104,16 @@ def metering_for_registration(
     return client
 
 
+def cloudtrail(region: str) -> Any:
+    """For LookupEvents in the region that usage is sent to. Its caller paces and repeats the calls."""
+    make: Any = new_client  # the stubs of this service are not among the project's
+    return make(
+        "cloudtrail",
+        region_name=region,
+        config=Config(connect_timeout=3, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3}),
+    )
+
+
 def entitlement(seller: SellerRole | None = None) -> "MarketplaceEntitlementServiceClient":
     client: MarketplaceEntitlementServiceClient = _client_of(seller)(
         "marketplace-entitlement", region_name=MARKETPLACE_REGION, config=_patient()

@@ -102,6 +102,7 @@ class Settings:
     seller_role_arn: str = ""
     seller_role_external_id: str = ""
     heartbeat_dimension: str = ""
+    metering_role: str = ""
     entitlement_max_age_minutes: Annotated[int, _number(int, 0)] = 15
     entitlement_stale_limit_minutes: Annotated[int, _number(int, 0)] = 1440
     usage_record_ttl_days: Annotated[int, _number(int, 2)] = 400

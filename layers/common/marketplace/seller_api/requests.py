@@ -20,6 +20,7 @@ from marketplace.registration.claim_history import MAX_PAGE as MAX_CLAIM_PAGE
 from marketplace.seller_api import problems
 from marketplace.seller_api.problems import ProblemError
 from marketplace.seller_api.subscription_queries import MAX_PAGE, Filter
+from marketplace.statements.reader import MAX_PAGE as MAX_STATEMENT_PAGE
 from marketplace.subscriptions.identity import SUBSCRIPTION_ID
 from marketplace.subscriptions.model import Status
 from marketplace.usage.queries import MAX_PAGE as MAX_USAGE_PAGE
@@ -125,6 +126,14 @@ class UsageQuery(BaseModel, frozen=True, extra="forbid", defer_build=True):
             return start, end if end is not None else max(hour_of(now), start) + HOUR
         end = hour_of(now) + HOUR if end is None else end
         return end - DAY, end
+
+
+class StatementQuery(BaseModel, frozen=True, extra="forbid", defer_build=True):
+    """A month in UTC. Days come whole or in parts, until `limit` lines are on the page."""
+
+    month: Annotated[str, Field(pattern=r"^[2-8][0-9]{3}-(0[1-9]|1[0-2])$", description="For example 2026-11.")]
+    limit: Annotated[int, Field(ge=1, le=MAX_STATEMENT_PAGE)] = MAX_STATEMENT_PAGE
+    cursor: Cursor | None = None
 
 
 class ClaimsQuery(BaseModel, frozen=True, extra="forbid", defer_build=True):

@@ -46,6 +46,7 @@ from marketplace.seller_api.requests import (
     NoQuery,
     RecordUsageQuery,
     RetryBody,
+    StatementQuery,
     SubscriptionsQuery,
     UsageBody,
     UsageQuery,
@@ -59,8 +60,10 @@ from marketplace.seller_api.views import (
     decision_view,
     details_view,
     entitlements_view,
+    statement_view,
     subscription_view,
 )
+from marketplace.statements.reader import StatementReader
 from marketplace.usage.queries import UsageQueries
 from marketplace.usage.recorder import UsageRecorder
 from marketplace.usage.results import metric_of
@@ -90,6 +93,7 @@ class SellerRoutes:
     entitlements: Entitlements
     recorder: UsageRecorder
     usage: UsageQueries
+    statements: StatementReader
     usage_retry: UsageRetry
     clock: Clock
     entitlement_max_age: int
@@ -208,6 +212,15 @@ class SellerRoutes:
         content = {"subscription_id": subscription_id, "metering_records": page.items, "cursor": page.cursor}
         return Answer(json_response(200, content), "UsageListed", subscription_id)
 
+    def show_statement(self, request: Request) -> Answer:
+        query = query_of(request, StatementQuery)
+        subscription_id = subscription_id_of(request)
+        page = self.statements.page(subscription_id, query.month, cursor=query.cursor, limit=query.limit)
+        if not page.days and not query.cursor and self.subscriptions.get(subscription_id) is None:
+            raise ProblemError(problems.SUBSCRIPTION_UNKNOWN)
+        content = statement_view(subscription_id, query.month, page)
+        return Answer(json_response(200, content), "StatementShown", subscription_id)
+
     def prove_usage(self, request: Request) -> Answer:
         query_of(request, NoQuery)
         subscription_id = subscription_id_of(request)
@@ -280,6 +293,12 @@ ROUTES = (
     ),
     Route("POST /usage", "recordUsage", SellerRoutes.record_usage, query=RecordUsageQuery, body=UsageBody),
     Route("GET /subscriptions/{subscription_id}/usage", "listUsage", SellerRoutes.list_usage, query=UsageQuery),
+    Route(
+        "GET /subscriptions/{subscription_id}/statement",
+        "getStatement",
+        SellerRoutes.show_statement,
+        query=StatementQuery,
+    ),
     Route("POST /subscriptions/{subscription_id}/usage/retry", "retryUsage", SellerRoutes.retry_usage, body=RetryBody),
     Route("GET /subscriptions/{subscription_id}/usage/{record_id+}", "proveUsage", SellerRoutes.prove_usage),
 )

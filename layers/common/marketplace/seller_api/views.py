@@ -7,6 +7,7 @@ from marketplace.entitlements.rules import Decision, Entitlement
 from marketplace.platform.clock import iso
 from marketplace.registration.claim_history import ClaimChange
 from marketplace.seller_api.subscription_queries import Details
+from marketplace.statements.reader import StatementPage
 from marketplace.subscriptions.model import Subscription
 
 
@@ -96,6 +97,26 @@ def decision_view(decision: Decision) -> dict[str, Any]:
         "status": decision.status,
         "entitlement": None if decision.entitlement is None else entitlement_view(decision.entitlement),
         "synced_at": _iso(decision.synced_at),
+    }
+
+
+def statement_view(subscription_id: str, month: str, page: StatementPage) -> dict[str, Any]:
+    """A page of a statement: its days with their lines, the totals of the whole day, and what changed since the day was
+    closed."""
+    return {
+        "subscription_id": subscription_id,
+        "month": month,
+        "days": [
+            {
+                "day": one.day.day,
+                "closed": one.day.closed,
+                "lines": [line.as_json() for line in one.lines],
+                "totals": [{"dimension": name, **units.as_json()} for name, units in one.day.totals],
+                "corrections": [correction.as_json() for correction in one.corrections],
+            }
+            for one in page.days
+        ],
+        "cursor": page.cursor,
     }
 
 

@@ -45,6 +45,7 @@ type Kind = Literal[
     "Usage Conflict",
     "Usage Not Billable",
     "Overage Correction Due",
+    "Usage Differences Found",
     "Advisory Issued",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind.__value__)

@@ -7,9 +7,10 @@
 
     check  ENTITLEMENT#<dimension>   what the contract grants is what the term was told from
     put    CHARGED#<dim>#<hour>#...  which records were charged
+    update DAY#<day>#<dimension>     how much of the day's usage is included
 
-The last three are for contracts with consumption: what the term includes is counted and only the rest goes to the
-metering record and the allocations; a report without such a rest touches neither, nor the last two.
+The last four are for contracts with consumption: what the term includes is counted and only the rest goes to the
+metering record and the allocations; a report without such a rest touches neither, nor the check and the list.
 
 All of it happens or none of it does; repeating it after a lost answer fails on the first condition and reads as a
 duplicate.
@@ -29,6 +30,7 @@ from marketplace.entitlements.store import unchanged
 from marketplace.ledger.record import MAX_QUANTITY, Addition, MeteringRecord, why_not_added
 from marketplace.platform.clock import DAY, EpochSeconds, epoch
 from marketplace.platform.errors import RefusedError
+from marketplace.usage.included_days import Share, included_of_days
 from marketplace.usage.overage import Term, included_parts
 from marketplace.usage.record import RecordName, TagSet, tag_set
 from marketplace.usage.report import UsageReport
@@ -131,7 +133,9 @@ class UsageStore:
         uses = [self._table.update_action(counter.term.counter, counter.use()) for counter in touched]
         checks = self._checks(parts)
         lists = [self._charged(part, now) for part in parts if part.charged]
-        together = [write for group in (*writes, uses, checks.values(), lists) for write in group]
+        shares = (share for part in parts for share in part.shares)
+        days = [self._table.update_action(*change) for change in included_of_days(shares)]
+        together = [write for group in (*writes, uses, checks.values(), lists, days) for write in group]
         try:
             reasons = iter(self._table.try_together(together))
         except RefusedError as error:
@@ -231,13 +235,14 @@ def actions(bookings: Sequence[Booking]) -> int:
 def capacity(bookings: Sequence[Booking]) -> int:
     """How many of these, from the start, fit a transaction."""
     sets: set[TagSet] = set()
-    terms: dict[Term, Booking] = {}
+    terms: dict[tuple[Term, TagSet], Booking] = {}
     records = 0
     for count, booking in enumerate(bookings):
-        sets.add(tag_set(booking.report.tags))
+        tags = tag_set(booking.report.tags)
+        sets.add(tags)
         records += len(booking.name.subscriptions)
         if booking.term is not None:
-            terms.setdefault(booking.term, booking)
+            terms.setdefault((booking.term, tags), booking)
         if records + 1 + len(sets - {()}) + _of_terms(terms.values()) > MAX_ACTIONS:
             return count
     return len(bookings)
@@ -245,10 +250,11 @@ def capacity(bookings: Sequence[Booking]) -> int:
 
 def _of_terms(bookings: Iterable[Booking]) -> int:
     """How many actions the terms of one metering record's bookings take: their counters, the grants that are checked,
-    and the list of what was charged."""
-    terms = {booking.term for booking in bookings if booking.term is not None}
-    grants = {key for term in terms for key, _ in term.grants}
-    return len({term.counter for term in terms}) + len(grants) + bool(terms)
+    the list of what was charged, and the day's included units of each tag set."""
+    found = [(booking.term, tag_set(booking.report.tags)) for booking in bookings if booking.term is not None]
+    grants = {key for term, _ in found for key, _ in term.grants}
+    counters, tag_sets = {term.counter for term, _ in found}, {tags for _, tags in found}
+    return len(counters) + len(grants) + bool(found) + len(tag_sets)
 
 
 @dataclass(slots=True)
@@ -301,6 +307,12 @@ class _Part:
     def charged(self) -> list[Booking]:
         """The bookings that a contract does not include, or not whole."""
         return [booking for booking, _ in self.metered if booking.term is not None]
+
+    @property
+    def shares(self) -> list[Share]:
+        own, split = self.job.record, self.included
+        place, named = (own.subscription_id, own.hour, own.dimension), (b for b in self.job.bookings if b.name in split)
+        return [(*place, tag_set(one.report.tags), split[one.name]) for one in named]
 
     @property
     def total(self) -> int:

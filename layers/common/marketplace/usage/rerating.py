@@ -34,12 +34,14 @@ from marketplace.subscriptions.reader import SubscriptionReader
 from marketplace.subscriptions.seller_events import SellerEvent, outbox_item, stable_id
 from marketplace.subscriptions.waiting import waits
 from marketplace.usage.contract_terms import ContractTerms
+from marketplace.usage.included_days import included_of_days
 from marketplace.usage.overage import Term
 from marketplace.usage.record import RecordName, TagSet, tag_bytes, tag_set, tags_digest
 
-_AT_ONCE = 22
-"""Usage records of one transaction, which has 100 actions: each takes at most four (itself under both names of a
-migrated customer, its allocation, its counter); the metering record and what is granted take the rest."""
+_AT_ONCE = 16
+"""Usage records of one transaction, which has 100 actions: each takes at most five (itself under both names of a
+migrated customer, its allocation, its counter, the day's included units); the metering record and what is granted take
+the rest."""
 _ATTEMPTS = 10
 
 
@@ -162,10 +164,13 @@ class Rerating:
             hour = due[0].record.hour
             item = self._usage.get(hour)
             stored = None if item is None else MeteringRecord.from_item(item)
-            if stored is not None and stored.seal == UNSEALED:
+            is_open = stored is not None and stored.seal == UNSEALED
+            if stored is not None and is_open:
                 writes = self._given_back(due, stored)
             else:
                 writes = self._listed(due, subscription)
+            attribute = "included" if is_open else "correction"
+            writes += [self._usage.update_action(*change) for change in _days(due, attribute)]
             if self._usage.write_together([*writes, *self._counted(due), *self._checked(due)]) is None:
                 return
         raise ThrottledError("UsageInUse", "others kept changing the same usage")
@@ -277,6 +282,16 @@ def _waiting_for_a_person(subscription_id: str, event: SellerEvent) -> Item:
     """The correction as an item that waits until somebody says that it is made."""
     place = keys.overage_correction(subscription_id, event.id)
     return to_item({**place._asdict(), **event.detail, **waits("correction", event.time)})
+
+
+def _days(due: Sequence[_Due], attribute: str) -> list[tuple[Key, Update]]:
+    """What the statements of the day say of these units."""
+    found = ((one.record, one.units) for one in due)
+    shares = (
+        (record.billed_to, record.values["hour"], record.values["dimension"], tag_set(record.values.get("tags")), units)
+        for record, units in found
+    )
+    return included_of_days(shares, attribute)
 
 
 def _use(term: Term, units: int) -> Update:
