@@ -161,7 +161,9 @@ def selling(world: World, queues: Any, roles: Roles, monkeypatch: pytest.MonkeyP
         "agreement": "marketplace-agreement",
         "agreement_while_waiting": "marketplace-agreement",
     }.items():
-        monkeypatch.setattr(clients, made, lambda *_, service=service: in_process_client(service, world.marketplace))
+        monkeypatch.setattr(
+            clients, made, lambda *_, service=service, **__: in_process_client(service, world.marketplace)
+        )
     monkeypatch.setattr(clock, "utc_now", world.time.now)
     for name in ("ResolveCustomerFunction", "EntitlementCheckFunction", "SellerApiFunction"):
         monkeypatch.setattr(FUNCTIONS[name], "utc_now", world.time.now)

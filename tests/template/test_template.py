@@ -336,9 +336,7 @@ def test_an_alarm_waits_for_the_next_value_of_a_metric_that_comes_every_15_minut
     of_each_run = {"Fn::Sub": "meter_usage-${Stage}"}
     for name, body in of_type("AWS::CloudWatch::Alarm").items():
         values = [dimension["Value"] for dimension in body.get("Dimensions", ())]
-        runs = any(
-            one in values for one in (of_each_run, {"Ref": "MeterUsageFunction"}, {"Ref": "MeterUsageSchedule"})
-        )
+        runs = any(one in values for one in (of_each_run, {"Ref": "MeterUsageFunction"}, {"Ref": "MeterUsageSchedule"}))
         if runs or body.get("MetricName") in GAUGE_OF_WAITING.values():
             assert body["Period"] % 900 == 0, name
 
