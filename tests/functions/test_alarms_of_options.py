@@ -82,18 +82,17 @@ def test_days_that_no_run_has_time_for_raise_an_alarm(metered: World, capsys: py
 
 
 @pytest.mark.parametrize(
-    ("function", "app", "route", "alarm"),
+    ("app", "function", "alarm"),
     [
-        ("ResolveCustomerFunction", resolve_customer, "GET /register", "RegistrationFailedAlarm"),
-        ("SellerApiFunction", seller_api, "GET /subscriptions", "RequestFailedAlarm"),
+        (resolve_customer, "ResolveCustomerFunction", "RegistrationFailedAlarm"),
+        (seller_api, "SellerApiFunction", "RequestFailedAlarm"),
     ],
 )
 def test_a_new_version_that_fails_raises_the_alarm_that_takes_it_back(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    function: str,
     app: ModuleType,
-    route: str,
+    function: str,
     alarm: str,
 ) -> None:
     def broken() -> None:
@@ -102,5 +101,5 @@ def test_a_new_version_that_fails_raises_the_alarm_that_takes_it_back(
     under_its_own_name(monkeypatch, app.metrics, function)
     monkeypatch.setattr(app, "routes", broken)
     capsys.readouterr()
-    app.lambda_handler(http_event(route), Context())
+    app.lambda_handler(http_event("GET /register"), Context())
     assert is_raised(alarm, [emitted(capsys.readouterr().out)])

@@ -40,7 +40,8 @@ OF_AWS: dict[tuple[str, str], set[tuple[str, ...]]] = {
 }
 """Metrics of AWS and their dimensions (Lambda Developer Guide, "Types of metrics"; API Gateway Developer Guide, "HTTP
 API metrics"; SQS Developer Guide, "Available CloudWatch metrics"; DynamoDB Developer Guide, "Metrics and dimensions";
-CloudWatch Logs User Guide, "Monitoring with CloudWatch metrics"; EventBridge User Guide, "Monitoring Amazon EventBridge")."""
+CloudWatch Logs User Guide, "Monitoring with CloudWatch metrics"; EventBridge User Guide, "Monitoring Amazon
+EventBridge")."""
 
 TYPES = {
     "FunctionName": "AWS::Lambda::Function",
