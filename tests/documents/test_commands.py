@@ -33,6 +33,7 @@ NOT_HERE = {
     "npx tsc": "tests/clients compiles and runs the program with the same options",
     "aws cloudtrail": "the local stack has no CloudTrail, and says so",
     "aws dynamodb restore-table-to-point-in-time": "moto restores into a table without a name of the stack",
+    "python report.py": "tests/documents/test_tutorial.py saves the program and runs it",
     "export SUBSCRIPTION_ID=sub-...": "a value of the reader's own",
 }
 """Blocks that contain this do not run here, and why."""
