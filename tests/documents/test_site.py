@@ -62,7 +62,7 @@ def copy(tmp_path: Path) -> Callable[..., Path]:
         for one in documents():
             (tmp_path / one.parent).mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / one, tmp_path / one)
-        for folder in ("docs", "layers"):
+        for folder in ("docs", "layers", ".github"):
             shutil.copytree(ROOT / folder, tmp_path / folder, dirs_exist_ok=True)
         shutil.copyfile(ROOT / "template.yaml", tmp_path / "template.yaml")
         (tmp_path / document).write_text((tmp_path / document).read_text() + text)
