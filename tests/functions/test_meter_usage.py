@@ -8,7 +8,6 @@ from io import StringIO
 from types import SimpleNamespace
 from typing import Any
 
-import boto3
 import pytest
 
 from functions.meter_usage import app
@@ -20,6 +19,7 @@ from marketplace.platform.clock import HOUR
 from marketplace.platform.errors import AwsError
 from marketplace.subscriptions.model import Subscription
 from tests.functions.conftest import Queues
+from tests.support import lasting
 from tests.support.alarms import Emitted, emitted, is_raised, under_its_own_name
 from tests.support.calls import Calls
 from tests.support.deployed import Context, sample
@@ -71,7 +71,7 @@ class Deployment:
         return found
 
     def bodies(self, url: str) -> list[dict[str, Any]]:
-        received = boto3.client("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=10)
+        received = lasting.client("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=10)
         return [json.loads(message["Body"]) for message in received.get("Messages", [])]
 
     def lines(self) -> list[dict[str, Any]]:
