@@ -263,6 +263,7 @@ def test_a_buyers_life_as_the_emulator_tells_it(deployment: Deployment) -> None:
     assert len(found.agreement_ids) == 2
 
 
+@pytest.mark.slow
 def test_the_log_names_no_account(deployment: Deployment, log: io.StringIO) -> None:
     for name in NOTIFICATIONS:
         deployment.invoke(sample(name))

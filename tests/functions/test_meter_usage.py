@@ -419,6 +419,7 @@ def test_a_deployment_that_does_not_meter_sends_nothing(
 
 
 @pytest.mark.parametrize("count", [1, 3, 30])
+@pytest.mark.slow
 def test_usage_that_such_a_deployment_does_not_send_raises_an_alarm_until_it_meters_again(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
@@ -435,6 +436,7 @@ def test_usage_that_such_a_deployment_does_not_send_raises_an_alarm_until_it_met
 
 
 @pytest.mark.parametrize("hours", [1, 3, 30])
+@pytest.mark.slow
 def test_a_deployment_that_does_not_meter_never_fills_the_idle_hours_of_that_time(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:
