@@ -137,7 +137,7 @@ class CorrectionMade(TypedDict):
     message: NotRequired[str | None]
     prepared_at: str
     prepared_by: str
-    settled_at: NotRequired[str | None]
+    ended_at: NotRequired[str | None]
 
 
 class EnteredContact(TypedDict):

@@ -500,11 +500,11 @@ export interface components {
             /** Prepared By */
             prepared_by: string;
             /**
-             * Settled At
+             * Ended At
              * @description ISO 8601 in UTC
              * @example 2026-11-22T14:00:00Z
              */
-            settled_at?: string | null;
+            ended_at?: string | null;
         };
         /**
          * EnteredContact

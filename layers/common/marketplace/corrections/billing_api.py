@@ -6,7 +6,7 @@ GetBillingAdjustmentRequest.
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from marketplace.ledger.correction import Correction
 from marketplace.platform.aws_errors import classified_errors
@@ -92,21 +92,18 @@ class BillingApi:
     def create(self, correction: Correction) -> Created | NotCreated:
         """Asks for the adjustment; the same client token again is the same request. Raises RefusedError when AWS knows
         the token with other content, which leaves open whether it has made a request."""
-        optional = {} if correction.description is None else {"description": correction.description}
+        entry: Any = {
+            "agreementId": correction.agreement_id,
+            "originalInvoiceId": correction.invoice_id,
+            "adjustmentAmount": correction.amount,
+            "currencyCode": correction.currency,
+            "adjustmentReasonCode": correction.reason,
+            "clientToken": correction.client_token,
+        }
+        if correction.description is not None:
+            entry["description"] = correction.description
         with classified_errors():
-            answer = self._client.batch_create_billing_adjustment_request(
-                billingAdjustmentRequestEntries=[
-                    {
-                        "agreementId": correction.agreement_id,
-                        "originalInvoiceId": correction.invoice_id,
-                        "adjustmentAmount": correction.amount,
-                        "currencyCode": correction.currency,
-                        "adjustmentReasonCode": correction.reason,  # type: ignore[typeddict-item]
-                        "clientToken": correction.client_token,
-                        **optional,
-                    }
-                ]
-            )
+            answer = self._client.batch_create_billing_adjustment_request(billingAdjustmentRequestEntries=[entry])
         for item in answer["items"]:
             return Created(item["billingAdjustmentRequestId"])
         for error in answer["errors"]:
