@@ -36,6 +36,7 @@ from marketplace.usage.queries import UsageQueries
 from marketplace.usage.recorder import UsageRecorder
 from marketplace.usage.rerating import Rerating
 from marketplace.usage.retry import UsageRetry
+from marketplace.usage.void import UsageVoid
 
 logger = Logger()
 metrics = Metrics(namespace="MarketplaceSaaS")
@@ -52,6 +53,7 @@ def routes() -> SellerRoutes:
     seller = seller_role(settings, logger, metrics)
     outbox = Outbox(table, SellerBus(clients.events(), settings.event_bus_name))
     entitlement_store = EntitlementStore(table)
+    rerate = Rerating(usage_table, table, settings.overage_dimensions, utc_now)
     entitlements = Entitlements(
         store=entitlement_store,
         source=MarketplaceEntitlements(clients.entitlement_while_waiting(seller)),
@@ -59,7 +61,7 @@ def routes() -> SellerRoutes:
         max_age=settings.entitlement_max_age_minutes * MINUTE,
         stale_limit=settings.entitlement_stale_limit_minutes * MINUTE,
         announce=outbox.publish,
-        rerate=Rerating(usage_table, table, settings.overage_dimensions, utc_now),
+        rerate=rerate,
         on_unread=report_unread,
     )
     return SellerRoutes(
@@ -85,6 +87,7 @@ def routes() -> SellerRoutes:
         usage=UsageQueries(usage_table),
         statements=StatementReader(usage_table, utc_now),
         usage_retry=UsageRetry(usage_table, reader, utc_now),
+        usage_void=UsageVoid(usage_table, reader, utc_now, rerate, outbox.publish),
         clock=utc_now,
         entitlement_max_age=settings.entitlement_max_age_minutes * MINUTE,
         metering_enabled=settings.metering_enabled,

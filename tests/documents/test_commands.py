@@ -40,6 +40,7 @@ NOT_HERE = {
     "aws cloudtrail": "the local stack has no CloudTrail, and says so",
     "aws dynamodb restore-table-to-point-in-time": "moto restores into a table without a name of the stack",
     "python report.py": "tests/documents/test_tutorial.py saves the program and runs it",
+    "commands.correct": "an invoice comes in the next month; tests/unit/test_corrections.py runs it",
     "export SUBSCRIPTION_ID=sub-...": "a value of the reader's own",
 }
 """Blocks that contain this do not run here, and why."""

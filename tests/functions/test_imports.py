@@ -27,7 +27,7 @@ LOADED: dict[str, dict[str, str]] = {
         "platform": "aws_errors backoff clients clock errors logs pages seller_role settings",
         "subscriptions": "free_trial identity model outbox predecessors reader recheck recheck_queue "
         "seller_events waiting",
-        "usage": "contract_terms included_days overage record rerating results",
+        "usage": "contract_terms included_days overage record rerating results taking_back term_counter",
     },
     "meter_usage": {
         "dynamodb": "attributes keys table transactions update",
@@ -53,7 +53,7 @@ LOADED: dict[str, dict[str, str]] = {
     "seller_api": {
         "dynamodb": "attributes keys paging table transactions update",
         "entitlements": "entitlements rules source store terms",
-        "ledger": "deadlines due_time recent record",
+        "ledger": "correction deadlines due_time recent record",
         "platform": "aws_errors backoff clients clock errors http logs moments pages problem seller_role settings "
         "snapshot",
         "registration": "account_links claim claim_history codes contacts free_trials",
@@ -62,7 +62,7 @@ LOADED: dict[str, dict[str, str]] = {
         "subscriptions": "free_trial identity model outbox predecessors reader recheck recheck_queue seller_events "
         "waiting",
         "usage": "booking contract_terms included_days overage placement queries record recorder report rerating "
-        "results retry tag_sets",
+        "results retry tag_sets taking_back term_counter void",
     },
 }
 

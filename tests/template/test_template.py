@@ -38,6 +38,7 @@ SELLER_ROUTES = {
     ("get", "/subscriptions/{subscription_id}"),
     ("get", "/subscriptions/{subscription_id}/entitlements"),
     ("post", "/usage"),
+    ("post", "/usage/void"),
     ("get", "/subscriptions/{subscription_id}/usage"),
     ("get", "/subscriptions/{subscription_id}/statement"),
     ("post", "/subscriptions/{subscription_id}/usage/retry"),

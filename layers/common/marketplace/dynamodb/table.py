@@ -197,9 +197,10 @@ class Table:
 
     # Writing several items together, or none
 
-    def put_action(self, item: Item, condition: str = "") -> Write:
-        """A member of a transaction that writes an item. A refusal by the condition holds the stored item."""
-        return {"Put": {"TableName": self.name, "Item": item, **_condition(condition)}}
+    def put_action(self, item: Item, condition: str = "", given: Mapping[str, Any] | None = None) -> Write:
+        """A member of a transaction that writes an item; `given` holds the values that the condition names. A refusal
+        by the condition holds the stored item."""
+        return {"Put": {"TableName": self.name, "Item": item, **_condition(condition, given or {})}}
 
     def update_action(self, key: Key, update: Update, *, tell: bool = False) -> Write:
         """A member of a transaction that changes an item. `tell`: a refusal by the condition holds the stored item."""
@@ -309,8 +310,8 @@ def _conditional(condition: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return {"ConditionExpression": condition, **placeholders(condition, given)} if condition else {}
 
 
-def _condition(condition: str) -> dict[str, Any]:
+def _condition(condition: str, given: Mapping[str, Any]) -> dict[str, Any]:
     if not condition:
         return {}
     told = {"ConditionExpression": condition, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
-    return told | placeholders(condition, {})
+    return told | placeholders(condition, given)

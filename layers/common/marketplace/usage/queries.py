@@ -8,6 +8,7 @@ from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item
 from marketplace.dynamodb.paging import cursor_of, key_after
 from marketplace.dynamodb.table import Table, key_of
+from marketplace.ledger.correction import Correction
 from marketplace.ledger.record import METERING_RECORDS, MeteringRecord
 from marketplace.platform.clock import iso
 
@@ -57,9 +58,10 @@ class UsageQueries:
         record = from_item(item)
         billed_to = record.get("billed_to", subscription_id)
         contract = _contract(record)
-        metered = contract is None or contract["overage"] > 0
+        metered = "voided_at" not in record and (contract is None or contract["overage"] > 0)
         key = keys.metering_record(billed_to, record["hour"], record["dimension"])
         hour = self._table.get(key) if metered else None
+        corrections = [] if hour is None else self._corrections(MeteringRecord.from_item(hour), record_id)
         reported: dict[str, Any] = {
             "id": record["record_id"],
             "dimension": record["dimension"],
@@ -70,20 +72,32 @@ class UsageQueries:
         }
         if record.get("untagged"):
             reported["untagged"] = True
-        proof = {
+        if "voided_at" in record:
+            reported |= {"voided_at": iso(record["voided_at"]), "voided_by": record["voided_by"]}
+        proof: dict[str, Any] = {
             "subscription_id": subscription_id,
             "billed_to": billed_to,
             "record": reported,
             "hour": iso(record["hour"]),
             "metering_record": None if hour is None else MeteringRecord.from_item(hour).described(),
         }
+        if corrections:
+            proof["corrections"] = corrections
         return proof if contract is None else {**proof, "contract": contract}
+
+    def _corrections(self, hour: MeteringRecord, record_id: str) -> list[dict[str, Any]]:
+        """The corrections of a usage record, and those of its hour that name none."""
+        if not hour.corrected:
+            return []
+        found = self._table.items_under(hour.key.pk, keys.corrections_prefix(hour.hour, hour.dimension))
+        corrections = map(Correction.from_item, found)
+        return [one.described() for one in corrections if one.record_id in (None, record_id)]
 
 
 def _contract(record: Mapping[str, Any]) -> dict[str, Any] | None:
     """How much of a usage record a contract includes, by the limit and the term that it counts against, and what was
-    charged and has to be credited to the buyer; None for usage that is metered whole."""
-    if "included" not in record:
+    charged and has to be credited to the buyer; None for usage that is metered whole, or voided."""
+    if "included" not in record or "voided_at" in record:
         return None
     included, limit, term_end = record["included"], record["term_limit"], record.get("term_end")
     overage, correction = record["quantity"] - included, record.get("correction_due")
