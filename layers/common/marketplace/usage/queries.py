@@ -14,7 +14,7 @@ from marketplace.dynamodb.keys import Key
 from marketplace.dynamodb.paging import cursor_of, key_after
 from marketplace.dynamodb.table import Table, key_of
 from marketplace.ledger.record import METERING_RECORDS, MeteringRecord, is_metering_record
-from marketplace.platform.clock import Clock, iso
+from marketplace.platform.clock import Clock, iso, utc_now
 
 MAX_PAGE = 500
 
@@ -30,7 +30,7 @@ class Page:
 class UsageQueries:
     """The usage table, read only. Methods raise AwsError when DynamoDB gives no answer."""
 
-    def __init__(self, table: Table, clock: Clock, archive: Objects | None = None) -> None:
+    def __init__(self, table: Table, clock: Clock = utc_now, archive: Objects | None = None) -> None:
         self._table = table
         self._history = UsageHistory(table, clock, archive)
 
