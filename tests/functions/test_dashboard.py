@@ -89,6 +89,7 @@ def _written(value: Any) -> str:
     return str(value)
 
 
+@pytest.mark.slow
 def test_what_the_seller_sees_is_what_the_functions_emit(watched: Watched) -> None:
     for story in STORIES:
         story(watched.seller)

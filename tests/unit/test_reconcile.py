@@ -460,6 +460,7 @@ THEIRS = st.lists(
 
 @settings(max_examples=400)
 @given(ours=OURS, theirs=THEIRS, fit=st.integers(1, 9))
+@pytest.mark.slow
 def test_the_units_of_all_differences_are_the_difference_of_the_sums(
     ours: list[Entry], theirs: list[Entry], fit: int
 ) -> None:

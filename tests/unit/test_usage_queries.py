@@ -38,6 +38,7 @@ def pages(world: World, buyer: Subscription, start: int, end: int, limit: int) -
 
 
 @pytest.mark.parametrize("limit", [1, 3, 5, 100, 10_000, 0, -1])
+@pytest.mark.slow
 def test_hours_come_in_order_whatever_the_size_of_the_pages(either_world: World, limit: int) -> None:
     buyer = hours_of_usage(either_world)
     found = [record for page in pages(either_world, buyer, NOON, NOON + 10 * HOUR, limit) for record in page]
