@@ -8,6 +8,7 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from marketplace.archive.bucket import archive_of
 from marketplace.dynamodb.table import Table
 from marketplace.entitlements.entitlements import Entitlements
 from marketplace.entitlements.source import MarketplaceEntitlements
@@ -51,6 +52,7 @@ def routes() -> SellerRoutes:
     table, usage_table = Table(dynamodb, settings.subscriptions_table), Table(dynamodb, settings.usage_table)
     reader = SubscriptionReader(table)
     seller = seller_role(settings, logger, metrics)
+    archive = archive_of(clients.s3, settings.archive_bucket)
     outbox = Outbox(table, SellerBus(clients.events(), settings.event_bus_name))
     entitlement_store = EntitlementStore(table)
     rerate = Rerating(usage_table, table, settings.overage_dimensions, utc_now)
@@ -84,8 +86,8 @@ def routes() -> SellerRoutes:
             terms=ContractTerms(entitlement_store, entitlements, settings.overage_dimensions),
             metering_enabled=settings.metering_enabled,
         ),
-        usage=UsageQueries(usage_table),
-        statements=StatementReader(usage_table, utc_now),
+        usage=UsageQueries(usage_table, utc_now, archive),
+        statements=StatementReader(usage_table, utc_now, archive),
         usage_retry=UsageRetry(usage_table, reader, utc_now),
         usage_void=UsageVoid(usage_table, reader, utc_now, rerate, outbox.publish),
         clock=utc_now,

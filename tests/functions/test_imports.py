@@ -18,6 +18,14 @@ print(*sorted(sys.modules))
 """
 
 LOADED: dict[str, dict[str, str]] = {
+    "archive_usage": {
+        "archive": "archiver bucket content marks reader",
+        "dynamodb": "attributes keys paging table transactions update",
+        "ledger": "deadlines due_time record",
+        "platform": "aws_errors backoff clients clock errors seller_role settings",
+        "statements": "reader statement",
+        "subscriptions": "identity model reader",
+    },
     "entitlement_check": {
         "dynamodb": "attributes keys table transactions update",
         "entitlements": "entitlements rules source store terms",
@@ -38,6 +46,7 @@ LOADED: dict[str, dict[str, str]] = {
         "subscriptions": "identity model reader recheck recheck_queue seller_events waiting",
     },
     "reconcile_usage": {
+        "archive": "bucket content marks reader",
         "dynamodb": "attributes keys table transactions update",
         "ledger": "due_time record",
         "platform": "aws_errors backoff clients clock errors seller_role settings",
@@ -51,6 +60,7 @@ LOADED: dict[str, dict[str, str]] = {
         "subscriptions": "identity model recheck recheck_queue seller_events waiting",
     },
     "seller_api": {
+        "archive": "bucket content marks reader",
         "dynamodb": "attributes keys paging table transactions update",
         "entitlements": "entitlements rules source store terms",
         "ledger": "correction deadlines due_time recent record",

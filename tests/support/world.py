@@ -304,7 +304,7 @@ class World:
         return UsageVoid(self.usage_table(), reader, self.time.now, self.rerating())
 
     def queries(self) -> UsageQueries:
-        return UsageQueries(Table(self.dynamodb, self.tables.usage))
+        return UsageQueries(Table(self.dynamodb, self.tables.usage), self.time.now)
 
     def report(self, subscription: Subscription, quantity: int, **given: Any) -> dict[str, Any]:
         """One usage record; `id`, `dimension`, `at` (seconds) and `tags` can be given."""

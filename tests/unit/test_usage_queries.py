@@ -181,7 +181,7 @@ def test_a_record_whose_hour_is_gone_still_has_a_proof(world: World) -> None:
 def test_a_store_without_an_answer_is_said_to_be_one() -> None:
     calls = Calls()
     world = World.on(MemoryDynamoDB())
-    queries = UsageQueries(Table(calls.wrap(world.dynamodb), world.tables.usage))
+    queries = UsageQueries(Table(calls.wrap(world.dynamodb), world.tables.usage), world.time.now)
     calls.fail("query")
     with pytest.raises(ThrottledError):
         queries.metering_records("sub-" + "b" * 26, start=0, end=NOON)

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from marketplace.archive.content import EXPIRY
 from marketplace.corrections.billing_api import Billing, Invoice, NotCreated
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item
@@ -214,6 +215,8 @@ class Corrections:
         item = self._usage.get(keys.metering_record(subscription_id, hour, dimension))
         if item is None:
             raise CorrectionRefusedError(f"there is no metering record of {dimension} at {iso(hour)}")
+        if EXPIRY in item:
+            raise CorrectionRefusedError(f"{dimension} at {iso(hour)} is archived: ask AWS Marketplace's support")
         return MeteringRecord.from_item(item)
 
     def _invoice(self, subscription: Subscription, wanted: Wanted, hour: EpochSeconds) -> Invoice:

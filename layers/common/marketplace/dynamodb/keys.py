@@ -294,3 +294,16 @@ def difference_prefix(day: int) -> str:
 def difference(day: int, difference_id: str) -> Key:
     """A difference between our ledger and what AWS shows of a day."""
     return Key(RECONCILIATION, difference_prefix(day) + difference_id)
+
+
+ARCHIVE = "ARCHIVE"
+
+
+def archive_mark(subscription_id: str) -> Key:
+    """Which months of a subscription are in the archive."""
+    return Key(ARCHIVE, subscription_pk(subscription_id))
+
+
+def archive_state() -> Key:
+    """Up to which month all subscriptions are archived."""
+    return Key(ARCHIVE, "STATE")

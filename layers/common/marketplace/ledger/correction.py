@@ -59,6 +59,11 @@ class Correction:
         return to_item({**self.key._asdict(), **{name: getattr(self, name) for name in _ATTRIBUTES}})
 
     @property
+    def is_open(self) -> bool:
+        """Whether AWS can still refuse it."""
+        return self.state in ("prepared", "requested")
+
+    @property
     def content(self) -> tuple[object, ...]:
         """What AWS is asked for; two requests with one client token have the same."""
         return tuple(getattr(self, name) for name in _CONTENT)

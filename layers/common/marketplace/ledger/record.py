@@ -46,6 +46,15 @@ SENDABLE = frozenset({"open", "held"})
 SAVABLE = frozenset({"open", "held", "rejected"})
 """The states from which a record can still be billed."""
 
+FINAL = frozenset({"metered", "conflict", "unbillable"})
+"""The states that stay, once they are told and AWS's window has closed."""
+
+type ExpiringRow = tuple[int, str, str, str, int, int]
+
+EXPIRING = "SET expires_at=? WHERE pk=? AND sk=? AND seal=? AND quantity=? AND settled_at=?"
+"""PartiQL clauses that have DynamoDB remove a final record, unless it was changed: whatever changes one makes it due,
+which removes the time at which it was settled. MeteringRecord.expiring gives the parameters."""
+
 MAX_QUANTITY = 2_147_483_647
 """BatchMeterUsage takes 0 to 2147483647 (botocore model, UsageQuantity)."""
 
@@ -261,8 +270,10 @@ class MeteringRecord:
         return condition, {"unsealed": UNSEALED, "taken": quantity, "leaving": records}
 
     def correction(self, units: int) -> Update:
-        """So many of its units are corrected by a billing adjustment, while it has them and AWS bills it."""
-        condition = "#state = :metered AND (attribute_not_exists(#corrected) OR #corrected <= :room)"
+        """So many of its units are corrected by a billing adjustment, while it has them, AWS bills it, and it does not
+        move to the archive."""
+        room = "(attribute_not_exists(#corrected) OR #corrected <= :room)"
+        condition = f"#state = :metered AND {room} AND attribute_not_exists(#expires_at)"
         given = {"metered": "metered", "room": self.quantity - units}
         return Update(add={"corrected": units}, condition=condition, given=given)
 
@@ -312,6 +323,16 @@ class MeteringRecord:
             self, state="open", due_shard=shard, due_at=now, refuse_at=refuse_at, reason=None, settled_at=None
         )
         return update, after
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing changes the record any more: its state is final and told, and AWS's window for it has
+        closed, or AWS has accepted it."""
+        return self.state in FINAL and self.settled_at is not None and self.due_at is None
+
+    def expiring(self, expires_at: int) -> "ExpiringRow":
+        """The parameters of EXPIRING for a record that is final."""
+        return expires_at, self.key.pk, self.key.sk, self.seal, self.quantity, self.settled_at or 0
 
     def described(self) -> dict[str, Any]:
         """The record as the API shows it."""
