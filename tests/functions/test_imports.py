@@ -21,7 +21,7 @@ LOADED: dict[str, dict[str, str]] = {
     "archive_usage": {
         "archive": "archiver bucket content marks reader",
         "dynamodb": "attributes keys paging table transactions update",
-        "ledger": "deadlines due_time record",
+        "ledger": "correction deadlines due_time record",
         "platform": "aws_errors backoff clients clock errors seller_role settings",
         "statements": "reader statement",
         "subscriptions": "identity model reader",
