@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYER = "layers/common/requirements"
-LOCKS = (LAYER, "requirements-run", "requirements-dev", "requirements-sam", "requirements-checkov")
+LOCKS = (LAYER, "requirements-run", "requirements-cli", "requirements-dev", "requirements-sam", "requirements-checkov")
 DIGEST = "# inputs: sha256 "
 _PIN = re.compile(r"^([A-Za-z0-9_.-]+)==([^\s;\\]+)", re.MULTILINE)
 
