@@ -10,8 +10,8 @@ SAM_ENV := .tools/sam
 CHECKOV_ENV := .tools/checkov
 # Running needs a fifth of what developing needs: an environment of its own, unless the project's is there.
 RUN_ENV := $(if $(wildcard $(VENV)/.installed),$(VENV),.tools/run)
-TYPED := layers functions emulator/marketplace_emulator clients/python local tests bench tools conftest.py
-IMPORTS := PYTHONPATH=.:layers/common:emulator
+TYPED := layers functions emulator/marketplace_emulator clients/python cli local tests bench tools conftest.py
+IMPORTS := PYTHONPATH=.:layers/common:emulator:clients/python:cli
 export SAM_CLI_TELEMETRY := 0
 
 # $(call environment,FOLDER,LOCK): a virtual environment that holds exactly what the lock names

@@ -1,0 +1,75 @@
+"""CloudTrail's record of BatchMeterUsage: who sent what, and what AWS answered, about a quarter of an hour later and
+for 90 days (CloudTrail User Guide: event history)."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from marketplace.ledger.record import MeteringRecord
+from marketplace.platform.clock import DAY, HOUR, iso
+from marketplace_saas_cli.session import Session
+
+KEPT = 90 * DAY
+_EVENT = "BatchMeterUsage"
+
+
+def calls(session: Session, start: int, end: int) -> Iterator[dict[str, Any]]:
+    """The CloudTrail events of the calls between two moments (seconds since the epoch). Raises what boto3 raises."""
+    client = session.aws.client("cloudtrail", session.stack.parameters.get("MeteringRegion") or "us-east-1")
+    arguments: dict[str, Any] = {
+        "StartTime": start,
+        "EndTime": end,
+        "LookupAttributes": [{"AttributeKey": "EventName", "AttributeValue": _EVENT}],
+    }
+    while True:
+        page = client.lookup_events(**arguments)
+        for one in page["Events"]:
+            yield json.loads(one["CloudTrailEvent"])
+        if not page.get("NextToken"):
+            return
+        arguments["NextToken"] = page["NextToken"]
+
+
+def answers_about(session: Session, record: MeteringRecord) -> list[dict[str, Any]]:
+    """What AWS answered about a metering record, call by call, as CloudTrail shows it. Raises what boto3 raises."""
+    end = min(session.now, record.hour + DAY + 7 * HOUR) if record.settled_at is None else record.settled_at + HOUR
+    found = []
+    for event in calls(session, record.hour, max(end, record.hour + 1)):
+        for result in results_of(event):
+            if _is_about(result, record):
+                found.append(_shown(event, result))
+    return found
+
+
+def results_of(event: dict[str, Any]) -> list[dict[str, Any]]:
+    """The answers for the records of one call; none when the whole call was refused."""
+    return list((event.get("responseElements") or {}).get("results") or [])
+
+
+def _is_about(result: dict[str, Any], record: MeteringRecord) -> bool:
+    accepted = result.get("meteringRecordId")
+    if record.metering_record_id is not None:
+        return bool(accepted == record.metering_record_id)
+    usage = result.get("usageRecord") or {}
+    payer = usage.get("licenseArn") or usage.get("customerIdentifier")
+    return usage.get("dimension") == record.dimension and payer in {record.license_arn, record.customer_identifier}
+
+
+def _shown(event: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    usage = result.get("usageRecord") or {}
+    return {
+        "event_time": event.get("eventTime"),
+        "event_id": event.get("eventID"),
+        "sent_by": (event.get("userIdentity") or {}).get("arn"),
+        "region": event.get("awsRegion"),
+        "status": result.get("status"),
+        "metering_record_id": result.get("meteringRecordId"),
+        "quantity": usage.get("quantity"),
+        "dimension": usage.get("dimension"),
+        "timestamp": usage.get("timestamp"),
+    }
+
+
+def beyond(record: MeteringRecord, now: int) -> str | None:
+    """Why CloudTrail's event history can't know the record any more, or None."""
+    return f"the event history ends at {iso(now - KEPT)}" if record.hour < now - KEPT else None
