@@ -126,8 +126,8 @@ class LocalAws:
         return self._now().replace(tzinfo=None)
 
     def furnish(self, deployment: Deployment, dynamodb: Any = None) -> None:
-        """Make the tables, the queues and the buses that the template declares; the tables through the DynamoDB client
-        that is given, otherwise here."""
+        """Make the tables, the queues, the buses and the schedules' rules that the template declares; the tables
+        through the DynamoDB client that is given, otherwise here."""
         dynamodb, sqs, events = dynamodb or self.client("dynamodb"), self.client("sqs"), self.client("events")
         for table in deployment.tables:
             dynamodb.create_table(**table)
@@ -136,6 +136,8 @@ class LocalAws:
             sqs.create_queue(QueueName=queue.name, Attributes=queue.attributes)
         for bus in deployment.buses:
             events.create_event_bus(Name=bus)
+        for one in deployment.schedules:
+            events.put_rule(Name=deployment.resources.get(one.name, one.name), ScheduleExpression=one.expression)
 
     @property
     def lock(self) -> threading.Lock:
@@ -151,6 +153,11 @@ class LocalAws:
         with self._lock:
             aws_state.put_back(state)
             self.events, self._move_tasks.done = state["events"], state["moves"]
+
+    def is_enabled(self, rule: str) -> bool:
+        """Whether a schedule's rule may start what it starts; DisableRule and EnableRule change that."""
+        with self._lock:
+            return bool(get_backend("events")[ACCOUNT][REGION].describe_rule(rule, None).state == "ENABLED")
 
     def visible_messages(self, queue: str) -> int:
         """How many messages of a queue can be received now."""

@@ -169,6 +169,8 @@ class Workers(Servers):
             self._drain()
 
     def _run_scheduled(self, one: Schedule, tick: float) -> None:
+        if not self.aws.is_enabled(self.deployment.resources.get(one.name, one.name)):
+            return
         event = json.loads(one.event) if one.event is not None else scheduled_event(one.name, tick)
         if one.queue is not None:
             self.aws.client("sqs").send_message(QueueUrl=self.queue_url(one.queue), MessageBody=json.dumps(event))

@@ -3,7 +3,7 @@
 import typer
 
 from marketplace_saas_cli.arguments import HELP
-from marketplace_saas_cli.commands import queue, status, subscriptions, trace, upkeep, usage
+from marketplace_saas_cli.commands import doctor, finance, queue, status, subscriptions, trace, upkeep, usage
 
 APP = typer.Typer(
     name="marketplace-saas",
@@ -12,8 +12,10 @@ APP = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+APP.command()(doctor.doctor)
 APP.command()(status.status)
 APP.command()(trace.trace)
+APP.command()(finance.forecast)
 APP.command()(usage.retry)
 APP.command()(upkeep.rebuild)
 APP.command()(upkeep.migrate)

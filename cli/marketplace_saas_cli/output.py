@@ -73,7 +73,10 @@ def table(rows: Sequence[Mapping[str, Any]], *columns: str, title: str | None = 
     for column in columns:
         numbers = all(isinstance(row.get(column), int | float | None) for row in rows)
         made.add_column(
-            column.replace("_", " "), justify="right" if numbers else "left", overflow="fold", no_wrap=numbers or column in _WHOLE
+            column.replace("_", " "),
+            justify="right" if numbers else "left",
+            overflow="fold",
+            no_wrap=numbers or column in _WHOLE,
         )
     for row in rows:
         made.add_row(*(_cell(row.get(column)) for column in columns))

@@ -112,7 +112,7 @@ def _sent(session: Session, results: ResultFile, file: BinaryIO, lines: list[Lin
     for line, answer in zip(lines, answers, strict=True):
         if answer.get("retryable"):
             again.append(line)
-            reasons[answer["reason"]] += 1
+            reasons[str(answer["reason"])] += 1
         else:
             final.append({"line": line.number, **answer})
     results.add(file, final)
