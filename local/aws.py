@@ -31,7 +31,7 @@ from werkzeug import Request, Response
 from local import aws_state
 from local.deployment import ACCOUNT, REGION, Deployment
 from local.moto_dynamodb import quick_dynamodb
-from local.move_tasks import MoveTasks, noted_origins
+from local.move_tasks import MoveTasks, noted_origins, shown_at_once
 from local.options import StackError
 from local.server import Server
 from local.stack_api import StackApi
@@ -104,6 +104,7 @@ class LocalAws:
         self._cleanup.enter_context(mock.patch.object(moto.core.utils, "utcnow", self._naive_now))
         self._cleanup.enter_context(quick_dynamodb())
         self._cleanup.enter_context(noted_origins(self._dead_lettered))
+        self._cleanup.enter_context(shown_at_once())
 
     def stop(self) -> None:
         """Stop the server and forget what it held."""

@@ -96,8 +96,9 @@ def delete(context: typer.Context, message_id: Annotated[str, typer.Argument(hel
         row = described(session, letter)
         session.output.confirm({"message": row}, _table([row]), letter.message.body, question="Delete it for good?")
         session.sqs.delete_message(QueueUrl=session.stack.outputs["DeadLetterQueueUrl"], ReceiptHandle=letter.receipt)
+        letters.remove(letter)
     finally:
-        released(session, [one for one in letters if one.message.message_id != message_id])
+        released(session, letters)
     session.output.show({"changed": True, "deleted": message_id}, "deleted")
 
 
