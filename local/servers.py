@@ -72,6 +72,7 @@ def marketplace(options: Options, clock: StackClock) -> Marketplace:
         license_delay_seconds=options.license_delay,
         metering_rate=options.metering_rate,
         entitlement_rate=None if options.metering_rate is None else 20,
+        trail_rate=None if options.metering_rate is None else 2,
         seed=options.seed,
     )
     return Marketplace(clock, settings)
@@ -107,6 +108,7 @@ def endpoint_variables(dynamodb: str, aws: str, marketplace: str) -> dict[str, s
         "MARKETPLACE_METERING": marketplace,
         "MARKETPLACE_ENTITLEMENT_SERVICE": marketplace,
         "MARKETPLACE_AGREEMENT": marketplace,
+        "CLOUDTRAIL": marketplace,
     }
     return {f"AWS_ENDPOINT_URL_{service}": url for service, url in urls.items()}
 

@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from marketplace_emulator.catalog import parse_product
 from marketplace_emulator.checks import arguments, checked, whole_number
 from marketplace_emulator.clock import HOUR, iso_millis, to_timestamp
 from marketplace_emulator.delivery import Courier, Target, parse_target
+from marketplace_emulator.differences import KINDS
 from marketplace_emulator.errors import AdminError
 from marketplace_emulator.faults import FAULTS
 from marketplace_emulator.marketplace import Marketplace
 from marketplace_emulator.outbox import ACTIONS
+from marketplace_emulator.reports import REPORTS, month_asked_for
 
 type Query = dict[str, str]
 type Route = Callable[["Admin", list[str], Query, Any], Any]
@@ -33,6 +35,13 @@ PURCHASE_ACTIONS = {
     "answer_cancellation": "outcome Approved, Rejected, Cancelled or Validation Failed",
     "token": "lifetime; a registration token and the form the browser posts",
 }
+
+
+class File(NamedTuple):
+    """An answer that is a file and no JSON."""
+
+    content: bytes
+    content_type: str
 
 
 class Admin:
@@ -239,6 +248,54 @@ class Admin:
         """The last calls of the AWS APIs."""
         return {"calls": [item.as_dict() for item in list(self.marketplace.calls)]}
 
+    # -- evidence: CloudTrail and reports -----------------------------------------------------------------
+
+    def trail(self, path: list[str], query: Query, _data: Any) -> Any:
+        """The files that a trail has delivered: from=, to=. GET /admin/trail/<key> is one of them."""
+        checked(query, {"from": str, "to": str})
+        marketplace = self.marketplace
+        since, until = to_timestamp(query.get("from", 0)), to_timestamp(query.get("to"))
+        with marketplace.agenda.acting() as now:
+            latest = now - marketplace.settings.trail_delay_seconds
+            until = latest if until is None else min(until, latest)
+            found = dict(marketplace.trail.files(since=since, until=until))
+        if not path:
+            return {"files": [{"key": key, "bytes": len(content)} for key, content in found.items()]}
+        if "/".join(path) not in found:
+            raise AdminError(404, "the trail has delivered no such file", "GET /admin/trail lists them")
+        return File(found["/".join(path)], "application/gzip")
+
+    def reports(self, path: list[str], query: Query, _data: Any) -> Any:
+        """The reports, and a report of a month as CSV: GET /admin/reports/<name>?month=2026-11."""
+        checked(query, {"month": str})
+        if not path:
+            return {"reports": [f"/admin/reports/{name}" for name in REPORTS]}
+        if len(path) != 1 or path[0] not in REPORTS:
+            raise AdminError(404, "there is no such report", f"try: {', '.join(REPORTS)}")
+        with self.marketplace.agenda.acting() as now:
+            month = month_asked_for(query.get("month", iso_millis(now)[:7]))
+            return File(REPORTS[path[0]](self.marketplace, month).encode(), "text/csv; charset=utf-8")
+
+    def differences(self, *_: Any) -> Any:
+        """The planted differences, and all kinds of them."""
+        with self.marketplace.agenda.lock:
+            planted = [item.as_dict() for item in self.marketplace.differences.planted()]
+        return {"planted": planted, "kinds": KINDS}
+
+    def plant(self, _path: list[str], _query: Query, data: Any) -> Any:
+        """Plant one difference or a list of them: kind, license, dimension, hour, record_id, where, by, to."""
+        marketplace = self.marketplace
+        orders = data if isinstance(data, list) else [data]
+        with marketplace.agenda.lock:
+            marketplace.differences.plant(orders, marketplace.ledger, marketplace.registry, marketplace.settings)
+        return self.differences()
+
+    def clear_differences(self, *_: Any) -> Any:
+        """Remove all planted differences."""
+        with self.marketplace.agenda.lock:
+            self.marketplace.differences.clear()
+        return self.differences()
+
     # -- notifications ------------------------------------------------------------------------------------
 
     def notifications(self, _path: list[str], query: Query, _data: Any) -> Any:
@@ -322,6 +379,9 @@ _ROUTES: dict[str, dict[str, Route]] = {
     "ledger": {"GET": Admin.ledger},
     "bill": {"GET": Admin.bill},
     "calls": {"GET": Admin.calls},
+    "trail": {"GET": Admin.trail},
+    "reports": {"GET": Admin.reports},
+    "differences": {"GET": Admin.differences, "POST": Admin.plant, "DELETE": Admin.clear_differences},
     "notifications": {"GET": Admin.notifications, "POST": Admin.announce},
     "deliveries": {"GET": Admin.deliveries},
     "delivery": {"GET": Admin.delivery, "POST": Admin.change_delivery, "DELETE": Admin.clear_delivery},

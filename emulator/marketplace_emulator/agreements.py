@@ -48,13 +48,13 @@ class AgreementService:
             if filters["PartyType"] == "Proposer" and all(test(item) for test in tests)
         ]
         found.sort(key=_sort_key(request.get("sort")), reverse=_descending(request.get("sort")))
-        return _page(
+        return page_of(
             "agreementViewSummaries", [_summary(item) for item in found], request, ["SearchAgreements", filters]
         )
 
     def describe_agreement(self, request: dict[str, Any]) -> dict[str, Any]:
         """One agreement, without its terms."""
-        agreement = self._agreement(request)
+        agreement = the_agreement(self._registry, request)
         product = self._product(agreement)
         described = _common(agreement)
         described["estimatedCharges"] = {"currencyCode": "USD", "agreementValue": _value(agreement, product)}
@@ -66,13 +66,13 @@ class AgreementService:
 
     def get_agreement_terms(self, request: dict[str, Any]) -> dict[str, Any]:
         """The accepted terms, each a union with one member; a free trial shows as freeTrialPricingTerm."""
-        agreement = self._agreement(request)
+        agreement = the_agreement(self._registry, request)
         terms = list(_terms(agreement, self._product(agreement)))
-        return _page("acceptedTerms", terms, request, ["GetAgreementTerms", agreement.id])
+        return page_of("acceptedTerms", terms, request, ["GetAgreementTerms", agreement.id])
 
     def get_agreement_entitlements(self, request: dict[str, Any], now: float) -> dict[str, Any]:
         """Status and reason of the licence, with a 30-minute registration token while it is provisioned."""
-        agreement = self._agreement(request)
+        agreement = the_agreement(self._registry, request)
         purchase = self._registry.purchases[agreement.purchase_id]
         status, reason = _license_status(purchase, agreement, now, agreement.account_id in self._registry.suspended)
         entry: dict[str, Any] = {
@@ -85,27 +85,29 @@ class AgreementService:
             entry["licenseArn"] = agreement.license_arn
         if status == "PROVISIONED":
             entry["registrationToken"] = self._issue_token(purchase)
-        return _page("agreementEntitlements", [entry], request, ["GetAgreementEntitlements", agreement.id])
-
-    def _agreement(self, request: dict[str, Any]) -> Agreement:
-        agreement_id = request.get("agreementId")
-        if agreement_id is None:
-            raise validation("agreementId is required", reason="MISSING_AGREEMENT_ID")
-        if not isinstance(agreement_id, str):
-            raise serialization("agreementId is not a string")
-        agreement = self._registry.agreements.get(agreement_id)
-        if agreement is None:
-            raise ServiceError(
-                "ResourceNotFoundException",
-                f"There is no agreement {agreement_id}",
-                404,
-                resourceId=agreement_id,
-                resourceType="Agreement",
-            )
-        return agreement
+        return page_of("agreementEntitlements", [entry], request, ["GetAgreementEntitlements", agreement.id])
 
     def _product(self, agreement: Agreement) -> Product:
         return self._registry.purchases[agreement.purchase_id].product
+
+
+def the_agreement(registry: Registry, request: dict[str, Any]) -> Agreement:
+    """The agreement that a request names by `agreementId`. Raises ServiceError."""
+    agreement_id = request.get("agreementId")
+    if agreement_id is None:
+        raise validation("agreementId is required", reason="MISSING_AGREEMENT_ID")
+    if not isinstance(agreement_id, str):
+        raise serialization("agreementId is not a string")
+    agreement = registry.agreements.get(agreement_id)
+    if agreement is None:
+        raise ServiceError(
+            "ResourceNotFoundException",
+            f"There is no agreement {agreement_id}",
+            404,
+            resourceId=agreement_id,
+            resourceType="Agreement",
+        )
+    return agreement
 
 
 def _common(agreement: Agreement) -> dict[str, Any]:
@@ -289,7 +291,8 @@ def _descending(sort: Any) -> bool:
     return bool(order == "DESCENDING")
 
 
-def _page(name: str, items: list[dict[str, Any]], request: dict[str, Any], query: list[Any]) -> dict[str, Any]:
+def page_of(name: str, items: list[dict[str, Any]], request: dict[str, Any], query: list[Any]) -> dict[str, Any]:
+    """The page of `items` that a request with maxResults and nextToken asks for, under a name."""
     size = request.get("maxResults", MAX_PAGE)
     if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= MAX_PAGE:
         raise validation(f"maxResults is between 1 and {MAX_PAGE}", reason="INVALID_MAX_RESULTS")

@@ -47,6 +47,7 @@ def build(arguments: argparse.Namespace) -> Marketplace:
         license_delay_seconds=arguments.license_delay,
         metering_rate=None if arguments.rate == "off" else float(arguments.rate),
         entitlement_rate=None if arguments.rate == "off" else 20,
+        trail_rate=None if arguments.rate == "off" else 2,
         seed=arguments.seed,
     )
     products = load_products(arguments.products) if arguments.products else None

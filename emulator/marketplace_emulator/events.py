@@ -96,6 +96,27 @@ class Announcer:
         }
         self._event(purchase, f"Agreement Cancellation Request {outcome} - Proposer", detail, now)
 
+    def billing_adjustment(
+        self,
+        purchase: Purchase,
+        agreement: Agreement,
+        request: dict[str, Any],
+        invoice_id: str,
+        now: float,
+        *,
+        completed: bool,
+    ) -> None:
+        """`Purchase Agreement Billing Adjustment Completed|Failed`, in the shape of the Seller Guide's example."""
+        detail = {
+            "requestId": self._ids.uuid(),
+            "catalog": "AWSMarketplace",
+            "agreement": {"id": agreement.id},
+            "billingAdjustmentRequest": request,
+            "invoice": {"originalInvoiceId": invoice_id},
+        }
+        name = f"Purchase Agreement Billing Adjustment {'Completed' if completed else 'Failed'} - Proposer"
+        self._outbox.emit("eventbridge", name, self._envelope(name, "", detail, now), purchase.id, now)
+
     def advisory(self, purchase: Purchase, outcome: str, reason: str, now: float) -> None:
         """`Purchase Agreement Advisory Issued|Resolved`: account closed, compromised, abuse or fraud."""
         detail = self._status(purchase.agreement)

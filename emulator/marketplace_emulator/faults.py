@@ -142,7 +142,7 @@ _ERRORS = {
 
 
 def _in_old_services(operation: str) -> bool:
-    return operation in ("ResolveCustomer", "BatchMeterUsage", "GetEntitlements")
+    return operation in ("ResolveCustomer", "BatchMeterUsage", "GetEntitlements", "LookupEvents")
 
 
 def throttled(operation: str) -> ServiceError:

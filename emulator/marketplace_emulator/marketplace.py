@@ -7,16 +7,19 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from marketplace_emulator import snapshot
+from marketplace_emulator.adjustments import Adjustments, AdjustmentService
 from marketplace_emulator.agenda import Agenda
 from marketplace_emulator.agreements import AgreementService
 from marketplace_emulator.catalog import Product, default_products
 from marketplace_emulator.clock import Clock, iso_millis
+from marketplace_emulator.differences import Differences
 from marketplace_emulator.entitlements import EntitlementService
 from marketplace_emulator.errors import ServiceError
 from marketplace_emulator.events import Announcer
 from marketplace_emulator.faults import AFTERWARDS, Fault, Faults, denied, refusal, throttled
 from marketplace_emulator.ids import Ids
 from marketplace_emulator.ledger import Ledger
+from marketplace_emulator.lookup import LookupService
 from marketplace_emulator.metering import Meter
 from marketplace_emulator.model import Purchase
 from marketplace_emulator.outbox import Outbox
@@ -26,12 +29,14 @@ from marketplace_emulator.settings import Settings
 from marketplace_emulator.story import Seller, UnknownSeller
 from marketplace_emulator.throttle import Buckets
 from marketplace_emulator.tokens import Tokens
+from marketplace_emulator.trail import Caller, Trail
 from marketplace_emulator.wire import TARGETS, Answer, Drop, Reply, failure, parse_body, success
 
 CALLS_KEPT = 1000
 BODY_KEPT = 16_384
 ONE_REGION = "us-east-1"
 METERING_OPERATIONS = frozenset({"ResolveCustomer", "BatchMeterUsage"})
+REGIONAL_OPERATIONS = METERING_OPERATIONS | {"LookupEvents"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,7 @@ class _Request:
     region: str
     now: float
     id: str
+    caller: Caller
     fault: Fault | None = None
 
 
@@ -74,6 +80,8 @@ class Marketplace:
     ledger     accepted metering records, and the bill made of them
     outbox     notifications and their delivery
     faults     planned faults
+    trail      CloudTrail's events of the calls
+    differences  what the evidence says other than what was metered
     calls      the last calls of the AWS APIs
     seller     what the pages may know of the seller's side
     agenda     the lock, and what is due by the clock
@@ -109,6 +117,8 @@ class Marketplace:
             tokens=Tokens(),
             ledger=Ledger(),
             faults=Faults(),
+            differences=Differences(),
+            adjustments=Adjustments(),
             calls=deque(maxlen=CALLS_KEPT),
         )
 
@@ -123,16 +133,30 @@ class Marketplace:
         tokens: Tokens,
         ledger: Ledger,
         faults: Faults,
+        differences: Differences,
+        adjustments: Adjustments,
         calls: deque[Call],
+        trail: Trail | None = None,
     ) -> None:
         """Put together the parts that hold something, and those that only answer from them."""
         self._ids = ids
         self.registry, self.outbox, self.announcer, self.purchases = registry, outbox, announcer, purchases
         self.tokens, self.ledger, self.faults, self.calls = tokens, ledger, faults, calls
+        self.differences, self.adjustments = differences, adjustments
+        self.trail = trail if trail is not None else Trail(self.settings, differences)
         self._buckets = Buckets(self._monotonic)
         self._meter = Meter(settings=self.settings, registry=registry, ledger=ledger, new_id=ids.uuid)
         entitlements = EntitlementService(self.settings, registry)
         agreements = AgreementService(registry, self._agreement_token)
+        billing = AdjustmentService(
+            settings=self.settings,
+            registry=registry,
+            ledger=ledger,
+            adjustments=adjustments,
+            announcer=announcer,
+            agenda=self.agenda,
+        )
+        lookup = LookupService(self.settings, self.trail)
         self._operations: dict[str, Callable[[_Request, dict[str, Any]], dict[str, Any]]] = {
             "ResolveCustomer": self._resolve_customer,
             "BatchMeterUsage": self._batch_meter_usage,
@@ -141,6 +165,11 @@ class Marketplace:
             "DescribeAgreement": lambda _, data: agreements.describe_agreement(data),
             "GetAgreementTerms": lambda _, data: agreements.get_agreement_terms(data),
             "GetAgreementEntitlements": lambda request, data: agreements.get_agreement_entitlements(data, request.now),
+            "ListAgreementInvoiceLineItems": lambda request, data: billing.invoice_line_items(data, request.now),
+            "BatchCreateBillingAdjustmentRequest": lambda request, data: billing.create(data, request.now),
+            "GetBillingAdjustmentRequest": lambda _, data: billing.get_request(data),
+            "ListBillingAdjustmentRequests": lambda _, data: billing.list_requests(data),
+            "LookupEvents": lambda request, data: lookup.lookup_events(data, request.region, request.now),
         }
 
     def dump(self) -> bytes:
@@ -171,22 +200,25 @@ class Marketplace:
 
     # -- what sellers call --------------------------------------------------------------------------------
 
-    def handle(self, target: str, body: bytes, region: str = ONE_REGION) -> Answer:
-        """Answer one AWS call. `target` is the X-Amz-Target header, `region` the one the call was signed for."""
+    def handle(self, target: str, body: bytes, region: str = ONE_REGION, caller: Caller | None = None) -> Answer:
+        """Answer one AWS call. `target` is the X-Amz-Target header, `region` the one the call was signed for, `caller`
+        who signed it."""
         with self.agenda.acting() as now:
-            request = _Request(TARGETS.get(target, ""), target, body, region, now, self._ids.uuid())
+            operation = TARGETS.get(target, "")
+            request = _Request(operation, target, body, region, now, self._ids.uuid(), caller or Caller())
             try:
                 return self._answer(request)
             except ServiceError as error:
                 refused = failure(target, request.id, error)
                 self._log(request, error.code, answer=refused.body)
+                self._record(request, error=error)
                 return refused
 
     def _answer(self, request: _Request) -> Answer:
         operation = request.operation
         if not operation:
             raise ServiceError("UnknownOperationException", f"There is no operation {request.target!r} here", 404)
-        if request.region != ONE_REGION and operation not in METERING_OPERATIONS:
+        if request.region != ONE_REGION and operation not in REGIONAL_OPERATIONS:
             self._log(request, "no endpoint in this region")
             return Drop(accepted=False)
         fault = request.fault = self.faults.next(operation, request.region)
@@ -201,13 +233,20 @@ class Marketplace:
         records = len(answer.get("Results", ())) + len(answer.get("UnprocessedRecords", ()))
         reply = success(request.target, request.id, answer)
         self._log(request, "ok", records, reply.body)
-        return self._afterwards(fault, request, reply) if fault is not None and afterwards else reply
+        told = self._afterwards(fault, request, reply) if fault is not None and afterwards else reply
+        failed = fault is not None and refusal(fault, operation) if afterwards else None
+        self._record(request, answer=reply.body, error=failed or None)
+        return told
 
     def _admit(self, operation: str, region: str) -> None:
         settings = self.settings
         if operation in settings.access_denied:
             raise denied(operation)
-        rates = {"BatchMeterUsage": settings.metering_rate, "GetEntitlements": settings.entitlement_rate}
+        rates = {
+            "BatchMeterUsage": settings.metering_rate,
+            "GetEntitlements": settings.entitlement_rate,
+            "LookupEvents": settings.trail_rate,
+        }
         if not self._buckets.take(operation, region, rates.get(operation)):
             raise throttled(operation)
         regions = settings.metering_regions
@@ -319,6 +358,20 @@ class Marketplace:
             )
         )
 
+    def _record(self, request: _Request, *, answer: bytes = b"", error: ServiceError | None = None) -> None:
+        """Keep the call for CloudTrail, as the service itself saw it: a lost answer makes no difference."""
+        if request.operation:
+            self.trail.log(
+                at=request.now,
+                region=request.region,
+                operation=request.operation,
+                request_id=request.id,
+                caller=request.caller,
+                body=request.body,
+                answer=answer,
+                error=error,
+            )
+
     # -- registration tokens ------------------------------------------------------------------------------
 
     def registration_token(self, purchase_id: str, *, lifetime: float | None = None) -> str:
@@ -338,7 +391,10 @@ class Marketplace:
         return self.tokens.add(self._ids.token(), purchase.id, self.clock.timestamp() + lifetime).value
 
 
-_KEPT = ("registry", "outbox", "announcer", "purchases", "tokens", "ledger", "faults", "calls")
+_KEPT = (
+    *("registry", "outbox", "announcer", "purchases", "tokens", "ledger", "faults", "calls"),
+    *("differences", "adjustments", "trail"),
+)
 """The parts of a Marketplace that hold something."""
 
 _FORCED = {

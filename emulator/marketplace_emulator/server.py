@@ -16,19 +16,20 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.utils import send_from_directory
 from werkzeug.wrappers import Request, Response
 
-from marketplace_emulator.admin import Admin
+from marketplace_emulator.admin import Admin, File
 from marketplace_emulator.delivery import Target
 from marketplace_emulator.errors import ServiceError
 from marketplace_emulator.marketplace import Marketplace
 from marketplace_emulator.pages import Pages
+from marketplace_emulator.trail import Caller
 from marketplace_emulator.views import STATIC
-from marketplace_emulator.wire import Answer, Drop, failure, internal_error
+from marketplace_emulator.wire import Answer, Drop, failure, internal_error, signing_name
 
 VERSION = "0.2.0"
 MAX_BODY = 16 * 1024 * 1024
 BACKLOG = 256
 
-_SCOPE = re.compile(r"^AWS4-HMAC-SHA256 Credential=[^/]+/\d{8}/([^/]+)/([^/]+)/aws4_request\b")
+_SCOPE = re.compile(r"^AWS4-HMAC-SHA256 Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/aws4_request\b")
 
 
 class Server:
@@ -95,20 +96,20 @@ class Server:
         body = request.get_data()  # always read, because the next request follows it on the same connection
         target = request.headers.get("X-Amz-Target")
         if target is not None and request.method == "POST":
-            return self._respond(self._aws(target, body, request.headers.get("Authorization")), request)
+            return self._respond(self._aws(target, body, request), request)
         url = urlsplit(request.environ["REQUEST_URI"])
         path = [unquote(part) for part in url.path.split("/") if part]
         if request.method != "GET" and not _same_origin(request):
             return _json(403, {"error": "the request comes from another site", "hint": "use this server's pages"})
         if path[:1] == ["admin"]:
-            status, data = self.admin.handle(request.method, path[1:], _last(request.args), body)
-            return _json(status, data)
+            return _admin(*self.admin.handle(request.method, path[1:], _last(request.args), body))
         if path[:1] == ["static"]:
             return send_from_directory(STATIC, "/".join(path[1:]), request.environ)
         return self.pages.handle(request.method, path, _last(request.args), _last(request.form))
 
-    def _aws(self, target: str, body: bytes, authorization: str | None) -> Answer:
+    def _aws(self, target: str, body: bytes, request: Request) -> Answer:
         """Answer an AWS call in the region that it was signed for. Signatures are not verified."""
+        authorization = request.headers.get("Authorization")
         if authorization is None:
             error = ServiceError("MissingAuthenticationToken", "Request is missing Authentication Token", 403)
             return failure(target, "", error)
@@ -116,10 +117,12 @@ class Server:
         if scope is None:
             error = ServiceError("IncompleteSignatureException", "Authorization is not an AWS4-HMAC-SHA256 one")
             return failure(target, "", error)
-        if scope[2] != "aws-marketplace":
-            message = "Credential should be scoped to correct service: 'aws-marketplace'."
+        access_key, region, service = scope.groups()
+        if service != signing_name(target):
+            message = f"Credential should be scoped to correct service: '{signing_name(target)}'."
             return failure(target, "", ServiceError("InvalidSignatureException", message, 403))
-        return self.marketplace.handle(target, body, scope[1])
+        caller = Caller(access_key, request.remote_addr or "", request.headers.get("User-Agent", ""))
+        return self.marketplace.handle(target, body, region, caller)
 
     def _respond(self, answer: Answer, request: Request) -> Response:
         if isinstance(answer, Drop):
@@ -211,6 +214,12 @@ def _same_origin(request: Request) -> bool:
 def _last(values: MultiDict[str, str]) -> dict[str, str]:
     """The last value of each name, without empty values."""
     return {name: found[-1] for name, found in values.lists() if found[-1]}
+
+
+def _admin(status: int, data: Any) -> Response:
+    if isinstance(data, File):
+        return Response(data.content, status, content_type=data.content_type)
+    return _json(status, data)
 
 
 def _json(status: int, data: Any) -> Response:

@@ -42,6 +42,13 @@ class Settings:
     empty_pages: int = 0
     access_denied: list[str] = field(default_factory=list)
 
+    adjustment_delay_seconds: float = 60
+
+    # CloudTrail
+    trail_delay_seconds: float = 900
+    trail_rate: float | None = None
+    callers: dict[str, str] = field(default_factory=dict)
+
     # Notifications
     license_delay_seconds: float = 61
     deprovision_delay_seconds: float = 31

@@ -67,7 +67,7 @@ def charges(marketplace: "Marketplace", month: str) -> list[Charges]:
         for agreement in _charged(purchase):
             if month_of(agreement.accepted_at) == month:
                 one = found.setdefault(purchase.id, Charges(purchase))
-                one.fees += _fees(purchase, agreement)
+                one.fees += contract_fees(purchase, agreement)
     return [found[name] for name in reversed(purchases) if name in found]
 
 
@@ -110,7 +110,8 @@ def _charged(purchase: Purchase) -> Iterator[Agreement]:
         yield from purchase.agreements
 
 
-def _fees(purchase: Purchase, agreement: Agreement) -> Iterator[tuple[str, Decimal]]:
+def contract_fees(purchase: Purchase, agreement: Agreement) -> Iterator[tuple[str, Decimal]]:
+    """What an agreement holds and its price, for each entitlement that has one."""
     for key, value in agreement.entitlements.items():
         dimension = purchase.product.dimensions.get(key)
         if dimension is None or isinstance(value, str) or not value:

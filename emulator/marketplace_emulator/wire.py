@@ -1,6 +1,6 @@
 """The wire: AWS JSON 1.0 and 1.1 by X-Amz-Target, answers, errors, and calls that get no answer.
 
-Source: service models of meteringmarketplace, marketplace-entitlement and marketplace-agreement (botocore):
+Source: service models of meteringmarketplace, marketplace-entitlement, marketplace-agreement and cloudtrail (botocore):
 target prefix, JSON version, `__type` errors, HTTP status per exception.
 """
 
@@ -13,6 +13,7 @@ from marketplace_emulator.errors import ServiceError, serialization
 METERING = "AWSMPMeteringService"
 ENTITLEMENT = "AWSMPEntitlementService"
 AGREEMENT = "AWSMPCommerceService_v20200301"
+CLOUDTRAIL = "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101"
 
 TARGETS = {
     f"{METERING}.ResolveCustomer": "ResolveCustomer",
@@ -22,9 +23,29 @@ TARGETS = {
     f"{AGREEMENT}.DescribeAgreement": "DescribeAgreement",
     f"{AGREEMENT}.GetAgreementTerms": "GetAgreementTerms",
     f"{AGREEMENT}.GetAgreementEntitlements": "GetAgreementEntitlements",
+    f"{AGREEMENT}.ListAgreementInvoiceLineItems": "ListAgreementInvoiceLineItems",
+    f"{AGREEMENT}.BatchCreateBillingAdjustmentRequest": "BatchCreateBillingAdjustmentRequest",
+    f"{AGREEMENT}.GetBillingAdjustmentRequest": "GetBillingAdjustmentRequest",
+    f"{AGREEMENT}.ListBillingAdjustmentRequests": "ListBillingAdjustmentRequests",
+    f"{CLOUDTRAIL}.LookupEvents": "LookupEvents",
 }
 OPERATIONS = tuple(TARGETS.values())
-AGREEMENT_OPERATIONS = OPERATIONS[3:]
+AGREEMENT_OPERATIONS = tuple(name for target, name in TARGETS.items() if target.startswith(AGREEMENT))
+
+_SERVICES = {
+    METERING: ("metering-marketplace", "aws-marketplace"),
+    ENTITLEMENT: ("entitlement-marketplace", "aws-marketplace"),
+    AGREEMENT: ("agreement-marketplace", "aws-marketplace"),
+    CLOUDTRAIL: ("cloudtrail", "cloudtrail"),
+}
+"""The name of a service in the events of CloudTrail, and in a signature."""
+EVENT_SOURCES = {name: f"{_SERVICES[target.rpartition('.')[0]][0]}.amazonaws.com" for target, name in TARGETS.items()}
+
+
+def signing_name(target: str) -> str:
+    """Return the service that a call of this target is signed for."""
+    return _SERVICES.get(target.rpartition(".")[0], ("", "aws-marketplace"))[1]
+
 
 _HEADERS = {
     "1.0": {"Content-Type": "application/x-amz-json-1.0"},

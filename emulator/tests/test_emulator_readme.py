@@ -9,6 +9,7 @@ from pathlib import Path
 
 from marketplace_emulator import Settings, serve
 from marketplace_emulator.admin import _ROUTES, PURCHASE_ACTIONS
+from marketplace_emulator.differences import KINDS
 from marketplace_emulator.faults import FAULTS
 from marketplace_emulator.outbox import ACTIONS
 
@@ -35,6 +36,7 @@ def test_every_setting_fault_route_and_rule_is_described():
     admin = section("Admin API")
     assert [item.name for item in fields(Settings) if f"`{item.name}`" not in section("Settings")] == []
     assert [name for name in FAULTS if f"`{name}`" not in section("Faults")] == []
+    assert [name for name in KINDS if f"`{name}`" not in section("Evidence, and planted differences")] == []
     assert [name for name in _ROUTES if f"/{name}" not in admin] == []
     assert [name for name in (*PURCHASE_ACTIONS, *ACTIONS) if f"`{name}`" not in admin] == []
 
@@ -42,7 +44,7 @@ def test_every_setting_fault_route_and_rule_is_described():
 def test_the_quick_start_runs_as_printed():
     example = README.split("```python\n")[1].split("```")[0]
     variables = dict.fromkeys(re.findall(r"(AWS_ENDPOINT_URL_\w+)=", README))
-    assert len(variables) == 3
+    assert len(variables) == 4
     with serve() as server:
         credentials = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
         found = subprocess.run(  # noqa: S603  our own README

@@ -12,6 +12,7 @@ import pytest
 from marketplace_emulator import Clock, Marketplace, Reply
 
 AGREEMENTS = "AWSMPCommerceService_v20200301"
+CLOUDTRAIL = "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101"
 PARTIES = [
     {"name": "PartyType", "values": ["Proposer"]},
     {"name": "AgreementType", "values": ["PurchaseAgreement"]},
@@ -32,6 +33,21 @@ def market() -> tuple[Marketplace, dict[str, dict[str, Any]]]:
         "UsageAllocations": [{"AllocatedUsageQuantity": 3, "Tags": [{"Key": "a", "Value": "b"}]}],
     }
     one = {"agreementId": purchase.agreement_id}
+    adjustment = {
+        "agreementId": purchase.agreement_id,
+        "originalInvoiceId": "1234567890",
+        "adjustmentAmount": "1.00",
+        "currencyCode": "USD",
+        "adjustmentReasonCode": "OTHER",
+        "clientToken": "one",
+        "description": "two",
+    }
+    made.settings.update({"trail_delay_seconds": 0})
+    create = f"{AGREEMENTS}.BatchCreateBillingAdjustmentRequest"
+    for number in range(2):
+        entries = [{**adjustment, "clientToken": f"before-{number}"}]
+        answer = made.handle(create, json.dumps({"billingAdjustmentRequestEntries": entries}).encode())
+    created = answer.json()["items"][0]["billingAdjustmentRequestId"]  # type: ignore[union-attr]
     return made, {
         "AWSMPMeteringService.ResolveCustomer": {"RegistrationToken": made.registration_token(purchase.id)},
         "AWSMPMeteringService.BatchMeterUsage": {"UsageRecords": [record]},
@@ -49,6 +65,32 @@ def market() -> tuple[Marketplace, dict[str, dict[str, Any]]]:
         f"{AGREEMENTS}.DescribeAgreement": one,
         f"{AGREEMENTS}.GetAgreementTerms": {**one, "maxResults": 1},
         f"{AGREEMENTS}.GetAgreementEntitlements": {**one, "maxResults": 1},
+        create: {"billingAdjustmentRequestEntries": [adjustment]},
+        f"{AGREEMENTS}.GetBillingAdjustmentRequest": {**one, "billingAdjustmentRequestId": created},
+        f"{AGREEMENTS}.ListBillingAdjustmentRequests": {
+            "agreementId": purchase.agreement_id,
+            "status": "PENDING",
+            "createdAfter": 1.0,
+            "createdBefore": 9e9,
+            "catalog": "AWSMarketplace",
+            "agreementType": "PurchaseAgreement",
+            "maxResults": 1,
+        },
+        f"{AGREEMENTS}.ListAgreementInvoiceLineItems": {
+            "agreementId": purchase.agreement_id,
+            "groupBy": "INVOICE_ID",
+            "invoiceId": "1",
+            "maxResults": 1,
+            "invoiceType": "INVOICE",
+            "invoiceBillingPeriod": {"month": 11, "year": 2026},
+            "afterIssuedTime": 1.0,
+        },
+        f"{CLOUDTRAIL}.LookupEvents": {
+            "LookupAttributes": [{"AttributeKey": "EventName", "AttributeValue": create.rpartition(".")[2]}],
+            "StartTime": 1.0,
+            "EndTime": 9e9,
+            "MaxResults": 1,
+        },
     }
 
 
@@ -88,7 +130,9 @@ def test_a_value_of_another_type_is_refused_as_the_service_refuses(target: str) 
 
 TOKENS = [
     *(("nextToken", f"{AGREEMENTS}.{name}") for name in ("SearchAgreements", "GetAgreementTerms")),
+    ("nextToken", f"{AGREEMENTS}.ListBillingAdjustmentRequests"),
     ("NextToken", "AWSMPEntitlementService.GetEntitlements"),
+    ("NextToken", f"{CLOUDTRAIL}.LookupEvents"),
 ]
 
 
