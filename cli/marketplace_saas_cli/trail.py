@@ -3,10 +3,11 @@ for 90 days (CloudTrail User Guide: event history)."""
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 from marketplace.ledger.record import MeteringRecord
-from marketplace.platform.clock import DAY, HOUR, iso
+from marketplace.platform.clock import DAY, HOUR, epoch, hour_of, iso
 from marketplace_saas_cli.session import Session
 
 KEPT = 90 * DAY
@@ -52,7 +53,17 @@ def _is_about(result: dict[str, Any], record: MeteringRecord) -> bool:
         return bool(accepted == record.metering_record_id)
     usage = result.get("usageRecord") or {}
     payer = usage.get("licenseArn") or usage.get("customerIdentifier")
-    return usage.get("dimension") == record.dimension and payer in {record.license_arn, record.customer_identifier}
+    same = usage.get("dimension") == record.dimension and payer in {record.license_arn, record.customer_identifier}
+    return same and _hour_of(str(usage.get("timestamp", ""))) == record.hour
+
+
+def _hour_of(text: str) -> int | None:
+    """The hour of a time as CloudTrail prints it within a request: `Apr 19, 2018 4:32:50 PM`, in UTC."""
+    try:
+        moment = datetime.strptime(text, "%b %d, %Y %I:%M:%S %p").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return hour_of(epoch(moment))
 
 
 def _shown(event: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:

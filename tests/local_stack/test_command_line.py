@@ -101,6 +101,9 @@ def test_a_unit_is_traced_from_its_record_to_aws_and_back(
     (chain,) = shell.json("trace", "way-2")["chains"]
     assert chain["record"]["quantity"] == 2
     assert (chain["metering_record"]["state"], chain["metering_record"]["quantity"]) == ("metered", 6)
+    (answered,) = chain["cloudtrail"]["answers"]
+    assert (answered["status"], answered["quantity"], answered["dimension"]) == ("Success", 6, "api_calls")
+    assert answered["metering_record_id"] == chain["metering_record"]["metering_record_id"]
     accepted = chain["metering_record"]["metering_record_id"]
     (back,) = shell.json("trace", accepted)["chains"]
     assert {one["id"]: one["quantity"] for one in back["usage_records"]} == {"way-1": 1, "way-2": 2, "way-3": 3}
