@@ -31,6 +31,8 @@ _CAUSES = {
     "UnrecognizedClientException": "AWS does not know the credentials of this shell",
     "ProfileNotFound": "there is no such profile in the AWS configuration of this shell",
 }
+MAX_WORDS = 300
+"""Characters of an error of AWS that are shown."""
 _DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError"})
 
 
@@ -65,9 +67,11 @@ class Aws:
 
 def cause_of(error: AwsError) -> str:
     """Why AWS did not do its part, as a sentence."""
+    words = " ".join(str(error).split())
+    told = words if len(words) <= MAX_WORDS else f"{words[:MAX_WORDS]}..."
     if error.code in _DENIED:
-        return f"AWS denies it to the credentials of this shell ({error})"
-    return f"{_CAUSES.get(error.code, 'AWS refused or gave no answer')} ({error})"
+        return f"AWS denies it to the credentials of this shell ({told})"
+    return f"{_CAUSES.get(error.code, 'AWS refused or gave no answer')} ({told})"
 
 
 @contextmanager

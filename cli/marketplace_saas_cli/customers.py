@@ -9,7 +9,7 @@ from marketplace.commands.import_customers import SECONDS_BETWEEN_QUESTIONS, Fou
 from marketplace.commands.refusal import CommandRefusedError
 from marketplace.lifecycle.store import SubscriptionStore
 from marketplace_saas_cli.exits import FINE, TROUBLE, RefusedError
-from marketplace_saas_cli.output import table
+from marketplace_saas_cli.output import counted, table
 from marketplace_saas_cli.session import Session
 
 MAX_BYTES = 20_000_000
@@ -52,10 +52,11 @@ def imported(session: Session, file: str, *, activate: bool, reason: str | None)
     rows = [_row(found) for found in looked]
     left_out = sum(found.answer.refusal is not None for found in looked)
     preview = {"customers": rows, "left_out": left_out}
+    verb = "import and activate" if activate else "import"
     session.output.confirm(
         preview,
         table(rows, "line", "subscription_id", "known", "aws"),
-        f"{len(looked) - left_out} customers are imported{' and activated' if activate else ''}, {left_out} left out",
+        f"to {verb}: {counted(len(looked) - left_out, 'customer')}; left out: {left_out}",
     )
     activation = Activation(SubscriptionStore(session.subscriptions), session.clock, session.queue)
     counts: Counter[str] = Counter({"left_out": left_out})
@@ -65,7 +66,7 @@ def imported(session: Session, file: str, *, activate: bool, reason: str | None)
         if reason is not None:
             counts["activated"] += _activate(session, activation, found.customer, reason.strip())
     summary = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sorted(counts.items()) if count)
-    session.output.show({"changed": True, **counts}, f"{len(looked)} customers: {summary}")
+    session.output.show({"changed": True, **counts}, f"{counted(len(looked), 'customer')}: {summary}")
     return TROUBLE if left_out else FINE
 
 

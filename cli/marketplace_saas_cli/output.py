@@ -66,25 +66,32 @@ class Output:
 
 
 def table(rows: Sequence[Mapping[str, Any]], *columns: str, title: str | None = None) -> Table | str:
-    """Rows under the names of the columns; numbers stand to the right. Without a row it is the word `nothing`."""
+    """Rows under the names of the columns; numbers stand to the right, and a column without any value is left out.
+    Without a row it is the word `nothing`."""
     if not rows:
         return f"{title}: nothing" if title else "nothing"
     made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
-    for column in columns:
+    shown = [column for column in columns if any(_cell(row.get(column)) for row in rows)]
+    for column in shown:
         numbers = all(isinstance(row.get(column), int | float | None) for row in rows)
         made.add_column(
             column.replace("_", " "),
             justify="right" if numbers else "left",
             overflow="fold",
-            no_wrap=numbers or column in _WHOLE,
+            no_wrap=column not in _FOLDED,
         )
     for row in rows:
-        made.add_row(*(_cell(row.get(column)) for column in columns))
+        made.add_row(*(_cell(row.get(column)) for column in shown))
     return made
 
 
-_WHOLE = frozenset({"subscription_id", "hour", "at", "message_id"})
-"""Columns whose values are copied: they are not folded where others can be."""
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """`1 message`, `2 messages`."""
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+_FOLDED = frozenset({"means", "effect", "found", "do", "detail", "reason", "sent_by", "aws", "title", " "})
+"""Columns of prose and of long names, which are folded; the others hold values that are copied."""
 
 
 def _cell(value: Any) -> str:

@@ -111,7 +111,10 @@ def connect(common: Common, output: Output) -> Session:
     if common.stack is None:
         raise RefusedError("name the deployment: --stack NAME, or --local for the system of `make run`")
     aws = Aws()
-    return Session(described(aws, common.stack), aws, output)
+    stack = described(aws, common.stack)
+    if _LOCAL_OUTPUTS[0] in stack.outputs:  # a shell with the lines that `make run` prints
+        return Session(stack, aws, output, clock=_clock_of(stack.outputs[_LOCAL_OUTPUTS[0]]), local=True)
+    return Session(stack, aws, output)
 
 
 def _local(place: str, output: Output) -> Session:

@@ -165,8 +165,8 @@ def alarm(name: str, **given: Any) -> dict[str, Any]:
     [
         ([alarm("a"), alarm("b")], "arn:aws:sns:sub", []),
         ([alarm("a", StateValue="ALARM"), alarm("b")], "arn:aws:sns:sub", ["a is raised: about a"]),
-        ([alarm("a", AlarmActions=[]), alarm("b")], "arn:aws:sns:sub", ["nobody is told of 1 alarms"]),
-        ([alarm("a", ActionsEnabled=False), alarm("b")], "arn:aws:sns:sub", ["nobody is told of 1 alarms"]),
+        ([alarm("a", AlarmActions=[]), alarm("b")], "arn:aws:sns:sub", ["nobody is told of 1 alarm"]),
+        ([alarm("a", ActionsEnabled=False), alarm("b")], "arn:aws:sns:sub", ["nobody is told of 1 alarm"]),
         ([alarm("a")], "arn:aws:sns:sub", ["1 of the stack's 2 alarms do not exist"]),
         ([alarm("a"), alarm("b")], "PendingConfirmation", ["nobody has confirmed"]),
     ],

@@ -105,7 +105,7 @@ def test_the_command_shows_and_writes(world: LifecycleWorld, duty: Duty) -> None
     assert written["subscription_id"] == LICENSED
     assert world.subscription().status == "closing"
     assert duty.run("rebuild", "--subscription", LICENSED) == 0
-    assert duty.out == "1 subscriptions: as their inboxes say\n"
+    assert duty.out == "1 subscription: as the inbox says\n"
 
 
 @pytest.mark.parametrize("which", [[], ["--all", "--subscription", LICENSED]])

@@ -7,7 +7,7 @@ import typer
 from marketplace_saas_cli.context import session_of
 from marketplace_saas_cli.dead_letters import MAX_SHOWN, described, received, released
 from marketplace_saas_cli.exits import FINE, TROUBLE, NoAnswerError, RefusedError
-from marketplace_saas_cli.output import table
+from marketplace_saas_cli.output import counted, table
 from marketplace_saas_cli.session import Session
 
 APP = typer.Typer(help="The queues, and the messages that could not be handled.", no_args_is_help=True)
@@ -74,7 +74,9 @@ def redrive(
         task = session.sqs.list_message_move_tasks(SourceArn=source)["Results"][0]
         if task["Status"] == "COMPLETED":
             count = task["ApproximateNumberOfMessagesMoved"]
-            session.output.show({"changed": True, "moved": count, "to": to}, f"{count} messages are in {to}")
+            session.output.show(
+                {"changed": True, "moved": count, "to": to}, f"moved to {to}: {counted(count, 'message')}"
+            )
             return
         if task["Status"] not in {"RUNNING", "CANCELLING"}:
             raise NoAnswerError(f"the move ended {task['Status']}: {task.get('FailureReason', 'no reason given')}")

@@ -35,7 +35,7 @@ def status(context: typer.Context) -> None:
     risks = [{"aws_refuses_within": f"{hours} h", "units": n} for hours, n in standing["units_at_risk"].items()]
     session.output.show(
         standing,
-        f"{session.stack.name} at {standing['at']}: {standing['note']}",
+        f"At {standing['at']} {standing['note']} in {session.stack.name}.",
         table(rows, "state", "records", "units", "oldest", "means"),
         table(risks, "aws_refuses_within", "units"),
         table(standing["soonest"], "refused_at", "state", "units", "subscription_id", "hour", "dimension")

@@ -17,7 +17,7 @@ from marketplace_saas_cli import customers
 from marketplace_saas_cli.commands.options import Identifier, Reason
 from marketplace_saas_cli.context import session_of
 from marketplace_saas_cli.exits import FINE, TROUBLE, RefusedError
-from marketplace_saas_cli.output import table
+from marketplace_saas_cli.output import counted, table
 from marketplace_saas_cli.timeline import timeline
 from marketplace_saas_cli.walks import STATUSES, subscription, subscriptions
 
@@ -210,7 +210,7 @@ def forget_contact(context: typer.Context, subscription_id: Identifier) -> None:
     found = subscription(session, subscription_id)
     details = SubscriptionQueries(session.subscriptions, session.clock).details(subscription_id)
     count = len(details.contacts) if details is not None else 0
-    session.output.confirm({"contacts": count}, f"{count} contacts of {found.id} are deleted for good")
+    session.output.confirm({"contacts": count}, f"deletes {counted(count, 'contact')} of {found.id} for good")
     session.subscriptions.delete(keys.contact(found.id))
     session.output.show({"changed": True, "contacts": count}, "deleted")
 

@@ -15,7 +15,7 @@ from marketplace_saas_cli.aws import ASKING, why_unasked
 from marketplace_saas_cli.commands.options import OfSubscription
 from marketplace_saas_cli.context import session_of
 from marketplace_saas_cli.exits import FINE, TROUBLE, RefusedError
-from marketplace_saas_cli.output import table
+from marketplace_saas_cli.output import counted, table
 from marketplace_saas_cli.session import Session
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -40,7 +40,7 @@ def trace(
     else:
         chains = []
     if not chains:
-        where = f"in {subscription}" if subscription else f"in any of {len(found)} subscriptions"
+        where = f"in {subscription}" if subscription else f"in any of {counted(len(found), 'subscription')}"
         raise RefusedError(f"no usage record and no metering record has the id {record} {where}")
     for chain in chains:
         chain["cloudtrail"] = _cloudtrail(session, chain.pop("_record"))
@@ -130,8 +130,8 @@ def _human(chain: dict[str, Any]) -> list[Any]:
         parts.append(f"contract       {contract['explanation']}")
     if record := chain["metering_record"]:
         parts += [
-            f"hour           {record['hour']} {record['dimension']}: {record['quantity']:,} units of "
-            f"{record['records']:,} usage records",
+            f"hour           {record['hour']} {record['dimension']}: {counted(record['quantity'], 'unit')} of "
+            f"{counted(record['records'], 'usage record')}",
             f"state          {record['state']}{f', {record["reason"]}' if 'reason' in record else ''}"
             f"{f', settled {record["settled_at"]}' if 'settled_at' in record else ''}"
             f"{', AWS may have it' if record.get('in_doubt') else ''}",
@@ -148,5 +148,5 @@ def _human(chain: dict[str, Any]) -> list[Any]:
     )
     if chain["usage_records"] is not None:
         rows = chain["usage_records"]
-        parts.append(table(rows[:_SHOWN], "id", "quantity", "included", title=f"{len(rows):,} usage records"))
+        parts.append(table(rows[:_SHOWN], "id", "quantity", "included", title=counted(len(rows), "usage record")))
     return parts

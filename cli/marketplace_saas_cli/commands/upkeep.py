@@ -12,6 +12,7 @@ from marketplace.platform.clock import iso
 from marketplace_saas_cli.commands.options import OfSubscription
 from marketplace_saas_cli.context import session_of
 from marketplace_saas_cli.exits import FINE, TROUBLE, NoAnswerError, RefusedError
+from marketplace_saas_cli.output import counted
 
 RUN_SECONDS = 900
 """What a metering run takes at most (template.yaml)."""
@@ -31,12 +32,16 @@ def rebuild(
     diffs = [use_case.diff(one) for one in session.output.each(ids, "subscriptions", len(ids))]
     differing = [diff for diff in diffs if diff.changes]
     if not differing:
-        session.output.show({"changed": False, "differing": []}, f"{len(diffs)} subscriptions: as their inboxes say")
+        session.output.show(
+            {"changed": False, "differing": []}, f"{counted(len(diffs), 'subscription')}: as the inbox says"
+        )
         return
     shown = [_shown(diff) for diff in differing]
     session.output.confirm({"differing": shown}, *map(str, differing), question="Write what differs?")
     written = [use_case.write(diff.subscription_id) for diff in session.output.each(differing, "writing")]
-    session.output.show({"changed": True, "differing": list(map(_shown, written))}, f"{len(written)} are written")
+    session.output.show(
+        {"changed": True, "differing": list(map(_shown, written))}, f"written: {counted(len(written), 'subscription')}"
+    )
 
 
 def _shown(diff: Diff) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from marketplace_saas_cli import walks
 from marketplace_saas_cli.commands.options import From, Identifier, OfSubscription, To
 from marketplace_saas_cli.context import session_of
 from marketplace_saas_cli.exits import FINE, TROUBLE, RefusedError
-from marketplace_saas_cli.output import table
+from marketplace_saas_cli.output import counted, table
 from marketplace_saas_cli.usage_file import UsageFile
 from marketplace_saas_cli.usage_import import ResultFile, send
 
@@ -28,7 +28,7 @@ _FIELDS = (
     *("subscription_id", "product_code", "license_arn", "customer_identifier", "account_id", "tenant_id", "hour"),
     *("dimension", "quantity", "records", "state", "reason", "in_doubt", "metering_record_id", "settled_at"),
 )
-_LISTED = ("subscription_id", "hour", "dimension", "quantity", "state", "reason", "in_doubt", "refuse_at")
+_LISTED = ("subscription_id", "hour", "dimension", "quantity", "state", "reason", "in_doubt")
 
 
 @APP.command("list")
@@ -80,7 +80,7 @@ def import_(
     units = [{"dimension": dimension, "units": count} for dimension, count in sorted(contents.units.items())]
     session.output.confirm(
         preview,
-        f"{contents.records:,} records of {len(contents.subscriptions):,} subscriptions, "
+        f"{counted(contents.records, 'record')} of {counted(len(contents.subscriptions), 'subscription')}, "
         f"{len(results.done):,} of them answered before",
         table(units, "dimension", "units"),
         question="Report this usage, to be billed?",
@@ -164,6 +164,6 @@ def retry(
         due += answer["due_again"]
         more = answer["more"]
     session.output.show(
-        {"changed": bool(due), "due_again": due, "too_late": late}, f"{len(due)} metering records are due again"
+        {"changed": bool(due), "due_again": due, "too_late": late}, f"due again: {counted(len(due), 'metering record')}"
     )
     raise typer.Exit(TROUBLE if late else FINE)

@@ -8,6 +8,7 @@ from marketplace.platform.clock import epoch
 from marketplace.platform.settings import parsed_overage_dimensions
 from marketplace_saas_cli.aws import REGION
 from marketplace_saas_cli.doctor.check import Finding, fine, trouble, unknown
+from marketplace_saas_cli.output import counted
 from marketplace_saas_cli.session import Session
 
 SKEW_SECONDS = 30
@@ -135,7 +136,9 @@ def alarms(session: Session) -> Iterator[Finding]:
             )
     untold = [alarm["AlarmName"] for alarm in found if not alarm.get("AlarmActions") or not alarm["ActionsEnabled"]]
     if untold:
-        yield trouble("alarms", f"nobody is told of {len(untold)} alarms", "deploy with AlarmEmail or AlarmTopicArn")
+        yield trouble(
+            "alarms", f"nobody is told of {counted(len(untold), 'alarm')}", "deploy with AlarmEmail or AlarmTopicArn"
+        )
     elif found:
         yield fine("alarms", f"{len(found)} alarms have a target")
     yield from _topic(session, {action for alarm in found for action in alarm.get("AlarmActions", [])})

@@ -9,6 +9,7 @@ from marketplace.platform.clock import HOUR, MINUTE, iso
 from marketplace_saas_cli.commands.queue import depths
 from marketplace_saas_cli.commands.status import measured
 from marketplace_saas_cli.doctor.check import Finding, fine, trouble, unknown
+from marketplace_saas_cli.output import counted
 from marketplace_saas_cli.session import Session
 
 LATE_SECONDS = 45 * MINUTE
@@ -47,7 +48,9 @@ def ledger(session: Session) -> Iterator[Finding]:
         standing = found["states"][state]
         if standing["records"]:
             units, records, oldest = (standing[name] for name in ("units", "records", "oldest"))
-            yield trouble(state, f"{units:,} units in {records:,} metering records, the oldest of {oldest}", do)
+            yield trouble(
+                state, f"{counted(units, 'unit')} in {counted(records, 'metering record')}, the oldest of {oldest}", do
+            )
     if found["unreadable"]:
         text = f"{', '.join(found['unreadable'][:5])} lack what a metering record has"
         yield trouble("unreadable", text, "restore or correct them (docs/operations.md, Backups)")
@@ -57,7 +60,7 @@ def queues(session: Session) -> Iterator[Finding]:
     """What the queues hold."""
     for row in depths(session):
         if row["queue"] == "dead-letter" and row["waiting"] + row["in_work"]:
-            text = f"{row['waiting'] + row['in_work']} messages could not be handled"
+            text = f"{counted(row['waiting'] + row['in_work'], 'message')} could not be handled"
             yield trouble("queues", text, "`queue show`, mend the cause, `queue redrive`")
         else:
             yield fine("queues", f"{row['queue']}: {row['waiting']} waiting")
@@ -71,7 +74,7 @@ def waiting(session: Session) -> Iterator[Finding]:
         yield fine("waiting", "nothing has waited for AWS for an hour")
         return
     oldest = min(late, key=lambda one: one.waiting.since)
-    text = f"{len(late)} wait for AWS, the oldest ({oldest.name}) since {iso(oldest.waiting.since)}"
+    text = f"{counted(len(late), 'item')} waiting for AWS, the oldest ({oldest.name}) since {iso(oldest.waiting.since)}"
     yield trouble("waiting", text, "`subscriptions waiting` lists them")
 
 
