@@ -26,14 +26,14 @@ def invoices(agreement: Any, purchase: Any, **filters: Any) -> list[dict[str, An
     return list(answer["agreementInvoiceLineItemGroupSummaries"])
 
 
-def entry(purchase: Any, invoice_id: str, client_token: str = "one", **changes: Any) -> dict[str, Any]:
+def entry(purchase: Any, invoice_id: str, request: str = "one", **changes: Any) -> dict[str, Any]:
     return {
         "agreementId": purchase.agreement_id,
         "originalInvoiceId": invoice_id,
         "adjustmentAmount": "0.50",
         "currencyCode": "USD",
         "adjustmentReasonCode": "INCORRECT_METERING",
-        "clientToken": client_token,
+        "clientToken": request,
         **changes,
     }
 
