@@ -15,6 +15,7 @@ APP = typer.Typer(
 APP.command()(doctor.doctor)
 APP.command()(status.status)
 APP.command()(trace.trace)
+APP.command()(finance.reconcile)
 APP.command()(finance.forecast)
 APP.command()(usage.retry)
 APP.command()(upkeep.rebuild)

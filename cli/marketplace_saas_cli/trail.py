@@ -1,48 +1,35 @@
 """CloudTrail's record of BatchMeterUsage: who sent what, and what AWS answered, about a quarter of an hour later and
 for 90 days (CloudTrail User Guide: event history)."""
 
-import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 from marketplace.ledger.record import MeteringRecord
 from marketplace.platform.clock import DAY, HOUR, epoch, hour_of, iso
+from marketplace.reconcile.cloudtrail import Event, looked_up
+from marketplace_saas_cli.aws import REGION
 from marketplace_saas_cli.session import Session
 
 KEPT = 90 * DAY
-_EVENT = "BatchMeterUsage"
 
 
-def calls(session: Session, start: int, end: int) -> Iterator[dict[str, Any]]:
-    """The CloudTrail events of the calls between two moments (seconds since the epoch). Raises what boto3 raises."""
-    client = session.aws.client("cloudtrail", session.stack.parameters.get("MeteringRegion") or "us-east-1")
-    arguments: dict[str, Any] = {
-        "StartTime": start,
-        "EndTime": end,
-        "LookupAttributes": [{"AttributeKey": "EventName", "AttributeValue": _EVENT}],
-    }
-    while True:
-        page = client.lookup_events(**arguments)
-        for one in page["Events"]:
-            yield json.loads(one["CloudTrailEvent"])
-        if not page.get("NextToken"):
-            return
-        arguments["NextToken"] = page["NextToken"]
+def client(session: Session) -> Any:
+    """CloudTrail where usage is sent: its event history is of one region."""
+    return session.aws.client("cloudtrail", session.stack.parameters.get("MeteringRegion") or REGION)
 
 
 def answers_about(session: Session, record: MeteringRecord) -> list[dict[str, Any]]:
-    """What AWS answered about a metering record, call by call, as CloudTrail shows it. Raises what boto3 raises."""
+    """What AWS answered about a metering record, call by call, as CloudTrail shows it. Raises AwsError."""
     end = min(session.now, record.hour + DAY + 7 * HOUR) if record.settled_at is None else record.settled_at + HOUR
     found = []
-    for event in calls(session, record.hour, max(end, record.hour + 1)):
+    for event in looked_up(client(session), record.hour, max(end, record.hour + 1), sleep=session.sleep):
         for result in results_of(event):
             if _is_about(result, record):
                 found.append(_shown(event, result))
     return found
 
 
-def results_of(event: dict[str, Any]) -> list[dict[str, Any]]:
+def results_of(event: Event) -> list[dict[str, Any]]:
     """The answers for the records of one call; none when the whole call was refused."""
     return list((event.get("responseElements") or {}).get("results") or [])
 
@@ -66,7 +53,7 @@ def _hour_of(text: str) -> int | None:
     return hour_of(epoch(moment))
 
 
-def _shown(event: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+def _shown(event: Event, result: dict[str, Any]) -> dict[str, Any]:
     usage = result.get("usageRecord") or {}
     return {
         "event_time": event.get("eventTime"),

@@ -6,9 +6,11 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from local.stack import Stack
@@ -493,3 +495,70 @@ def test_a_shell_without_credentials_is_told(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     assert main(["status", "--stack", "marketplace-saas"]) == NO_ANSWER
     assert capsys.readouterr().err.startswith("marketplace-saas: this shell has no AWS credentials")
+
+
+# Whether the bill is right
+
+
+def test_the_ledger_agrees_with_cloudtrail_until_somebody_else_meters(
+    stack: Stack, shell: Shell, buyer: Callable[..., str], tmp_path: Path
+) -> None:
+    subscription_id = buyer("555566667777")
+    reported(shell, stack, tmp_path, subscription_id, "agrees")
+    stack.advance(3 * HOUR)
+    period = ["--from", moment(stack, 4 * HOUR)]
+    sound = shell.json("reconcile", *period)
+    assert sound["differences"] == []
+    assert sound["compared"] >= 1
+
+    other_sender(stack, shell.json("subscriptions", "show", subscription_id), 7)
+    stack.advance(HOUR)
+    found = shell.json("reconcile", *period, "--price", "api_calls=2", status=TROUBLE)
+    (difference,) = found["differences"]
+    assert (difference["kind"], difference["units"], difference["money"]) == ("sent_by_someone_else", 7, "14")
+    assert "somebody" in difference["senders"][0]
+    assert shell.run("reconcile", *period) == TROUBLE
+    assert difference["id"] in shell.out
+
+    accepted = ["--accepted", str(tmp_path / "accepted.jsonl")]
+    given = ["--accept", difference["id"], "--reason", "the old meter's last hour"]
+    assert shell.run("reconcile", *accepted, *given) == NOT_CONFIRMED
+    assert shell.run("reconcile", *accepted, *given, "--yes") == FINE
+    assert shell.json("reconcile", *period, *accepted)["differences"][0]["accepted"] == "the old meter's last hour"
+
+
+def other_sender(stack: Stack, subscription: dict[str, Any], quantity: int) -> None:
+    """Somebody with the account's credentials meters a licence in the present hour."""
+    client_: Any = boto3.client(
+        "meteringmarketplace",
+        endpoint_url=stack.marketplace_url,
+        region_name="us-east-1",
+        aws_access_key_id="somebody",
+        aws_secret_access_key="somebody",
+    )
+    record = {
+        "Timestamp": datetime.fromtimestamp(int(stack.clock.timestamp()), UTC),
+        "Dimension": "api_calls",
+        "Quantity": quantity,
+        "LicenseArn": subscription["license_arn"],
+        "CustomerAWSAccountId": subscription["account_id"],
+    }
+    answer = client_.batch_meter_usage(UsageRecords=[record])
+    assert answer["Results"][0]["Status"] == "Success"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--trail", "/nowhere"],
+        ["--report", "/nowhere"],
+        ["--report", "x", "--trail", "y"],
+        ["--accept", "dif-1"],
+        ["--from", "2025-01-01T00:00:00Z"],
+        ["--price", "x"],
+    ],
+    ids=" ".join,
+)
+def test_a_reconciliation_that_can_not_be_made_is_said_in_a_sentence(shell: Shell, wrong: list[str]) -> None:
+    assert shell.run("reconcile", *wrong) == USAGE
+    assert shell.err.count("\n") == 1
