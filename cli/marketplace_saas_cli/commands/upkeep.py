@@ -1,18 +1,22 @@
-"""`rebuild`, `migrate` and `run`: a state computed again, a customer moved to a licence, a metering run by hand."""
+"""`rebuild`, `migrate`, `run` and `put-back`: a state computed again, a customer moved to a licence, a metering run by
+hand, lost items from a restored table."""
 
 import json
-from typing import Annotated, Any
+from collections import Counter
+from typing import Annotated, Any, Literal
 
 import typer
 
 from marketplace.commands.migration import IN_FLIGHT, Migration
+from marketplace.commands.put_back import PutBack, kind_of
 from marketplace.commands.rebuild import Diff, Rebuild
+from marketplace.dynamodb.table import Table, key_of
 from marketplace.lifecycle.store import SubscriptionStore
 from marketplace.platform.clock import iso
 from marketplace_saas_cli.commands.options import OfSubscription
 from marketplace_saas_cli.context import session_of
 from marketplace_saas_cli.exits import FINE, TROUBLE, NoAnswerError, RefusedError
-from marketplace_saas_cli.output import counted
+from marketplace_saas_cli.output import counted, table
 
 RUN_SECONDS = 900
 """What a metering run takes at most (template.yaml)."""
@@ -89,3 +93,27 @@ def run(context: typer.Context) -> None:
     lines = [f"{name}: {value}" for name, value in report.items() if value]
     session.output.show({"changed": True, "report": report}, *(lines or ["nothing was due"]))
     raise typer.Exit(TROUBLE if report.get("errors") else FINE)
+
+
+def put_back(
+    context: typer.Context,
+    restored: Annotated[str, typer.Argument(help="the table that was restored from a backup")],
+    into: Annotated[Literal["usage", "subscriptions"], typer.Option(help="which table of the stack has lost items")],
+) -> None:
+    """Puts back items that a table has lost, from one that was restored from a backup. Nothing is overwritten."""
+    session = session_of(context)
+    current = session.usage if into == "usage" else session.subscriptions
+    use_case = PutBack(Table(session.aws.client("dynamodb"), restored), current, session.clock)
+    missing = list(session.output.each(use_case.missing(), "comparing"))
+    counts = Counter(kind_of(key_of(item)) for item in missing)
+    rows = [{"items": kind, "gone": count} for kind, count in sorted(counts.items())]
+    if not missing:
+        session.output.show({"changed": False, "gone": {}}, f"{current.name} has everything that {restored} has")
+        return
+    session.output.confirm({"gone": dict(counts), "into": current.name}, table(rows, "items", "gone"))
+    written = sum(use_case.write(session.output.each(missing, "writing", len(missing))))
+    session.output.show(
+        {"changed": True, "gone": dict(counts), "written": written},
+        f"put back into {current.name}: {counted(written, 'item')}. "
+        + ("`reconcile` shows what AWS has of it" if into == "usage" else "`rebuild --all` shows what differs now"),
+    )
