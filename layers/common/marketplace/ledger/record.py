@@ -401,3 +401,8 @@ def refused(dimension: str | None) -> Selection:
     if dimension is None:
         return states
     return Selection(f"{states.expression} AND #dimension = :dimension", {**states.values, "dimension": dimension})
+
+
+def accepted_as(metering_record_id: str) -> Selection:
+    """The one that AWS accepted under this id."""
+    return Selection("#metering_record_id = :id", {"id": metering_record_id})

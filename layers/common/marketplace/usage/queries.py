@@ -1,6 +1,6 @@
 """Where the usage went: metering records by hour, and the proof chain of one usage record."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item
 from marketplace.dynamodb.paging import cursor_of, key_after
 from marketplace.dynamodb.table import Table, key_of
-from marketplace.ledger.record import METERING_RECORDS, MeteringRecord
+from marketplace.ledger.record import METERING_RECORDS, MeteringRecord, Selection, accepted_as
 from marketplace.platform.clock import iso
 
 MAX_PAGE = 500
@@ -47,6 +47,38 @@ class UsageQueries:
         )
         records = [MeteringRecord.from_item(item).described() for item in page.items]
         return Page(records, None if page.after is None else cursor_of(*key_of(page.after)))
+
+    def all_metering_records(
+        self, subscription_id: str, start: int, end: int, wanted: Selection = METERING_RECORDS
+    ) -> Iterator[MeteringRecord]:
+        """Every wanted metering record of the hours from `start` to before `end`, oldest first."""
+        hours = {"pk": keys.subscription_pk(subscription_id), "first": keys.hour_prefix(start)}
+        for item in self._table.items(
+            "pk = :pk AND sk BETWEEN :first AND :last",
+            {**hours, "last": keys.hour_prefix(end), **wanted.values},
+            where=wanted.expression,
+        ):
+            yield MeteringRecord.from_item(item)
+
+    def accepted_as(self, subscription_id: str, metering_record_id: str, start: int, end: int) -> MeteringRecord | None:
+        """The metering record of these hours that AWS accepted under this id."""
+        return next(self.all_metering_records(subscription_id, start, end, accepted_as(metering_record_id)), None)
+
+    def record_ids_in(self, record: MeteringRecord) -> Iterator[str]:
+        """The ids of the usage records that a metering record sums up."""
+        items = self._table.items(
+            "pk = :pk AND begins_with(sk, :prefix)",
+            {
+                "pk": record.key.pk,
+                "prefix": keys.RECORD_PREFIX,
+                "hour": record.hour,
+                "dimension": record.dimension,
+                "payer": record.subscription_id,
+            },
+            where="#hour = :hour AND #dimension = :dimension AND (attribute_not_exists(#billed_to) OR "
+            "#billed_to = :payer)",
+        )
+        return (str(from_item(item)["record_id"]) for item in items)
 
     def proof(self, subscription_id: str, record_id: str) -> dict[str, Any] | None:
         """What was reported under this id, which hour took it, and what AWS Marketplace answered for that hour; None

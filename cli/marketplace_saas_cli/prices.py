@@ -1,0 +1,58 @@
+"""Prices of dimensions, as they are given on the command line or in a file. Pure rules."""
+
+import csv
+import io
+from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+from marketplace_saas_cli.exits import RefusedError
+
+type Prices = dict[str, Decimal]
+"""The price of a unit by dimension, or by `<product code>/<dimension>`, which counts first."""
+
+MAX_BYTES = 1_000_000
+CENT = Decimal("0.01")
+
+
+def prices_of(given: Sequence[str], file: Path | None = None) -> Prices:
+    """The prices that `DIMENSION=PRICE` and the lines `dimension,price` of a file name. Raises RefusedError."""
+    found: Prices = {}
+    for text in given:
+        name, equals, price = text.rpartition("=")
+        if not name or not equals:
+            raise RefusedError(f"{text!r} is not DIMENSION=PRICE")
+        found[name] = _price(price, f"--price {name}")
+    if file is None:
+        return found
+    try:
+        content = file.read_bytes()
+        lines = list(csv.reader(io.StringIO(content[:MAX_BYTES].decode("utf-8-sig"), newline=""), strict=True))
+    except OSError as error:
+        raise RefusedError(f"{file} can't be read: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise RefusedError(f"{file} is not CSV in UTF-8: {error}") from error
+    if len(content) > MAX_BYTES:
+        raise RefusedError(f"{file} is larger than {MAX_BYTES:,} bytes")
+    for number, cells in enumerate(lines, 1):
+        if not any(cells) or (number == 1 and cells == ["dimension", "price"]):
+            continue
+        if len(cells) != 2:
+            raise RefusedError(f"{file}, line {number}: it is not DIMENSION,PRICE")
+        found.setdefault(cells[0].strip(), _price(cells[1], f"{file}, line {number}"))
+    return found
+
+
+def price_of(prices: Prices, product_code: str, dimension: str) -> Decimal | None:
+    """The price of a unit, None where none is given."""
+    return prices.get(f"{product_code}/{dimension}", prices.get(dimension))
+
+
+def _price(text: str, where: str) -> Decimal:
+    try:
+        price = Decimal(text.strip())
+    except InvalidOperation:
+        price = Decimal(-1)
+    if not price.is_finite() or price < 0 or price > 10**9:
+        raise RefusedError(f"{where}: {text.strip()!r} is no price")
+    return price
