@@ -43,6 +43,7 @@ def reconciliation() -> ScheduledReconciliation:
 @logger.inject_lambda_context
 @metrics.log_metrics
 def lambda_handler(_event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Compares what is ready. Returns how many days that were, and how many differences of each kind they have."""
     end = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - DAY_RESERVE
     report = reconciliation().run(lambda: end - time.monotonic())
     for name, count in report.counts.items():

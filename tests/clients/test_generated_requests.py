@@ -22,6 +22,7 @@ from tools import openapi
 SCHEMATHESIS = Path(sys.executable).parent / "schemathesis"
 RULES_IN_TEXT = (
     *("listSubscriptions", "getEntitlements", "listUsage", "listClaims"),  # between parameters, and whose cursor it is
+    "getStatement",  # whose cursor it is
     *("claimRegistration", "claimSubscription", "releaseClaim", "transferClaim"),  # printable text
 )
 """Operations with a rule that JSON Schema cannot say, or not in a form that generators understand: what fits the schema

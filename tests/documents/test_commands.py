@@ -31,9 +31,16 @@ NOT_HERE = {
     "npm install": "needs a registry; the packed client is run in tests/clients",
     "npm ci": "needs a registry; tests/clients packs the client",
     "npx tsc": "tests/clients compiles and runs the program with the same options",
+    "aws cloudformation deploy": "moto's CloudFormation lacks what these templates make; tests/template reads them",
+    "aws apigatewayv2": "the local API is no API of moto's; tests/rehearsal plays the stage without the route",
+    "aws events start-replay": "the local stack has no archive; tests/rehearsal has one",
+    "aws backup": "the local stack has no vault; tests/rehearsal has one",
+    "uvx": "needs a registry and a service of advisories; .github/workflows/audit.yml",
+    "sam publish": "publishes; tests/template packages the template",
     "aws cloudtrail": "the local stack has no CloudTrail, and says so",
     "marketplace-saas": "tests/local_stack/test_runbook.py parses each command, and compares the screens with real ones",
     "aws dynamodb restore-table-to-point-in-time": "moto restores into a table without a name of the stack",
+    "python report.py": "tests/documents/test_tutorial.py saves the program and runs it",
     "export SUBSCRIPTION_ID=sub-...": "a value of the reader's own",
 }
 """Blocks that contain this do not run here, and why."""

@@ -16,15 +16,30 @@ def section(heading: str) -> str:
 
 
 def test_every_parameter_of_the_template_has_one_row_with_its_default() -> None:
+    """A row may have several parameters, with one default or one for each. Options have a table of their own."""
     rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|([^|]*)\|", section("2. Deploy"), re.MULTILINE)
-    listed = [(name, default.strip().strip("`")) for names, default in rows for name in re.findall(r"\w+", names)]
+    listed: list[tuple[str, str]] = []
+    for names, default in rows:
+        several = re.findall(r"\w+", names)
+        defaults = [one.strip().strip("`") for one in default.split(",")]
+        listed += zip(
+            several, defaults if len(defaults) == len(several) else [default.strip().strip("`")] * 9, strict=False
+        )
+    of_options = [
+        name
+        for row in re.findall(
+            r"^\| [^|]+ \|([^|]*)\|", section("2. Deploy").split("### Options\n")[1].split("\n### ")[0], re.MULTILINE
+        )
+        for name in re.findall(r"`(\w+)(?:=\w+)?`", row)
+    ]
     declared = {
         name: "" if "Default" not in one else str(one["Default"]) or "empty"
         for name, one in read(TEMPLATE)["Parameters"].items()
     }
 
     assert len(listed) == len(dict(listed))
-    assert dict(listed) == declared
+    assert sorted([*dict(listed), *of_options]) == sorted(declared)
+    assert dict(listed).items() <= declared.items()
 
 
 def test_every_option_of_make_run_is_listed_once() -> None:

@@ -62,7 +62,7 @@ def copy(tmp_path: Path) -> Callable[..., Path]:
         for one in documents():
             (tmp_path / one.parent).mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / one, tmp_path / one)
-        for folder in ("docs", "layers"):
+        for folder in ("docs", "layers", ".github"):
             shutil.copytree(ROOT / folder, tmp_path / folder, dirs_exist_ok=True)
         shutil.copyfile(ROOT / "template.yaml", tmp_path / "template.yaml")
         (tmp_path / document).write_text((tmp_path / document).read_text() + text)
@@ -206,6 +206,15 @@ def test_a_page_can_be_read_in_both_widths_and_schemes(built: Path, tab: Page, n
             assert tab.run("document.documentElement.scrollWidth") <= width
             found = {one.partition(":")[0] for one in tab.violations(axe.script())}
             assert found <= THE_THEMES_AND_TABLES
+
+
+@pytest.mark.site
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_browser_asks_no_other_host_and_reports_no_error(built: Path) -> None:
+    with page(chromium() or "") as tab:
+        for name in LOOKED_AT:
+            tab.go((built / name).as_uri())
     assert [address for address, _ in tab.statuses if not address.startswith(("file:", "data:"))] == []
     assert tab.console == []
 

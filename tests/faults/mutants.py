@@ -345,7 +345,7 @@ MUTANTS = (
     ),
     Mutant(
         "an id belongs to no subscription",
-        "usage/report",
+        "usage/record",
         "return [keys.usage_record(subscription_id, self.id) for subscription_id in self.subscriptions]",
         'return [keys.usage_record("", self.id)]',
     ),

@@ -52,10 +52,11 @@ def test_functions_carry_their_environment_with_globals_merged_in() -> None:
     for queue in ("NOTIFICATION_QUEUE_URL", "READ_BACK_QUEUE_URL", "METERING_QUEUE_URL"):
         assert meter.environment[queue].startswith(SQS)
     assert meter.folder == TEMPLATE.parent / "functions" / "meter_usage"
-    assert (meter.handler, meter.concurrency) == ("app.lambda_handler", 2)
+    assert (meter.handler, meter.concurrency) == ("app.lambda_handler", None)
 
 
 def test_a_parameter_decides_reserved_concurrency() -> None:
+    assert deployed(MeteringReservedConcurrency="2").functions["MeterUsageFunction"].concurrency == 2
     assert deployed(MeteringReservedConcurrency="0").functions["MeterUsageFunction"].concurrency is None
 
 

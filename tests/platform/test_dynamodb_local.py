@@ -15,8 +15,9 @@ from tools.template import ROOT
 pytestmark = pytest.mark.dynamodb_local
 
 PARENT = """
-import sys, threading
+import signal, sys, threading
 from tools import dynamodb_local
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored
 process = dynamodb_local.start(int(sys.argv[1]))
 print(process.pid, flush=True)
 threading.Event().wait()

@@ -17,7 +17,6 @@ from marketplace.dynamodb.paging import InvalidCursorError
 from marketplace.dynamodb.table import Table
 from marketplace.ledger.record import MeteringRecord
 from marketplace.platform.clock import DAY, HOUR
-from marketplace.statements.document import as_html
 from marketplace.statements.reader import StatementReader
 from marketplace.statements.statement import (
     COLUMNS,
@@ -35,6 +34,7 @@ from marketplace.subscriptions.model import Subscription
 from tests.support.calls import Calls
 from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.world import NOON, World
+from tools.statement_document import as_html
 
 MONTH = "2026-11"
 CONTRACT = "ca1contractandconsumption"

@@ -4,7 +4,6 @@
     update HOUR#<hour>#<dimension>   add the quantity, on condition that it is unsealed and the sum fits
     update ...#TAGS#<digest>         add to the allocation of the tag set
     update INCLUDED#<dim>#<term>     what the contract's term includes is used up by so much
-
     check  ENTITLEMENT#<dimension>   what the contract grants is what the term was told from
     put    CHARGED#<dim>#<hour>#...  which records were charged
     update DAY#<day>#<dimension>     how much of the day's usage is included

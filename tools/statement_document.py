@@ -1,4 +1,4 @@
-"""A statement as an HTML document that prints well. For commands: the layer that functions have holds no Jinja2."""
+"""A statement as an HTML document that prints well. It is no module of the layer, which holds no Jinja2."""
 
 from jinja2 import Environment, StrictUndefined
 
