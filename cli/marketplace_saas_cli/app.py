@@ -3,7 +3,17 @@
 import typer
 
 from marketplace_saas_cli.arguments import HELP
-from marketplace_saas_cli.commands import doctor, finance, queue, status, subscriptions, trace, upkeep, usage
+from marketplace_saas_cli.commands import (
+    doctor,
+    finance,
+    queue,
+    statement,
+    status,
+    subscriptions,
+    trace,
+    upkeep,
+    usage,
+)
 
 APP = typer.Typer(
     name="marketplace-saas",
@@ -16,6 +26,7 @@ APP.command()(doctor.doctor)
 APP.command()(status.status)
 APP.command()(trace.trace)
 APP.command()(finance.reconcile)
+APP.command()(statement.statement)
 APP.command()(finance.forecast)
 APP.command()(usage.retry)
 APP.command()(upkeep.rebuild)

@@ -17,7 +17,7 @@ _BILLED = frozenset({"open", "held", "metered"})
 
 @dataclass(slots=True)
 class Sum:
-    """Units of one product and dimension: in this month, and in the time that the rate is of."""
+    """Units of one dimension of one owner: in this month, and in the time that the rate is of."""
 
     metered: int = 0
     waiting: int = 0
@@ -58,16 +58,20 @@ class Month:
         return recent * max(0, self.end - self.now) // span
 
 
+type Owner = tuple[str, str]
+"""A product's code, and a subscription's id where it has a price of its own; else empty."""
+
+
 def summed(
-    records: Iterable[tuple[str, MeteringRecord]], month: Month
-) -> tuple[dict[tuple[str, str], Sum], dict[tuple[str, str], int]]:
-    """Sums by product and dimension of records with their product, and the first hour of each that was seen."""
-    sums: dict[tuple[str, str], Sum] = defaultdict(Sum)
-    first: dict[tuple[str, str], int] = {}
-    for product, record in records:
+    records: Iterable[tuple[Owner, MeteringRecord]], month: Month
+) -> tuple[dict[tuple[Owner, str], Sum], dict[tuple[Owner, str], int]]:
+    """Sums by owner and dimension of records with their owner, and the first hour of each that was seen."""
+    sums: dict[tuple[Owner, str], Sum] = defaultdict(Sum)
+    first: dict[tuple[Owner, str], int] = {}
+    for owner, record in records:
         if record.state not in _BILLED:
             continue
-        name = product, record.dimension
+        name = owner, record.dimension
         one = sums[name]
         first[name] = min(first.get(name, record.hour), record.hour)
         if month.start <= record.hour < month.end:

@@ -9,7 +9,8 @@ from pathlib import Path
 from marketplace_saas_cli.exits import RefusedError
 
 type Prices = dict[str, Decimal]
-"""The price of a unit by dimension, or by `<product code>/<dimension>`, which counts first."""
+"""The price of a unit by dimension, by `<product code>/<dimension>`, or by `<subscription id>/<dimension>`. The
+narrowest counts."""
 
 MAX_BYTES = 1_000_000
 CENT = Decimal("0.01")
@@ -43,9 +44,10 @@ def prices_of(given: Sequence[str], file: Path | None = None) -> Prices:
     return found
 
 
-def price_of(prices: Prices, product_code: str, dimension: str) -> Decimal | None:
-    """The price of a unit, None where none is given."""
-    return prices.get(f"{product_code}/{dimension}", prices.get(dimension))
+def price_of(prices: Prices, product_code: str, dimension: str, subscription_id: str | None = None) -> Decimal | None:
+    """The price of a unit, None where none is given. Without a subscription it is that of the product."""
+    names = (f"{subscription_id}/{dimension}", f"{product_code}/{dimension}", dimension)
+    return next((prices[name] for name in names if name in prices), None)
 
 
 def _price(text: str, where: str) -> Decimal:

@@ -2,8 +2,9 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,10 @@ from marketplace.reconcile.evidence import (
     within,
 )
 from marketplace.reconcile.ledger import metering_records, subscriptions_with_usage
-from marketplace.reconcile.reports import our_report_payer, report_entries, span_of
+from marketplace.reconcile.reports import our_report_payer, report_entries, report_payer, span_of
 from marketplace_saas_cli import trail, walks
 from marketplace_saas_cli.exits import RefusedError
-from marketplace_saas_cli.prices import Prices
+from marketplace_saas_cli.prices import Prices, price_of
 from marketplace_saas_cli.session import Session
 
 SHOWN_AFTER = 30 * MINUTE
@@ -36,6 +37,9 @@ SENT_WITHIN = DAY + 7 * HOUR
 """Usage of an hour is sent within AWS's window."""
 _ROLE = "MeterUsageRole"
 MAX_ACCEPTED = 10_000_000
+
+type _Buyers = dict[str, tuple[str, str | None]]
+"""By payer: the product's code, and the subscription's id; None where several have the payer."""
 
 
 @dataclass(slots=True)
@@ -72,18 +76,17 @@ def with_cloudtrail(
     events = (
         looked_up(trail.client(session), start, until, sleep=session.sleep) if folder is None else events_under(folder)
     )
-    payers = {
+    buyers: _Buyers = {
         payer_of_license(one.license_arn)
         if one.license_arn is not None
-        else payer_of_customer(one.product_code, one.customer_identifier or "")
+        else payer_of_customer(one.product_code, one.customer_identifier or ""): (one.product_code, one.id)
         for one in walks.subscriptions(session)
     }
-    theirs = _known(within(entries_of(events, outcome.gaps), start, end), payers, outcome)
+    theirs = _known(within(entries_of(events, outcome.gaps), start, end), buyers.__contains__, outcome)
     ours = our_entries(_counted(_ledger(session, start, end), outcome), settled_before=session.now - SHOWN_AFTER)
-    with_dimensions = {name.rpartition("/")[2]: price for name, price in prices.items()}
     try:
-        found = reconcile(ours, theirs, with_dimensions, accepted, senders=senders(session), gaps=outcome.gaps)
-        outcome.differences = sorted(found, key=lambda one: (one.period, one.kind, one.id))
+        found = reconcile(ours, theirs, accepted=accepted, senders=senders(session), gaps=outcome.gaps)
+        outcome.differences = _told(found, prices, buyers)
     except UnreadableEvidenceError as error:
         raise RefusedError(str(error)) from error
     return outcome
@@ -95,8 +98,20 @@ def with_report(
     """Compares the days or months from `start` to before `end` with a seller report. Raises RefusedError and
     AwsError."""
     outcome = Outcome()
-    accounts = {one.id: one.account_id for one in walks.subscriptions(session)}
+    accounts: dict[str, str | None] = {}
+    payers: dict[str, str] = {}
+    buyers: _Buyers = {}
+    for one in walks.subscriptions(session):
+        payer = report_payer(one.product_code, one.account_id or "")
+        accounts[one.id] = one.account_id
+        payers |= dict.fromkeys(one.agreement_ids, payer)
+        buyers[payer] = (one.product_code, None if payer in buyers else one.id)
     payer_of = our_report_payer(lambda record: accounts.get(record.subscription_id))
+    codes = frozenset(session.stack.product_codes)
+
+    def is_ours(payer: str) -> bool:
+        return payer in buyers or payer.partition("/")[0] in codes
+
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             span: Span = span_of(lines)
@@ -105,11 +120,10 @@ def with_report(
                     f"{file.name} has a row for each {span}: give --from and --to at the start of one, UTC"
                 )
             lines.seek(0)
-            theirs = within(report_entries(lines), start, end)
+            theirs = _known(within(report_entries(lines, payers), start, end), is_ours, outcome)
             ours = our_entries(_counted(_ledger(session, start, end), outcome), payer_of=payer_of, span=span)
-            with_dimensions = {name.rpartition("/")[2]: price for name, price in prices.items()}
-            found = reconcile(ours, theirs, with_dimensions, accepted, shows_zeros=False)
-            outcome.differences = sorted(found, key=lambda one: (one.period, one.kind, one.id))
+            found = reconcile(ours, theirs, accepted=accepted, shows_zeros=False)
+            outcome.differences = _told(found, prices, buyers)
     except (OSError, UnicodeDecodeError) as error:
         raise RefusedError(f"{file} can't be read: {error}") from error
     except UnreadableEvidenceError as error:
@@ -119,6 +133,8 @@ def with_report(
 
 def senders(session: Session) -> set[str]:
     """The roles that meter for this deployment, as CloudTrail names them."""
+    if seller := session.stack.seller_role:
+        return {seller}
     if session.local:
         return {session.stack.outputs["LocalAccessKeyId"]}
     return {session.resources[_ROLE].physical_id}
@@ -167,9 +183,19 @@ def _counted(records: Iterable[MeteringRecord], outcome: Outcome) -> Iterator[Me
         yield record
 
 
-def _known(entries: Iterable[Entry], payers: set[str], outcome: Outcome) -> Iterator[Entry]:
+def _told(found: Iterable[Difference], prices: Prices, buyers: _Buyers) -> list[Difference]:
+    """The differences in the order of time, each with what it is worth."""
+    told = []
+    for one in found:
+        product_code, subscription_id = buyers.get(one.payer) or (one.payer.partition("/")[0], None)
+        price = price_of(prices, product_code, one.dimension, subscription_id)
+        told.append(one if price is None else replace(one, money=price * Decimal(str(one.units))))
+    return sorted(told, key=lambda one: (one.period, one.kind, one.id))
+
+
+def _known(entries: Iterable[Entry], is_known: Callable[[str], bool], outcome: Outcome) -> Iterator[Entry]:
     for entry in entries:
-        if entry.payer in payers:
+        if is_known(entry.payer):
             yield entry
         else:
             outcome.strangers += 1

@@ -73,12 +73,17 @@ class Session:
         )
 
     @cached_property
-    def entitlement_source(self) -> EntitlementSource:
-        """AWS Marketplace, asked as the seller's role where the stack has one. Raises NoAnswerError."""
+    def seller(self) -> Aws:
+        """The account that published the products: asked as the seller's role where the stack has one. Raises
+        NoAnswerError."""
         given = self.stack.parameters
-        role = given.get("SellerRoleArn")
-        aws = self.aws.assuming(role, given.get("SellerRoleExternalId", "")) if role else self.aws
-        return MarketplaceEntitlements(aws.client("marketplace-entitlement"))
+        role = self.stack.seller_role
+        return self.aws.assuming(role, given.get("SellerRoleExternalId", "")) if role else self.aws
+
+    @cached_property
+    def entitlement_source(self) -> EntitlementSource:
+        """AWS Marketplace's entitlements. Raises NoAnswerError."""
+        return MarketplaceEntitlements(self.seller.client("marketplace-entitlement"))
 
     @cached_property
     def resources(self) -> dict[str, Resource]:

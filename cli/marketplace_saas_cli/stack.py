@@ -48,6 +48,11 @@ class StackDescription:
         return self.parameters.get("MeteringEnabled", "true") == "true"
 
     @property
+    def seller_role(self) -> str:
+        """The role of the account that published the products; empty where it is the stack's own account."""
+        return self.parameters.get("SellerRoleArn", "")
+
+    @property
     def stage(self) -> str:
         return self.parameters.get("Stage", "")
 

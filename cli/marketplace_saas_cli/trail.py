@@ -14,8 +14,8 @@ KEPT = 90 * DAY
 
 
 def client(session: Session) -> Any:
-    """CloudTrail where usage is sent: its event history is of one region."""
-    return session.aws.client("cloudtrail", session.stack.parameters.get("MeteringRegion") or REGION)
+    """CloudTrail where usage is sent: its event history is of one account and region. Raises NoAnswerError."""
+    return session.seller.client("cloudtrail", session.stack.parameters.get("MeteringRegion") or REGION)
 
 
 def answers_about(session: Session, record: MeteringRecord) -> list[dict[str, Any]]:

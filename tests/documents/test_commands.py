@@ -9,6 +9,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from local.options import Options
 from local.stack import Stack
 from tests.local_stack.browser import Neighbourhood
 from tools.documents import Block, blocks, documents
+from tools.install_cli import PACKAGES
 from tools.template import ROOT
 
 NOT_HERE = {
@@ -38,7 +40,7 @@ NOT_HERE = {
     "uvx": "needs a registry and a service of advisories; .github/workflows/audit.yml",
     "sam publish": "publishes; tests/template packages the template",
     "aws cloudtrail": "the local stack has no CloudTrail, and says so",
-    "marketplace-saas": "tests/local_stack/test_runbook.py parses each command, and compares the screens with real ones",
+    "marketplace-saas put-back": "there is no restored table here; tests/unit/test_put_back.py has one",
     "aws dynamodb restore-table-to-point-in-time": "moto restores into a table without a name of the stack",
     "python report.py": "tests/documents/test_tutorial.py saves the program and runs it",
     "export SUBSCRIPTION_ID=sub-...": "a value of the reader's own",
@@ -55,6 +57,18 @@ SAYS = {
     "get-item": "None",
 }
 """What a block that contains this prints: an expression for a part of it."""
+_CLAIM = 'marketplace-saas subscriptions claim "$SUBSCRIPTION_ID" acme'
+FIRST = {"subscriptions release": _CLAIM, "subscriptions transfer": _CLAIM}
+"""What has happened before a block that contains this makes sense."""
+COMMAND = f"""#!/bin/sh
+export PYTHONPATH={":".join(str(ROOT / package) for package in PACKAGES)}
+{sys.executable} -m marketplace_saas_cli "$@" --yes
+status=$?
+[ "$status" -eq 1 ] || exit "$status"
+"""
+"""`marketplace-saas` as a person runs it who confirms everything. Status 1 is a finding and no failure."""
+REPORT = "Usage date,Dimension key,Estimated usage,Agreement ID,Product code,Subscriber AWS account ID\n"
+"""A seller report without a row."""
 CONTRACT, LEGACY = "ca1contractandconsumption", "legacysubscriptionproduct"
 
 
@@ -80,7 +94,10 @@ class Reader:
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", f"{self.lines}\n{values}\n{pasted}"],
             cwd=self.folder,
-            env={"PATH": f"{ROOT / '.tools/awscli/bin'}:{os.environ['PATH']}", "HOME": str(self.folder)},
+            env={
+                "PATH": f"{self.folder}/bin:{ROOT / '.tools/awscli/bin'}:{os.environ['PATH']}",
+                "HOME": str(self.folder),
+            },
             capture_output=True,
             text=True,
             timeout=200,
@@ -128,6 +145,11 @@ def reader(running: Stack, names: dict[str, str], tmp_path: Path) -> Reader:
         (tmp_path / name).symlink_to(ROOT / name)
     (customers,) = blocks(Path("docs/integration.md"), "csv")
     (tmp_path / "customers.csv").write_text(customers.text)
+    (tmp_path / "trail").mkdir()
+    (tmp_path / "usage.csv").write_text(REPORT)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "marketplace-saas").write_text(COMMAND)
+    (tmp_path / "bin" / "marketplace-saas").chmod(0o755)
     printed = command.welcome(running)
     lines = "\n".join(line for line in printed.splitlines() if re.match(r"export |unset |aws\(\)", line))
     return Reader(lines, tmp_path, running, dict(names))
@@ -137,6 +159,11 @@ def reader(running: Stack, names: dict[str, str], tmp_path: Path) -> Reader:
 @pytest.mark.slow
 @pytest.mark.parametrize("block", HERE, ids=str)
 def test_a_block_of_commands_works_as_pasted(reader: Reader, block: Block) -> None:
+    for text, before in FIRST.items():
+        if text in block.text:
+            assert reader.paste(before)[0] == 0
+    if "waiting --expect" in block.text:
+        reader.given["SUBSCRIPTION_ID"] = reader.given["PENDING"]
     code, printed = reader.paste(block.text)
 
     assert code == 0, printed

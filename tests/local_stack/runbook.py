@@ -75,6 +75,7 @@ def story(stack: Stack) -> dict[str, str]:
     duty.run("queue show", "queue", "show")
     duty.run("doctor", "doctor")
     duty.run("forecast", "forecast", "--price", "api_calls=0.001")
+    duty.run("statement", "statement", subscription_id)
     duty.run("retry", "retry", subscription_id, "--dimension", "API_calls", "--yes")
     duty.screens["queue show"] = _UUID.sub("5d2e8c1a-7f4b-4c39-9a61-0b3f8e6d2c47", duty.screens["queue show"])
     return duty.screens

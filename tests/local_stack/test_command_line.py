@@ -419,6 +419,32 @@ def test_a_month_is_forecast_at_given_prices(
         assert shell.run(*given, "--price", wrong) == USAGE
 
 
+@pytest.mark.parametrize("suffix", [".txt", ".csv", ".html", ".json"])
+def test_a_statement_is_shown_and_written(
+    stack: Stack, shell: Shell, buyer: Callable[..., str], tmp_path: Path, suffix: str
+) -> None:
+    subscription_id, month = buyer(), moment(stack)[:7]
+    reported(shell, stack, tmp_path, subscription_id, f"statement{suffix}")
+    stack.advance(2 * HOUR)
+
+    given = ["statement", subscription_id, "--month", month]
+    found = shell.json(*given)
+    (total,) = found["totals"]
+    assert (total["recorded"], total["metered"], found["closed"]) == (6, 6, False)
+    (day,) = found["days"]
+    assert [one["tags"] for one in day["lines"]] == [{"team": "ads"}]
+    file = tmp_path / f"statement{suffix}"
+    assert shell.run(*given, "--file", str(file), "--title", "Acme & Sons") == FINE
+    assert shell.out == ""
+    text = file.read_text()
+    assert "api_calls" in text
+    assert ("Acme &amp; Sons" in text) is (suffix == ".html")
+    assert shell.run(*given, "--format", {".txt": "table"}.get(suffix, suffix[1:])) == FINE
+    assert suffix == ".html" or shell.out == text
+    assert shell.run("statement", subscription_id, "--month", "2026-13") == USAGE
+    assert shell.err.startswith("marketplace-saas: ")
+
+
 # The queues
 
 

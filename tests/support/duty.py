@@ -25,6 +25,12 @@ class Clients:
 
     by_service: dict[str, Any]
     credentials: Any = None
+    assumed: list[str] = field(default_factory=list)
+
+    def assuming(self, role_arn: str, _external_id: str) -> "Clients":
+        """The same clients, as a role."""
+        self.assumed.append(role_arn)
+        return self
 
     def client(self, service: str, *_: Any, **__: Any) -> Any:
         found = self.by_service[service]
@@ -48,6 +54,7 @@ class Duty:
     sleep: Callable[[float], None] = lambda _: None
     answer: str | None = None
     asked: list[str] = field(default_factory=list)
+    assumed: list[str] = field(default_factory=list)
     out: str = ""
     err: str = ""
 
@@ -69,7 +76,7 @@ class Duty:
             "SubscriptionsTableName": self.tables.subscriptions,
             "UsageTableName": self.tables.usage,
         }
-        aws: Any = Clients(self.clients)
+        aws: Any = Clients(self.clients, assumed=self.assumed)
         session = Session(
             StackDescription("shop", STACK_ID, "CREATE_COMPLETE", outputs, self.parameters),
             aws,

@@ -200,6 +200,24 @@ def test_a_role_that_lost_its_permission_is_named() -> None:
     assert found.text == "shop-MeterUsageRole is denied aws-marketplace:BatchMeterUsage"
 
 
+def test_where_the_products_are_another_accounts_the_roles_must_be_allowed_to_assume_its_role() -> None:
+    seller, asked_for = "arn:aws:iam::222233334444:role/seller", set[tuple[str, ...]]()
+
+    def simulated(*, PolicySourceArn: str, ActionNames: list[str], ResourceArns: list[str]) -> Any:  # noqa: N803
+        asked_for.add((*ActionNames, *ResourceArns))
+        decision = "implicitDeny" if PolicySourceArn.endswith("SellerApiRole") else "allowed"
+        return {"EvaluationResults": [{"EvalActionName": one, "EvalDecision": decision} for one in ActionNames]}
+
+    iam = Answers(
+        get_role=lambda RoleName: {"Role": {"Arn": f"arn:aws:iam::1:role/{RoleName}"}},  # noqa: N803 - AWS's name
+        simulate_principal_policy=simulated,
+    )
+    made = session({"iam": iam}, parameters={**PARAMETERS, "SellerRoleArn": seller}, resources=ROLES)
+    (found,) = troubles(market.permissions, made)
+    assert found.text == "shop-SellerApiRole is denied sts:AssumeRole"
+    assert asked_for == {("sts:AssumeRole", seller)}
+
+
 def test_a_product_code_of_another_account_is_named_and_a_denied_call_is_not_asked() -> None:
     def entitlements(*, ProductCode: str, **_: Any) -> Any:  # noqa: N803 - AWS's name
         answer: Any = {

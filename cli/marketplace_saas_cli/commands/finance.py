@@ -14,12 +14,15 @@ from marketplace_saas_cli.exits import FINE, TROUBLE, RefusedError
 from marketplace_saas_cli.forecasting import RATE_DAYS, Month, summed
 from marketplace_saas_cli.output import counted, table
 from marketplace_saas_cli.prices import CENT, price_of, prices_of
-from marketplace_saas_cli.reconciling import accept, accepted_in, with_cloudtrail, with_report
+from marketplace_saas_cli.reconciling import Outcome, accept, accepted_in, with_cloudtrail, with_report
 
 Price = Annotated[
-    list[str] | None, typer.Option(help="DIMENSION=PRICE of a unit, or PRODUCT/DIMENSION=PRICE; repeatable")
+    list[str] | None, typer.Option(help="[PRODUCT/ or SUBSCRIPTION/]DIMENSION=PRICE of a unit; repeatable")
 ]
 PriceFile = Annotated[Path | None, typer.Option(help="a file of lines DIMENSION,PRICE")]
+
+
+_FORECAST = ("dimension", "metered", "waiting", "expected", "units", "price", "amount")
 
 
 def forecast(
@@ -35,18 +38,23 @@ def forecast(
     found = walks.metering_records(
         session, walks.chosen(session, subscription), month.first_hour, session.now + 2 * HOUR
     )
-    sums, first = summed(((one.product_code, record) for one, record in found), month)
+    owned = (
+        ((one.product_code, one.id if f"{one.id}/{record.dimension}" in known else ""), record) for one, record in found
+    )
+    sums, first = summed(owned, month)
     rows: list[dict[str, Any]] = []
     total, complete = Decimal(0), True
-    for (product, dimension), one in sorted(sums.items()):
-        expected = month.expected(one.recent, first[product, dimension])
+    for (owner, dimension), one in sorted(sums.items()):
+        product, subscription_id = owner
+        expected = month.expected(one.recent, first[owner, dimension])
         units = one.metered + one.waiting + expected
-        unit_price = price_of(known, product, dimension)
+        unit_price = price_of(known, product, dimension, subscription_id)
         amount = None if unit_price is None else (unit_price * units).quantize(CENT)
         total, complete = total + (amount or 0), complete and amount is not None
         rows.append(
             {
                 "product_code": product,
+                "subscription_id": subscription_id or None,
                 "dimension": dimension,
                 "metered": one.metered,
                 "waiting": one.waiting,
@@ -62,7 +70,7 @@ def forecast(
     session.output.show(
         {**summary, "amount": known_total if known else None, "complete": complete and bool(known)},
         f"{month.name} as of {iso(month.now)}; the rest of the month at the rate of the last {RATE_DAYS} days",
-        table(rows, "product_code", "dimension", "metered", "waiting", "expected", "units", "price", "amount"),
+        table(rows, "product_code", "subscription_id", *_FORECAST),
         *([f"amount {known_total}{missing}, before discounts"] if known else ["no prices given (--price)"]),
     )
 
@@ -113,9 +121,20 @@ def reconcile(
         table(rows, "period", "kind", "dimension", "ours", "theirs", "units", "money", "our_state", "id", "accepted")
         if rows
         else "no difference",
+        *_left_out(found),
         *(f"{row['id']}: {_where(row)}" for row in rows if _where(row)),
     )
     raise typer.Exit(TROUBLE if found.open else FINE)
+
+
+def _left_out(found: Outcome) -> list[str]:
+    """What could not be compared, and why."""
+    told = []
+    if found.strangers:
+        told.append(f"not compared: {counted(found.strangers, 'record')} of buyers who have no subscription here")
+    if found.gaps:
+        told.append(f"CloudTrail left out the records of {counted(len(found.gaps), 'call')}: too large for an event")
+    return told
 
 
 def _where(row: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from marketplace_saas_cli import trail, walks
 from marketplace_saas_cli.aws import ASKING, why_unasked
 from marketplace_saas_cli.commands.options import OfSubscription
 from marketplace_saas_cli.context import session_of
-from marketplace_saas_cli.exits import FINE, TROUBLE, RefusedError
+from marketplace_saas_cli.exits import FINE, TROUBLE, NoAnswerError, RefusedError
 from marketplace_saas_cli.output import counted, table
 from marketplace_saas_cli.session import Session
 
@@ -114,6 +114,8 @@ def _cloudtrail(session: Session, record: MeteringRecord | None) -> dict[str, An
         return {"asked": True, "why": None, "answers": trail.answers_about(session, record)}
     except ASKING as error:
         return {"asked": False, "why": why_unasked(error), "answers": []}
+    except NoAnswerError as error:
+        return {"asked": False, "why": str(error), "answers": []}
 
 
 def _human(chain: dict[str, Any]) -> list[Any]:

@@ -2,11 +2,8 @@
 
 import csv
 import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +15,7 @@ from marketplace_saas_cli import walks
 from marketplace_saas_cli.commands.options import From, Identifier, OfSubscription, To
 from marketplace_saas_cli.context import session_of
 from marketplace_saas_cli.exits import FINE, TROUBLE, RefusedError
+from marketplace_saas_cli.files import written
 from marketplace_saas_cli.output import counted, table
 from marketplace_saas_cli.usage_file import UsageFile
 from marketplace_saas_cli.usage_import import ResultFile, send
@@ -113,7 +111,7 @@ def export(
     found = walks.metering_records(session, walks.chosen(session, subscription), start, end)
     rows = ({**walks.who(one), **record.described()} for one, record in found)
     as_json = to.suffix.lower() == ".jsonl" if to is not None else session.output.as_json
-    with _written(to) as file:
+    with written(to) as file:
         if as_json:
             for row in rows:
                 file.write(f"{json.dumps(row, separators=(',', ':'))}\n")
@@ -121,21 +119,6 @@ def export(
             writer = csv.DictWriter(file, _FIELDS, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-
-
-@contextmanager
-def _written(path: Path | None) -> Iterator[TextIO]:
-    """Standard output, or a file that is there once it is whole. Raises RefusedError."""
-    if path is None:
-        yield sys.stdout
-        return
-    beside = path.with_name(f"{path.name}.new")
-    try:
-        with beside.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        beside.replace(path)
-    except OSError as error:
-        raise RefusedError(f"{path} can't be written: {error.strerror}") from error
 
 
 def retry(

@@ -24,7 +24,8 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
     "EntitlementCheckRole": ("aws-marketplace:GetEntitlements", "aws-marketplace:SearchAgreements"),
     "SellerApiRole": ("aws-marketplace:GetEntitlements",),
 }
-"""What each role must be allowed (template.yaml)."""
+"""What each role must be allowed (template.yaml); where the products are another account's, sts:AssumeRole in place of
+it."""
 _TIMEOUT = urllib3.Timeout(connect=5, read=20)
 _TOKEN = "x-amzn-marketplace-token"  # noqa: S105 - the name of a form field
 SUBSCRIPTIONS_LOOKED_AT = 200
@@ -36,21 +37,27 @@ def permissions(session: Session) -> Iterator[Finding]:
         yield unknown("permissions", "there are no roles on one machine")
         return
     iam = session.aws.client("iam")
-    for role, actions in ACTIONS.items():
+    seller = session.stack.seller_role
+    for role, marketplace_actions in ACTIONS.items():
         name = session.resources[role].physical_id
+        actions = ("sts:AssumeRole",) if seller else marketplace_actions
         arn = iam.get_role(RoleName=name)["Role"]["Arn"]
-        results = iam.simulate_principal_policy(PolicySourceArn=arn, ActionNames=list(actions))["EvaluationResults"]
+        results = iam.simulate_principal_policy(
+            PolicySourceArn=arn, ActionNames=list(actions), **({"ResourceArns": [seller]} if seller else {})
+        )["EvaluationResults"]
         denied = [one["EvalActionName"] for one in results if one["EvalDecision"] != "allowed"]
         if denied:
             do = "correct the role, its boundary or the account's policies; deploy the stack again"
             yield trouble("permissions", f"{name} is denied {', '.join(denied)}", do)
         else:
             yield fine("permissions", f"{role} may {', '.join(actions)}")
+    if seller:
+        yield unknown("permissions", f"what {seller} may is asked in its own account")
 
 
 def product_codes(session: Session) -> Iterator[Finding]:
     """Whether AWS answers for each product code: it does for those of this account only."""
-    client = session.aws.client("marketplace-entitlement")
+    client = session.seller.client("marketplace-entitlement")
     for code in session.stack.product_codes:
         try:
             client.get_entitlements(ProductCode=code, MaxResults=1)
@@ -124,7 +131,7 @@ def _used(session: Session) -> dict[str, set[str]]:
 def _listed(session: Session) -> dict[str, set[str]]:
     """The dimensions of each SaaS product of the account by its code, as the catalogue has them. Raises what boto3
     raises."""
-    catalog = session.aws.client("marketplace-catalog")
+    catalog = session.seller.client("marketplace-catalog")
     found: dict[str, set[str]] = {}
     token: dict[str, str] = {}
     while True:
