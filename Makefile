@@ -10,10 +10,12 @@ SAM_ENV := .tools/sam
 CHECKOV_ENV := .tools/checkov
 DOCS_ENV := .tools/docs
 AWSCLI_ENV := .tools/awscli
-# Running needs a fifth of what developing needs: an environment of its own, unless the project's is there.
+# Running needs a fifth of what developing needs, and the command line less: environments of their own, unless the
+# project's is there.
 RUN_ENV := $(if $(wildcard $(VENV)/.installed),$(VENV),.tools/run)
-TYPED := layers functions emulator/marketplace_emulator clients/python local tests bench tools conftest.py
-IMPORTS := PYTHONPATH=.:layers/common:emulator
+CLI_ENV := $(if $(wildcard $(VENV)/.installed),$(VENV),.tools/cli)
+TYPED := layers functions emulator/marketplace_emulator clients/python cli local tests bench tools conftest.py
+IMPORTS := PYTHONPATH=.:layers/common:emulator:clients/python:cli
 export SAM_CLI_TELEMETRY := 0
 
 # $(call environment,FOLDER,LOCK): a virtual environment that holds exactly what the lock names
@@ -33,6 +35,9 @@ $(VENV)/.installed: requirements-dev.txt | tools/find-python tools/install
 
 .tools/run/.installed: requirements-run.txt | tools/find-python tools/install
 	$(call environment,.tools/run,requirements-run.txt)
+
+.tools/cli/.installed: requirements-cli.txt | tools/find-python tools/install
+	$(call environment,.tools/cli,requirements-cli.txt)
 
 $(SAM_ENV)/.installed: requirements-sam.txt | tools/find-python tools/install
 	$(call environment,$(SAM_ENV),requirements-sam.txt)
@@ -64,6 +69,11 @@ dynamodb: $(RUN_ENV)/.installed ## AWS's DynamoDB Local on port 8000 (needs Java
 
 env-json: $(RUN_ENV)/.installed ## events/env.json, which sam local gives the functions
 	@$(IMPORTS) $(RUN_ENV)/bin/python -m tools.sam_local --only-env-json $(ARGS)
+
+.PHONY: cli
+cli: $(CLI_ENV)/.installed ## the command line marketplace-saas, and one command of it (ARGS="doctor --stack NAME")
+	@$(CLI_ENV)/bin/python -m tools.install_cli $(CLI_ENV)
+	@$(CLI_ENV)/bin/marketplace-saas $(or $(ARGS),--help)
 
 # Checking -------------------------------------------------------------------------------------------------------------
 .PHONY: check check-code check-template check-locks test test-fast faults rehearse mutants bench fmt

@@ -32,7 +32,7 @@ from werkzeug import Request, Response
 from local import aws_state
 from local.deployment import ACCOUNT, REGION, Deployment
 from local.moto_dynamodb import quick_dynamodb
-from local.move_tasks import MoveTasks, noted_origins
+from local.move_tasks import MoveTasks, noted_origins, shown_at_once
 from local.options import StackError
 from local.server import Server
 from local.stack_api import StackApi
@@ -106,6 +106,7 @@ class LocalAws:
             self._cleanup.enter_context(mock.patch.object(module, "utcnow", self._naive_now))
         self._cleanup.enter_context(quick_dynamodb())
         self._cleanup.enter_context(noted_origins(self._dead_lettered))
+        self._cleanup.enter_context(shown_at_once())
 
     def stop(self) -> None:
         """Stop the server and forget what it held."""
@@ -128,8 +129,8 @@ class LocalAws:
         return self._now().replace(tzinfo=None)
 
     def furnish(self, deployment: Deployment, dynamodb: Any = None) -> None:
-        """Make the tables, the queues and the buses that the template declares; the tables through the DynamoDB client
-        that is given, otherwise here."""
+        """Make the tables, the queues, the buses and the schedules' rules that the template declares; the tables
+        through the DynamoDB client that is given, otherwise here."""
         dynamodb, sqs, events = dynamodb or self.client("dynamodb"), self.client("sqs"), self.client("events")
         for table in deployment.tables:
             dynamodb.create_table(**table)
@@ -138,6 +139,8 @@ class LocalAws:
             sqs.create_queue(QueueName=queue.name, Attributes=queue.attributes)
         for bus in deployment.buses:
             events.create_event_bus(Name=bus)
+        for one in deployment.schedules:
+            events.put_rule(Name=deployment.resources.get(one.name, one.name), ScheduleExpression=one.expression)
 
     @property
     def lock(self) -> threading.Lock:
@@ -153,6 +156,11 @@ class LocalAws:
         with self._lock:
             aws_state.put_back(state)
             self.events, self._move_tasks.done = state["events"], state["moves"]
+
+    def is_enabled(self, rule: str) -> bool:
+        """Whether a schedule's rule may start what it starts; DisableRule and EnableRule change that."""
+        with self._lock:
+            return bool(get_backend("events")[ACCOUNT][REGION].describe_rule(rule, None).state == "ENABLED")
 
     def visible_messages(self, queue: str) -> int:
         """How many messages of a queue can be received now."""

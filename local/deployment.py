@@ -100,7 +100,7 @@ class Subscription:
 @dataclass(frozen=True)
 class Deployment:
     """Everything that the template declares and this machine plays. Tables are what CreateTable takes, `outputs` the
-    stack's outputs, and `resources` the physical name of each resource."""
+    stack's outputs, `resources` the physical name of each resource, and `resource_types` its type."""
 
     functions: dict[str, Function]
     routes: list[Route]
@@ -116,6 +116,7 @@ class Deployment:
     exports: list[str] = field(default_factory=list)
     outputs: Mapping[str, str] = field(default_factory=dict)
     resources: Mapping[str, str] = field(default_factory=dict)
+    resource_types: Mapping[str, str] = field(default_factory=dict)
     stack_name: str = "marketplace-saas"
 
 

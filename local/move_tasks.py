@@ -105,6 +105,21 @@ def noted_origins(on_dead_letter: OnDeadLetter) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def shown_at_once() -> Iterator[None]:
+    """Have a message whose visibility timeout is set to 0 be received at once; moto shows it a moment later, which
+    never comes while the clock stands still."""
+    original = Message.change_visibility
+
+    def change_visibility(self: Any, visibility_timeout: int) -> None:
+        original(self, visibility_timeout)
+        if not int(visibility_timeout):
+            self.visible_at -= 1
+
+    with mock.patch.object(Message, "change_visibility", change_visibility):
+        yield
+
+
 def moto_now() -> float:
     """Now in milliseconds, as moto stamps messages."""
     probe = Message("probe", "")

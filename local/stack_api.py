@@ -1,4 +1,5 @@
-"""CloudFormation and Lambda as far as docs/operations.md uses them: a stack's outputs, a resource's name, one run.
+"""CloudFormation and Lambda as far as docs/operations.md and the command line use them: a stack's outputs, its
+parameters, its resources, one run.
 
 moto's own CloudFormation deploys nothing of SAM (decision 0032), and its Lambda needs Docker.
 """
@@ -28,12 +29,24 @@ class InvocationError(Exception):
 
 
 class StackApi:
-    """Answers the calls about one stack. `invoke` raises InvocationError, and KeyError for an unknown function."""
+    """Answers the calls about one stack. `types` has the type of each resource; `invoke` raises InvocationError, and
+    KeyError for an unknown function."""
 
-    def __init__(self, name: str, outputs: Mapping[str, str], resources: Mapping[str, str], invoke: Invoke) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        outputs: Mapping[str, str],
+        parameters: Mapping[str, str],
+        resources: Mapping[str, str],
+        types: Mapping[str, str],
+        invoke: Invoke,
+    ) -> None:
         self._name = name
         self._outputs = outputs
+        self._parameters = parameters
         self._resources = resources
+        self._types = types
         self._invoke = invoke
 
     def answer(self, request: Request) -> Response | None:
@@ -46,12 +59,12 @@ class StackApi:
         action, stack = request.form.get("Action", ""), request.form.get("StackName", self._name)
         if stack not in (self._name, self._stack_id):
             return _refusal(f"Stack with id {stack} does not exist")
-        match action:
-            case "DescribeStacks":
-                return _xml(action, f"<Stacks><member>{self._described()}</member></Stacks>")
-            case "DescribeStackResource":
-                return self._resource(action, request.form.get("LogicalResourceId", ""))
-        return _refusal(f"{action} is not played on one machine")
+        answers: dict[str, Callable[[], Response]] = {
+            "DescribeStacks": lambda: _xml(action, f"<Stacks><member>{self._described()}</member></Stacks>"),
+            "DescribeStackResource": lambda: self._resource(action, request.form.get("LogicalResourceId", "")),
+            "ListStackResources": lambda: self._listed(action),
+        }
+        return answers.get(action, lambda: _refusal(f"{action} is not played on one machine"))()
 
     @property
     def _stack_id(self) -> str:
@@ -62,11 +75,23 @@ class StackApi:
             f"<member>{_element('OutputKey', key)}{_element('OutputValue', value)}</member>"
             for key, value in self._outputs.items()
         )
+        parameters = "".join(
+            f"<member>{_element('ParameterKey', key)}{_element('ParameterValue', value)}</member>"
+            for key, value in self._parameters.items()
+        )
         return (
             f"{_element('StackName', self._name)}{_element('StackId', self._stack_id)}"
             f"<CreationTime>1970-01-01T00:00:00Z</CreationTime><StackStatus>CREATE_COMPLETE</StackStatus>"
-            f"<Outputs>{outputs}</Outputs>"
+            f"<Outputs>{outputs}</Outputs><Parameters>{parameters}</Parameters>"
         )
+
+    def _listed(self, action: str) -> Response:
+        members = "".join(
+            f"<member>{_element('LogicalResourceId', name)}{_element('PhysicalResourceId', physical)}"
+            f"{_element('ResourceType', self._types[name])}<ResourceStatus>CREATE_COMPLETE</ResourceStatus></member>"
+            for name, physical in self._resources.items()
+        )
+        return _xml(action, f"<StackResourceSummaries>{members}</StackResourceSummaries>")
 
     def _resource(self, action: str, logical_id: str) -> Response:
         if logical_id not in self._resources:

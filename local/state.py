@@ -34,6 +34,7 @@ class Kept(Protocol):
     """What is kept of a stack."""
 
     aws: LocalAws
+    aws_url: str
     clock: StackClock
     delivery: Delivery
     delivered: tuple[int, int]
@@ -97,7 +98,7 @@ class Keeper:
 
     def start(self, stack: Kept) -> None:
         """Keep the state from now on, until `finish`, and let pass the time that has passed since it was written."""
-        self._running.touch()
+        self._running.write_text(stack.aws_url)  # where the command line finds the stack by its folder
         self.save(stack)
         self._writer = threading.Thread(target=self._run, args=(stack,), name="keeper", daemon=True)
         self._writer.start()

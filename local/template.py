@@ -88,6 +88,7 @@ class _Reader:
             parameters=self._parameters,
             outputs=dict(self._outputs()),
             resources={name: self._physical(name) for name in self._resources},
+            resource_types={name: str(body["Type"]) for name, body in self._resources.items()},
             stack_name=self._stack_name,
         )
 

@@ -15,6 +15,7 @@ from local.queues import Poller
 from local.runtime import BusyError, FunctionError, Runtime, StoppedError
 from local.schedule import scheduled_event
 from local.servers import Servers
+from local.signature import ACCESS_KEY, SECRET_KEY
 from local.stack_api import InvocationError, StackApi
 from local.ticks import HOUR, Schedules
 
@@ -48,7 +49,12 @@ class Workers(Servers):
         self.schedules = Schedules(self.deployment.schedules, self.clock.timestamp())
         self.aws.on_write, self.aws.on_dead_letter = self._wrote, self._dead_lettered
         self.aws.stack_api = StackApi(
-            self.deployment.stack_name, self.outputs, self.deployment.resources, self._invoke_by_hand
+            self.deployment.stack_name,
+            outputs={**self.outputs, **self._own_outputs},
+            parameters={name: str(value) for name, value in self.deployment.parameters.items()},
+            resources=self.deployment.resources,
+            types=self.deployment.resource_types,
+            invoke=self._invoke_by_hand,
         )
         self.runtime.wait_until_ready()
 
@@ -71,6 +77,15 @@ class Workers(Servers):
     def outputs(self) -> dict[str, str]:
         """The outputs of the template's stack."""
         return dict(self.deployment.outputs)
+
+    @property
+    def _own_outputs(self) -> dict[str, str]:
+        """What the command line needs to know of this machine, and of no stack in AWS."""
+        return {
+            "LocalMarketplaceUrl": self.marketplace_url,
+            "LocalAccessKeyId": ACCESS_KEY,
+            "LocalSecretAccessKey": SECRET_KEY,
+        }
 
     # -- for tests and pages --------------------------------------------------------------------------------
 
@@ -154,6 +169,8 @@ class Workers(Servers):
             self._drain()
 
     def _run_scheduled(self, one: Schedule, tick: float) -> None:
+        if not self.aws.is_enabled(self.deployment.resources.get(one.name, one.name)):
+            return
         event = json.loads(one.event) if one.event is not None else scheduled_event(one.name, tick)
         if one.queue is not None:
             self.aws.client("sqs").send_message(QueueUrl=self.queue_url(one.queue), MessageBody=json.dumps(event))

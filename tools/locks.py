@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYER = "layers/common/requirements"
 LOCKS = (
     LAYER,
-    *(f"requirements-{environment}" for environment in ("run", "dev", "sam", "checkov", "docs", "awscli")),
+    *(f"requirements-{environment}" for environment in ("run", "cli", "dev", "sam", "checkov", "docs", "awscli")),
 )
 DIGEST = "# inputs: sha256 "
 OVERRIDES = {"requirements-dev": "requirements-overrides.in"}
@@ -58,18 +58,19 @@ def stale() -> list[str]:
 
 
 def disagreeing(root: Path = ROOT) -> list[str]:
-    """Answer the packages that `make run` would install in another version than the one that is tested."""
-    run, tested = (dict(_PIN.findall((root / f"requirements-{name}.txt").read_text())) for name in ("run", "dev"))
-    return sorted(name for name, version in run.items() if tested.get(name) != version)
+    """Answer the packages that `make run` or `make cli` would install in another version than the one that is
+    tested."""
+    run, cli, tested = (
+        dict(_PIN.findall((root / f"requirements-{name}.txt").read_text())) for name in ("run", "cli", "dev")
+    )
+    return sorted(name for name, version in (run | cli).items() if tested.get(name) != version)
 
 
 def main() -> None:
     """Write the locks, or check them."""
     if "--check" in sys.argv[1:]:
         if differing := disagreeing():
-            sys.exit(
-                f"locks: requirements-run.txt and requirements-dev.txt differ in {', '.join(differing)} (make lock)"
-            )
+            sys.exit(f"locks: what runs and requirements-dev.txt differ in {', '.join(differing)} (make lock)")
         if old := stale():
             sys.exit(f"locks: out of date: {', '.join(f'{name}.txt' for name in old)} (make lock)")
         print("locks: up to date")

@@ -24,7 +24,8 @@ class VersionError(Exception):
 
 def versions(root: Path = ROOT) -> dict[str, str]:
     """Every version that is written down, by file."""
-    projects = [root / "pyproject.toml", root / "emulator/pyproject.toml", *root.glob("clients/*/pyproject.toml")]
+    projects = [root / "pyproject.toml", root / "emulator/pyproject.toml"]
+    projects += [*root.glob("clients/*/pyproject.toml"), *root.glob("cli/pyproject.toml")]
     found = {path: tomllib.loads(path.read_text())["project"]["version"] for path in projects}
     found |= {path: json.loads(path.read_text())["version"] for path in root.glob("clients/*/package.json")}
     server = root / "emulator/marketplace_emulator/server.py"

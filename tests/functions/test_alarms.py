@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from marketplace.commands import waiting
+from marketplace.commands.waiting import WaitingList
 from marketplace.dynamodb import keys
 from marketplace.metering.api import MeteringApi
 from marketplace.metering.heartbeat import Heartbeat
 from marketplace.platform.clock import DAY, HOUR, MINUTE, iso
 from marketplace.platform.errors import NoAnswerError, RefusedError
+from marketplace.subscriptions.waiting import WITHOUT_END
 from tests.functions.test_sellers_mistakes import NEW as OF_THE_SELLERS_MISTAKES
 from tests.support.alarms import in_periods_of, is_told
 from tests.support.deployed import sample
@@ -381,12 +382,10 @@ def test_an_overage_correction_is_an_alarm_until_somebody_says_that_it_is_made(w
     overage_is_charged_that_the_contract_includes(watched)
     watched.runs(times)
     assert watched.raised("OldestOverageCorrectionSecondsAlarm")
-    shown: list[str] = []
-    assert waiting.main(["--table", "subscriptions"], shown.append) == 0
-    (correction,) = [line for line in shown if line.startswith("correction")]
-    name = correction.split()[1].rstrip(":")
-    expected = ["--table", "subscriptions", "--expect", name, "--reason", "credited", "--write"]
-    assert waiting.main(expected, shown.append) == 0
+    world = watched.seller.world
+    waiting = WaitingList(world.table(world.tables.subscriptions), world.time.now)
+    (correction,) = [listed for listed in waiting.all() if listed.waiting.kind == "correction"]
+    waiting.expect(correction, WITHOUT_END, "credited")
     watched.runs()
     assert not watched.raised("OldestOverageCorrectionSecondsAlarm")
 

@@ -15,9 +15,8 @@ from typing import Any
 
 import pytest
 
-from local.servers import endpoint_variables
 from local.stack import Stack
-from marketplace.commands import activation
+from marketplace_saas_cli.__main__ import main as marketplace_saas
 from tests.local_stack.browser import Neighbourhood, call, lines, submit
 
 CONTRACT = "ca1contractandconsumption"
@@ -207,7 +206,7 @@ def test_a_legacy_customer_who_is_announced_by_sns(stack: Stack, neighbourhood: 
 
 
 def test_a_legacy_customer_whose_subscribe_success_is_lost_is_seen_and_activated_by_an_operator(
-    stack: Stack, neighbourhood: Neighbourhood, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+    stack: Stack, neighbourhood: Neighbourhood, log: io.StringIO
 ) -> None:
     buyer = seller = neighbourhood
     start_of_hour(stack)
@@ -220,13 +219,8 @@ def test_a_legacy_customer_whose_subscribe_success_is_lost_is_seen_and_activated
     *_, measured = lines(log, "outcome=measured", f"oldest_registration=SUB#{subscription_id}")
     assert "OldestPendingRegistrationSeconds=10" in measured  # thousands of seconds
 
-    for name, value in endpoint_variables(stack.aws_url, stack.aws_url, stack.marketplace_url).items():
-        monkeypatch.setenv(name, value)
-    names = [*(table["TableName"] for table in stack.deployment.tables), *(q.name for q in stack.deployment.queues)]
-    table, queue = (next(one for one in names if end in one) for end in ("SubscriptionsTable", "-NotificationQueue"))
-    monkeypatch.setattr(activation, "utc_now", stack.clock.now)
-    given = ["--table", table, "--subscription", subscription_id, "--reason", "AWS's console shows it", "--write"]
-    assert activation.main([*given, "--queue-url", stack.queue_url(queue)], log.write) == 0
+    given = ["subscriptions", "activate", subscription_id, "--reason", "AWS's console shows it", "--yes"]
+    assert marketplace_saas([*given, "--local", stack.aws_url.rpartition(":")[2]]) == 0
     buyer.advance(2 * MINUTE)
     assert seller.get(f"/subscriptions/{subscription_id}")["status"] == "active"
     record = {"id": "mail-late", "subscription_id": subscription_id, "dimension": "emails", "quantity": 3}

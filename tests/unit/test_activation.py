@@ -5,18 +5,18 @@ from typing import Any
 
 import pytest
 
-from marketplace.commands import activation
 from marketplace.commands.activation import Activation, AwsAnswer, asked
 from marketplace.commands.rebuild import Rebuild
-from marketplace.commands.shell import CommandRefusedError
+from marketplace.commands.refusal import CommandRefusedError
 from marketplace.dynamodb import keys
 from marketplace.entitlements.rules import Entitlement
 from marketplace.lifecycle.notifications import Reconcile
 from marketplace.lifecycle.reconciliation import Reconciliation
-from marketplace.platform import clients
 from marketplace.platform.clock import DAY, HOUR, iso
 from marketplace.platform.errors import InvalidParameterError, NoAnswerError, ThrottledError
 from marketplace.subscriptions import recheck
+from marketplace_saas_cli.exits import NOT_CONFIRMED, USAGE
+from tests.support.duty import Duty, on_duty
 from tests.support.lifecycle_world import AGREEMENT, LEGACY, LICENSED, LifecycleWorld, told
 
 SEATS = Entitlement(dimension="seats", value_type="integer", value=25)
@@ -261,41 +261,50 @@ def test_a_refusal_of_aws_is_an_answer_and_its_silence_is_none(world: LifecycleW
 
 
 @pytest.fixture
-def command(world: LifecycleWorld, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    monkeypatch.setattr(activation, "utc_now", world.time.now)
-    monkeypatch.setattr(activation, "MarketplaceEntitlements", lambda _: world.source)
-    monkeypatch.setattr(clients, "dynamodb", lambda: world.dynamodb)
-    monkeypatch.setattr(clients, "entitlement", lambda *_: None)
-    monkeypatch.setattr(clients, "sqs", lambda: world.sqs)
-    return ["--table", world.tables.subscriptions, "--subscription", LEGACY, "--reason", REASON]
+def duty(world: LifecycleWorld, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Duty:
+    return on_duty(
+        monkeypatch,
+        tables=world.tables,
+        now=world.time.now,
+        capsys=capsys,
+        clients={"dynamodb": world.dynamodb, "sqs": world.sqs},
+        entitlements=world.source,
+    )
 
 
-def test_the_command_shows_first_and_writes_when_told(world: LifecycleWorld, command: list[str]) -> None:
-    shown: list[str] = []
-    assert activation.main(command, shown.append) == 0
-    assert shown[0].startswith(f"{LEGACY}: pending, product n0123EXAMPLEXXXXXXXXXXXX; AWS lists nothing")
-    assert shown[1] == "nothing is written without --write\n"
+COMMAND = ("subscriptions", "activate", LEGACY, "--reason", REASON)
+
+
+def test_the_command_shows_first_and_writes_when_it_is_confirmed(world: LifecycleWorld, duty: Duty) -> None:
+    assert duty.run(*COMMAND) == NOT_CONFIRMED
+    assert duty.out.startswith(f"{LEGACY}: pending, product n0123EXAMPLEXXXXXXXXXXXX; AWS lists nothing")
     assert world.subscription(LEGACY).status == "pending"
-    writing = [*command, "--write", "--queue-url", "q"]
-    assert activation.main(writing, shown.append) == 0
-    assert shown[-1] == "activated\n"
+    assert duty.run(*COMMAND, "--yes") == 0
+    assert duty.out.endswith("activated\n")
     assert world.subscription(LEGACY).status == "active"
-    assert activation.main(writing, shown.append) == 0
-    assert shown[-1] == "it is active already\n"
+    assert duty.json(*COMMAND, "--yes")["changed"] is False
 
 
-def test_the_command_activates_nobody_whom_aws_does_not_know(world: LifecycleWorld, command: list[str]) -> None:
+def test_a_person_is_asked_and_only_a_yes_confirms(world: LifecycleWorld, duty: Duty) -> None:
+    for answer in ("", "n\n", "yep\n"):
+        duty.answer = answer
+        assert duty.run(*COMMAND) == NOT_CONFIRMED
+    assert world.subscription(LEGACY).status == "pending"
+    duty.answer = "y\n"
+    assert duty.run(*COMMAND) == 0
+    assert world.subscription(LEGACY).status == "active"
+
+
+def test_the_command_activates_nobody_whom_aws_does_not_know(world: LifecycleWorld, duty: Duty) -> None:
     world.source.errors = [InvalidParameterError("InvalidParameterException")]
-    shown: list[str] = []
-    assert activation.main([*command, "--write", "--queue-url", "q"], shown.append) == 2
-    assert shown[-1] == "refused: AWS does not know this customer of this product\n"
+    assert duty.run(*COMMAND, "--yes") == USAGE
+    assert "AWS does not know this customer of this product" in duty.err
     assert world.subscription(LEGACY).status == "pending"
 
 
-@pytest.mark.parametrize("missing", [["--write"], ["--reason", "  "]])
-def test_the_command_needs_a_reason_and_to_write_a_queue(command: list[str], missing: list[str]) -> None:
-    with pytest.raises(SystemExit):
-        activation.main([*command, *missing])
+def test_the_command_needs_a_reason(duty: Duty) -> None:
+    assert duty.run("subscriptions", "activate", LEGACY, "--reason", "  ") == USAGE
+    assert duty.run("subscriptions", "activate", LEGACY) == USAGE
 
 
 def raising(*_: Any, **__: Any) -> None:

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from marketplace.commands import correct as command
 from marketplace.corrections.adjustments import CorrectionRefusedError, Corrections, Preview, Wanted
 from marketplace.corrections.billing_api import BillingApi
 from marketplace.dynamodb.attributes import from_item
 from marketplace.ledger.correction import Correction
-from marketplace.platform import clients
 from marketplace.platform.clock import DAY, HOUR, EpochSeconds, hour_of
 from marketplace.platform.errors import AwsError, NoAnswerError
 from marketplace.subscriptions.model import Subscription
+from marketplace_saas_cli.exits import NOT_CONFIRMED, REFUSED
 from tests.support.calls import Calls, CrashError, conflicting, no_answer, throttled
+from tests.support.duty import on_duty
 from tests.support.in_process import client
 from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.world import NOON, World
@@ -293,31 +293,41 @@ def test_a_settled_record_that_is_written_again_keeps_its_correction(world: Worl
 # The command
 
 
-def test_the_command_shows_requests_and_follows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_shows_requests_and_follows(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     buyer = metered(world, 5000)
-    monkeypatch.setattr(clients, "dynamodb", lambda: world.dynamodb)
-    monkeypatch.setattr(clients, "agreement", lambda _: client("marketplace-agreement", world.marketplace))
-    given = [
-        *("--table", world.tables.subscriptions, "--usage-table", world.tables.usage),
-        *("--subscription", buyer.id, "--record", "r0", "--price", "0.001"),
-    ]
-
-    def run(*more: str) -> tuple[int, str]:
-        said: list[str] = []
-        return command.main([*given, *more], said.append), "".join(said)
-
-    status, said = run()
-    assert (status, asked(world)) == (0, [])
-    assert "5000 units at 0.001 are 5 USD" in said
-    assert "nothing is requested" in said
-    status, said = run("--write")
-    assert (status, "requested: ba-" in said) == (0, True)
+    clients = {"dynamodb": world.dynamodb, "marketplace-agreement": client("marketplace-agreement", world.marketplace)}
+    duty = on_duty(monkeypatch, tables=world.tables, now=world.time.now, capsys=capsys, clients=clients)
+    given = ("correct", buyer.id, "--record", "r0", "--price", "0.001")
+    assert duty.run(*given) == NOT_CONFIRMED
+    assert "5,000 api_calls of 2026-11-15T12:00:00Z at 0.001 are 5 USD of invoice" in duty.out
+    assert asked(world) == []
+    assert duty.json(*given, "--yes")["correction"]["state"] == "requested"
     world.time.advance(120)
-    status, said = run("--write")
-    assert (status, "completed" in said) == (0, True)
-    status, said = run("--record", "unknown", "--write")
-    assert (status, said) == (2, "refused: no usage is recorded under the id unknown\n")
-    status, said = run("--subscription", "sub-unknown")
-    assert (status, "no subscription" in said) == (2, True)
-    with pytest.raises(SystemExit):
-        run("--price", "much")
+    assert duty.json(*given)["correction"]["state"] == "completed"
+    assert asked(world) == [("5", "COMPLETED")]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--record", "unknown", "--price", "1"), "no usage is recorded under the id unknown"),
+        (("--record", "r0", "--price", "much"), "--price"),
+        (("--hour", "noon", "--price", "1"), "the time"),
+        (("--price", "1"), "name a usage record"),
+    ],
+)
+def test_the_command_says_what_is_wrong(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    given: tuple[str, ...],
+    said: str,
+) -> None:
+    buyer = metered(world, 5000)
+    clients = {"dynamodb": world.dynamodb, "marketplace-agreement": client("marketplace-agreement", world.marketplace)}
+    duty = on_duty(monkeypatch, tables=world.tables, now=world.time.now, capsys=capsys, clients=clients)
+    assert duty.run("correct", buyer.id, *given, "--yes") == REFUSED
+    assert said in duty.err
+    assert asked(world) == []

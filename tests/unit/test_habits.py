@@ -81,9 +81,10 @@ def test_what_runs_has_the_versions_that_are_tested_and_every_one_is_hashed() ->
 
 def test_locks_that_disagree_are_named(tmp_path: Path) -> None:
     (tmp_path / "requirements-run.txt").write_text("a==1\nb==2\nc==3\n")
+    (tmp_path / "requirements-cli.txt").write_text("a==1\nd==4\n")
     (tmp_path / "requirements-dev.txt").write_text("a==1\nb==3\n")
 
-    assert locks.disagreeing(tmp_path) == ["b", "c"]
+    assert locks.disagreeing(tmp_path) == ["b", "c", "d"]
     assert locks.disagreeing(ROOT) == []
 
 

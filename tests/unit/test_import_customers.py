@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from marketplace.commands import activation, import_customers
 from marketplace.commands.customer_file import CustomerFileError, customers_of
 from marketplace.entitlements.rules import Entitlement
-from marketplace.platform import clients
 from marketplace.platform.clock import DAY
 from marketplace.platform.errors import InvalidParameterError, NoAnswerError
 from marketplace.subscriptions.identity import LegacyIdentity, LicenseIdentity
+from marketplace_saas_cli.exits import NO_ANSWER, NOT_CONFIRMED, USAGE
+from tests.support.duty import Duty, on_duty
 from tests.support.lifecycle_world import LICENSE_ARN, LICENSED, LifecycleWorld
 
 LEGACY_PRODUCT = "n0123EXAMPLEXXXXXXXXXXXX"
@@ -123,20 +123,21 @@ def test_a_file_that_is_no_text_is_refused() -> None:
 
 
 class Command:
-    """The command on a world; `shown` is what the last run printed."""
+    """The command on a world."""
 
-    def __init__(self, world: LifecycleWorld, file: Path) -> None:
-        self.world, self.file = world, file
-        self.shown: list[str] = []
+    def __init__(self, duty: Duty, file: Path) -> None:
+        self.duty, self.file = duty, file
+
+    @property
+    def out(self) -> str:
+        return self.duty.out
 
     def run(self, *more: str, text: str = FILE) -> int:
         self.file.write_text(text)
-        self.shown.clear()
-        given = ["--table", self.world.tables.subscriptions, "--file", str(self.file)]
-        return import_customers.main([*given, "--product-codes", ",".join(PRODUCTS), *more], self.shown.append)
+        return self.duty.run("subscriptions", "import", str(self.file), *more)
 
     def write(self, *more: str, text: str = FILE) -> int:
-        return self.run("--write", "--queue-url", "queue", *more, text=text)
+        return self.run("--yes", *more, text=text)
 
 
 @pytest.fixture
@@ -145,26 +146,30 @@ def world() -> LifecycleWorld:
 
 
 @pytest.fixture
-def command(world: LifecycleWorld, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
-    for module in (activation, import_customers):
-        monkeypatch.setattr(module, "utc_now", world.time.now)
-    monkeypatch.setattr(import_customers, "SECONDS_BETWEEN_QUESTIONS", 0)
-    monkeypatch.setattr(import_customers, "MarketplaceEntitlements", lambda _: world.source)
-    monkeypatch.setattr(clients, "dynamodb", lambda: world.dynamodb)
-    monkeypatch.setattr(clients, "entitlement", lambda *_: None)
-    monkeypatch.setattr(clients, "sqs", lambda: world.sqs)
-    return Command(world, tmp_path / "customers.csv")
+def command(
+    world: LifecycleWorld, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Command:
+    duty = on_duty(
+        monkeypatch,
+        tables=world.tables,
+        now=world.time.now,
+        capsys=capsys,
+        clients={"dynamodb": world.dynamodb, "sqs": world.sqs},
+        entitlements=world.source,
+        parameters={"ProductCodes": ",".join(PRODUCTS)},
+    )
+    return Command(duty, tmp_path / "customers.csv")
 
 
 def test_a_preview_says_what_aws_says_and_writes_nothing(world: LifecycleWorld, command: Command) -> None:
     world.source.granted[FIRST] = [SEATS]
-    assert command.run() == 0
-    assert command.shown == [
-        f"line 2: {FIRST} (new): AWS lists seats=25\n",
-        f"line 3: {SECOND} (new): AWS lists nothing, which is all it says of a customer without a contract\n",
-        "2 customers: 2 new\n",
-        "nothing is written without --write\n",
+    preview = command.duty
+    command.file.write_text(FILE)
+    first, second = preview.json("subscriptions", "import", str(command.file), status=NOT_CONFIRMED)["preview"][
+        "customers"
     ]
+    assert first == {"line": 2, "subscription_id": FIRST, "known": "new", "aws": "AWS lists seats=25"}
+    assert second["aws"] == "AWS lists nothing, which is all it says of a customer without a contract"
     assert world.store.read(FIRST) is None
     assert world.sqs.sent == []
 
@@ -194,7 +199,7 @@ def test_importing_again_changes_nothing(world: LifecycleWorld, command: Command
     world.wait(world.time.seconds + 60)
     before = world.attributes(FIRST)
     assert command.write("--activate", "--reason", "known") == 0
-    assert command.shown[-1] == "2 customers: 0 activated, 2 known\n"
+    assert command.out.endswith("2 customers: 2 known\n")
     world.wait(world.time.seconds + 60)
     assert world.attributes(FIRST) | {"entitlements_synced_at": 0, "entitlements_version": 0} == before | {
         "entitlements_synced_at": 0,
@@ -207,13 +212,13 @@ def test_a_customer_who_is_known_keeps_what_is_known(world: LifecycleWorld, comm
     world.register(FIRST, None, integration="legacy", product_code=LEGACY_PRODUCT, customer_identifier="X01")
     before = world.attributes(FIRST)
     assert command.write() == 0
-    assert command.shown[0].startswith(f"line 2: {FIRST} (known, pending)")
+    assert f"{FIRST}   pending" in command.out
     assert world.attributes(FIRST) == before
 
 
 def test_all_can_be_activated_with_one_reason(world: LifecycleWorld, command: Command) -> None:
     assert command.write("--activate", "--reason", "metered by the old application until today") == 0
-    assert command.shown[-1] == "2 customers: 2 activated, 2 imported\n"
+    assert command.out.endswith("2 customers: 2 activated, 2 imported\n")
     for subscription_id in (FIRST, SECOND):
         assert world.subscription(subscription_id).status == "active"
         (word,) = world.store.inbox(subscription_id)
@@ -226,30 +231,28 @@ def test_one_who_can_not_be_activated_does_not_stop_the_others(world: LifecycleW
     stored = world.store.read(FIRST)
     world.store.write(FIRST, read=stored, changes=closing, defaults={})
     command.write("--activate", "--reason", "known")
-    assert f"line 2: not activated: {FIRST} is closing" in command.shown[1]
+    assert f"line 2: not activated: {FIRST} is closing" in command.duty.err
 
 
 def test_whom_aws_does_not_know_is_left_out(world: LifecycleWorld, command: Command) -> None:
     world.source.errors = [InvalidParameterError("InvalidParameterException")]
     assert command.write() == 1
-    assert "AWS refuses to answer: InvalidParameterException" in command.shown[0]
-    assert command.shown[-1] == "2 customers: 1 imported, 1 left out\n"
+    assert "AWS refuses to answer" in command.out
+    assert command.out.endswith("2 customers: 1 imported, 1 left out\n")
     assert world.store.read(FIRST) is None
     assert world.subscription(SECOND).status == "pending"
 
 
 def test_an_import_that_was_interrupted_is_finished_by_the_next(world: LifecycleWorld, command: Command) -> None:
     world.source.errors = [NoAnswerError("ReadTimeoutError")]
-    assert command.write() == 2
-    assert command.shown == ["AWS refused or gave no answer (ReadTimeoutError)\n"]
+    assert command.write() == NO_ANSWER
+    assert command.duty.err == "marketplace-saas: AWS refused or gave no answer (ReadTimeoutError)\n"
     assert command.write() == 0
     assert {world.subscription(one).status for one in (FIRST, SECOND)} == {"pending"}
 
 
 @pytest.mark.parametrize("at", [1, 2])
-def test_a_crash_before_the_recheck_is_made_good(
-    world: LifecycleWorld, command: Command, monkeypatch: pytest.MonkeyPatch, at: int
-) -> None:
+def test_a_crash_before_the_recheck_is_made_good(world: LifecycleWorld, command: Command, at: int) -> None:
     class Down:
         calls = 0
 
@@ -259,9 +262,9 @@ def test_a_crash_before_the_recheck_is_made_good(
                 raise NoAnswerError("ConnectTimeoutError")
             world.sqs.send_message(**call)
 
-    monkeypatch.setattr(clients, "sqs", Down)
-    assert command.write() == 2
-    monkeypatch.setattr(clients, "sqs", lambda: world.sqs)
+    command.duty.clients["sqs"] = Down()
+    assert command.write() == NO_ANSWER
+    command.duty.clients["sqs"] = world.sqs
     assert command.write() == 0
     rechecked = {message["subscription_id"] for message, _ in world.sqs.sent}
     assert rechecked == {FIRST, SECOND}
@@ -269,20 +272,16 @@ def test_a_crash_before_the_recheck_is_made_good(
 
 def test_nothing_is_written_of_a_file_with_a_wrong_line(world: LifecycleWorld, command: Command) -> None:
     assert command.write(text=FILE + "other,X03,\n") == 2
-    assert command.shown[0].endswith("line 4: the product code 'other' is not one of this deployment's\n")
+    assert command.duty.err.endswith("line 4: the product code 'other' is not one of this deployment's\n")
     assert world.source.calls == 0
     assert world.store.read(FIRST) is None
 
 
 def test_a_file_that_is_not_there_is_said_in_a_sentence(command: Command) -> None:
-    given = ["--table", "t", "--file", str(command.file / "nowhere"), "--product-codes", "p"]
-    assert import_customers.main(given, command.shown.append) == 2
-    assert command.shown[0].startswith("refused: the file can't be read: ")
+    assert command.duty.run("subscriptions", "import", str(command.file / "nowhere")) == USAGE
+    assert command.duty.err.startswith("marketplace-saas: the file can't be read: ")
 
 
-@pytest.mark.parametrize(
-    "wrong", [["--write"], ["--activate"], ["--reason", "r"], ["--activate", "--reason", " "]], ids=" ".join
-)
+@pytest.mark.parametrize("wrong", [["--activate"], ["--reason", "r"], ["--activate", "--reason", " "]], ids=" ".join)
 def test_arguments_that_do_not_fit_together_are_refused(command: Command, wrong: list[str]) -> None:
-    with pytest.raises(SystemExit):
-        command.run(*wrong)
+    assert command.run(*wrong) == USAGE

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from marketplace.commands import migration
 from marketplace.commands.migration import NOTICE, Cutover, Migration, MigrationRefusedError, next_boundary
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.table import Table
 from marketplace.ledger.record import MeteringRecord
 from marketplace.platform.clock import DAY, HOUR, EpochSeconds
 from marketplace.subscriptions import recheck
+from marketplace_saas_cli.exits import NOT_CONFIRMED, USAGE
+from tests.support.duty import on_duty
 from tests.support.lifecycle_world import LEGACY, LICENSED, LifecycleWorld, at, notification
 from tests.support.tables import Tables
 
@@ -231,13 +232,15 @@ def test_one_customer_moves_once(world: LifecycleWorld, moving: Migration) -> No
         moving.migrate("sub-other", LICENSED)
 
 
-def test_the_command_says_when(world: LifecycleWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(migration, "utc_now", world.time.now)
-    monkeypatch.setattr(migration, "IN_FLIGHT", 0)
-    tables = ["--table", world.tables.subscriptions, "--usage-table", world.tables.usage]
-    shown: list[str] = []
-    assert migration.main([*tables, "--legacy", LEGACY, "--license", LICENSED], shown.append) == 0
-    assert shown[0].startswith("usage requests that are running are waited for")
-    assert "from 2026-08-20T16:00:00Z on" in shown[1]
-    assert migration.main([*tables, "--legacy", LICENSED, "--license", LEGACY], shown.append) == 1
-    assert shown[-1].startswith("refused: ")
+def test_the_command_says_when(
+    world: LifecycleWorld, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clients = {"dynamodb": world.dynamodb}
+    duty = on_duty(monkeypatch, tables=world.tables, now=world.time.now, capsys=capsys, clients=clients)
+    assert duty.run("migrate", LEGACY, LICENSED) == NOT_CONFIRMED
+    assert "from about 2026-08-20T16:00:00Z on" in duty.out
+    assert world.subscription(LEGACY).migrated_to is None
+    assert duty.json("migrate", LEGACY, LICENSED, "--yes")["cutover"] == "2026-08-20T16:00:00Z"
+    assert world.subscription(LEGACY).migrated_to == LICENSED
+    assert duty.run("migrate", LICENSED, LEGACY, "--yes") == USAGE
+    assert duty.err.startswith("marketplace-saas: the first has to be a legacy subscription")

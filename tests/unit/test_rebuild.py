@@ -1,19 +1,18 @@
 """Recomputing subscriptions from what was received about them."""
 
-import importlib
 from typing import Any
 
 import pytest
-from botocore.exceptions import NoRegionError
+from botocore.exceptions import EndpointConnectionError, NoCredentialsError, NoRegionError
 
-from marketplace.commands import rebuild
 from marketplace.commands.rebuild import Rebuild
-from marketplace.commands.shell import CommandRefusedError
+from marketplace.commands.refusal import CommandRefusedError
 from marketplace.dynamodb import keys
-from marketplace.platform import clients
 from marketplace.platform.clock import DAY, iso
 from marketplace.platform.errors import ThrottledError
 from marketplace.subscriptions import recheck
+from marketplace_saas_cli.exits import NO_ANSWER, NOT_CONFIRMED, USAGE
+from tests.support.duty import Duty, on_duty
 from tests.support.lifecycle_world import AGREEMENT, LEGACY, LICENSE_ARN, LICENSED, PRODUCT, LifecycleWorld, told
 from tests.support.tables import Tables
 
@@ -91,18 +90,27 @@ def test_a_crowd_of_writers_is_waited_for_and_then_told(world: LifecycleWorld, m
         Rebuild(world.store, world.time.now).write(LICENSED)
 
 
-def test_the_command_shows_and_writes(world: LifecycleWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def duty(world: LifecycleWorld, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Duty:
+    clients = {"dynamodb": world.dynamodb, "sqs": world.sqs}
+    return on_duty(monkeypatch, tables=world.tables, now=world.time.now, capsys=capsys, clients=clients)
+
+
+def test_the_command_shows_and_writes(world: LifecycleWorld, duty: Duty) -> None:
     damage(world)
-    shown: list[str] = []
-    monkeypatch.setattr(rebuild, "utc_now", world.time.now)
-    monkeypatch.setattr(clients, "sqs", lambda: world.sqs)
-    table = ["--table", world.tables.subscriptions]
-    assert rebuild.main([*table, "--all"], shown.append) == 1
-    assert rebuild.main([*table, "--subscription", LICENSED, "--write", "--queue-url", "q"], shown.append) == 1
-    assert rebuild.main([*table, "--subscription", LICENSED], shown.append) == 0
-    assert shown[-1] == f"{LICENSED}: as its inbox says\n"
-    with pytest.raises(SystemExit):
-        rebuild.main([*table, "--all", "--write"], shown.append)
+    assert duty.run("rebuild", "--all") == NOT_CONFIRMED
+    assert "status: 'active' -> 'closing'" in duty.out
+    assert world.subscription().status == "active"
+    (written,) = duty.json("rebuild", "--subscription", LICENSED, "--yes")["differing"]
+    assert written["subscription_id"] == LICENSED
+    assert world.subscription().status == "closing"
+    assert duty.run("rebuild", "--subscription", LICENSED) == 0
+    assert duty.out == "1 subscription: as the inbox says\n"
+
+
+@pytest.mark.parametrize("which", [[], ["--all", "--subscription", LICENSED]])
+def test_the_command_wants_one_subscription_or_all(duty: Duty, which: list[str]) -> None:
+    assert duty.run("rebuild", *which) == USAGE
 
 
 @pytest.mark.parametrize(
@@ -147,43 +155,42 @@ def test_a_deadline_that_has_not_come_is_not_taken_for_past(world: LifecycleWorl
     assert "status: 'active' -> 'closing'" in str(Rebuild(world.store, world.time.now).diff(LICENSED))
 
 
-@pytest.mark.parametrize("write", [[], ["--write", "--queue-url", "q"]])
-def test_an_id_that_nobody_has_is_said_in_a_sentence(
-    world: LifecycleWorld, monkeypatch: pytest.MonkeyPatch, write: list[str]
-) -> None:
-    monkeypatch.setattr(clients, "sqs", lambda: world.sqs)
-    shown: list[str] = []
-    given = ["--table", world.tables.subscriptions, "--subscription", "sub-nobody"]
-    assert rebuild.main([*given, *write], shown.append) == 2
-    assert shown == ["refused: there is no subscription sub-nobody in this table\n"]
+@pytest.mark.parametrize("write", [[], ["--yes"]])
+def test_an_id_that_nobody_has_is_said_in_a_sentence(duty: Duty, write: list[str]) -> None:
+    assert duty.run("rebuild", "--subscription", "sub-nobody", *write) == USAGE
+    assert duty.err == "marketplace-saas: there is no subscription sub-nobody in this table\n"
 
 
-@pytest.mark.parametrize("which", [["--all"], ["--subscription", LICENSED]])
-def test_a_table_that_is_not_there_is_said_in_a_sentence(world: LifecycleWorld, which: list[str]) -> None:
-    shown: list[str] = []
-    assert rebuild.main(["--table", "nowhere", *which], shown.append) == 2
-    (sentence,) = shown
-    assert sentence.startswith("there is no such table in this account and region (ResourceNotFoundException")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["rebuild", "--all"],
+        ["rebuild", "--subscription", LICENSED],
+        ["subscriptions", "activate", LICENSED, "--reason", "r"],
+        ["subscriptions", "waiting"],
+        ["migrate", LEGACY, LICENSED],
+        ["status"],
+        ["trace", "r1"],
+    ],
+    ids=" ".join,
+)
+def test_a_table_that_is_not_there_is_said_in_a_sentence(duty: Duty, command: list[str]) -> None:
+    duty.tables = Tables("nowhere", "nowhere")
+    assert duty.run(*command) == NO_ANSWER
+    assert duty.err.startswith("marketplace-saas: there is no such table or function in this account and region")
+    assert duty.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("module", ["activation", "waiting", "migration"])
-def test_every_command_says_so(world: LifecycleWorld, module: str) -> None:
-    given = {
-        "activation": ["--subscription", LICENSED, "--reason", "r"],
-        "waiting": [],
-        "migration": ["--usage-table", "nowhere", "--legacy", LEGACY, "--license", LICENSED],
-    }[module]
-    shown: list[str] = []
-    command = importlib.import_module(f"marketplace.commands.{module}")
-    assert command.main(["--table", "nowhere", *given], shown.append) == 2
-    assert shown[-1].startswith("there is no such table")
-
-
-def test_a_shell_without_a_region_is_told(world: LifecycleWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_region() -> None:
-        raise NoRegionError
-
-    monkeypatch.setattr(clients, "dynamodb", no_region)
-    shown: list[str] = []
-    assert rebuild.main(["--table", "t", "--all"], shown.append) == 2
-    assert shown[0].startswith("this shell has no region; set AWS_DEFAULT_REGION")
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (NoRegionError(), "this shell has no region; set AWS_DEFAULT_REGION"),
+        (NoCredentialsError(), "this shell has no AWS credentials"),
+        (EndpointConnectionError(endpoint_url="https://x.invalid"), "nothing answers at that address"),
+    ],
+)
+def test_what_a_shell_lacks_is_said_in_a_sentence(duty: Duty, error: Exception, sentence: str) -> None:
+    duty.clients["dynamodb"] = error
+    assert duty.run("rebuild", "--all") == NO_ANSWER
+    assert duty.err.startswith(f"marketplace-saas: {sentence}")
+    assert duty.err.count("\n") == 1

@@ -31,10 +31,10 @@ from marketplace.statements.statement import (
 )
 from marketplace.statements.text import as_csv, as_table
 from marketplace.subscriptions.model import Subscription
+from marketplace_saas_cli.statement_document import as_html
 from tests.support.calls import Calls
 from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.world import NOON, World
-from tools.statement_document import as_html
 
 MONTH = "2026-11"
 CONTRACT = "ca1contractandconsumption"

@@ -1,33 +1,23 @@
 """Activates a customer on an operator's word, when AWS Marketplace's own notification was lost or came before the
 deployment. The word is kept in the inbox like a notification, with its reason, and a later one of AWS overrides it.
 
-What AWS grants the customer now (GetEntitlements) is shown first. Nothing is written without --write. From a shell with
-credentials for the table:
-
-    python -m marketplace.commands.activation --table TABLE --subscription ID --reason TEXT [--queue-url URL --write]
+What AWS grants the customer now (GetEntitlements) is asked first.
 """
 
-import argparse
-import sys
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from marketplace.commands.shell import CommandRefusedError, in_sentences
+from marketplace.commands.refusal import CommandRefusedError
 from marketplace.dynamodb import keys
-from marketplace.dynamodb.table import Table
 from marketplace.entitlements.rules import Entitlement, granted_together
-from marketplace.entitlements.source import EntitlementSource, MarketplaceEntitlements
+from marketplace.entitlements.source import EntitlementSource
 from marketplace.lifecycle.changes import Change, change
 from marketplace.lifecycle.notifications import Notification, finding
 from marketplace.lifecycle.store import Stored, SubscriptionStore
-from marketplace.platform import clients
-from marketplace.platform.clock import Clock, epoch, iso, utc_now
+from marketplace.platform.clock import Clock, epoch, iso
 from marketplace.platform.errors import RefusedError, ThrottledError
-from marketplace.platform.seller_role import SellerRole
 from marketplace.subscriptions import recheck
 from marketplace.subscriptions.model import Subscription
-from marketplace.subscriptions.recheck_queue import Requests
 
 _ROUNDS = 5
 
@@ -142,59 +132,3 @@ class Activation:
 def _shown(granted: Entitlement) -> str:
     until = "" if granted.expires_at is None else f" until {iso(granted.expires_at)}"
     return f"{granted.dimension}={granted.value}{until}"
-
-
-def main(arguments: Sequence[str], show: Callable[[str], object] = sys.stdout.write) -> int:
-    """The command in the module's docstring. Returns the exit status: 2 when the customer can't be activated or AWS did
-    not answer, otherwise 0."""
-    parser = argparse.ArgumentParser(prog="python -m marketplace.commands.activation", description=__doc__)
-    parser.add_argument("--table", required=True, help="the subscriptions table")
-    parser.add_argument("--subscription", required=True, help="the id of the subscription")
-    parser.add_argument("--reason", required=True, help="why it is known to be active; it is kept")
-    parser.add_argument("--queue-url", help="the URL of the notification queue")
-    parser.add_argument("--write", action="store_true", help="activate it")
-    add_seller_role(parser)
-    given = parser.parse_args(arguments)
-    require_queue_and_reason(parser, given)
-    return in_sentences(lambda: _run(given, show), show)
-
-
-def add_seller_role(parser: argparse.ArgumentParser) -> None:
-    """The options of a command that asks AWS Marketplace, for a product that another account published."""
-    parser.add_argument("--seller-role-arn", help="the deployment's parameter SellerRoleArn")
-    parser.add_argument("--external-id", default="", help="the deployment's parameter SellerRoleExternalId")
-
-
-def given_seller_role(given: argparse.Namespace) -> SellerRole | None:
-    """The role of these options."""
-    return SellerRole(given.seller_role_arn, given.external_id) if given.seller_role_arn else None
-
-
-def require_queue_and_reason(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
-    """Ends the command if something is to be written without a queue, or if the reason is blank."""
-    if given.write and not given.queue_url:
-        parser.error("--write needs --queue-url: what follows from a change is done by a recheck")
-    if given.reason is not None and not given.reason.strip():
-        parser.error("--reason must not be blank")
-
-
-def _run(given: argparse.Namespace, show: Callable[[str], object]) -> int:
-    queue = Requests(clients.sqs(), given.queue_url) if given.queue_url else None
-    activation = Activation(SubscriptionStore(Table(clients.dynamodb(), given.table)), utc_now, queue)
-    subscription = activation.check(given.subscription).subscription
-    answer = asked(
-        MarketplaceEntitlements(clients.entitlement(given_seller_role(given))), subscription, epoch(utc_now())
-    )
-    show(f"{subscription.id}: {subscription.status}, product {subscription.product_code}; {answer}\n")
-    if answer.refusal is not None:
-        raise CommandRefusedError("AWS does not know this customer of this product")
-    if not given.write:
-        show("nothing is written without --write\n")
-        return 0
-    activated = activation.write(subscription.id, given.reason.strip())
-    show("activated\n" if activated else "it is active already\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

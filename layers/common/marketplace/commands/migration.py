@@ -12,27 +12,19 @@ and only then checks the licence. The cut-over is set on the condition that the 
 decision "In a migration every hour belongs to one integration" has the argument.
 
 The ids of usage records belong to both subscriptions from then on (marketplace.usage.report, RecordName).
-
-From a shell with credentials for the tables:
-
-    python -m marketplace.commands.migration --table TABLE --usage-table TABLE --legacy ID --license ID
 """
 
-import argparse
-import sys
-import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from marketplace.commands.shell import in_sentences
+from marketplace.commands.refusal import CommandRefusedError
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item
 from marketplace.dynamodb.table import Table, Update
 from marketplace.ledger.record import WITH_USAGE
-from marketplace.platform import clients
-from marketplace.platform.clock import HOUR, Clock, epoch, hour_of, iso, utc_now
+from marketplace.platform.clock import HOUR, Clock, epoch, hour_of
 
 NOTICE = HOUR + 600
 """Seconds that the cut-over lies ahead at least. A request books to the next hour at most, counted from its start. Ten
@@ -48,7 +40,7 @@ _AFTER_ALL = "$"
 _NOT_MIGRATED = "attribute_exists(pk) AND attribute_not_exists(migrated_to) AND attribute_not_exists(migrated_from)"
 
 
-class MigrationRefusedError(Exception):
+class MigrationRefusedError(CommandRefusedError):
     """The customer can't be moved; the text says why, for the operator."""
 
 
@@ -84,6 +76,12 @@ class Migration:
         self._clock = clock
         self._sleep = sleep
         self._new_hold = new_hold
+
+    def planned(self, legacy_id: str, license_id: str) -> Cutover:
+        """The cut-over that `migrate` would set now, or the one that is set. Writes nothing. Raises
+        MigrationRefusedError and AwsError."""
+        standing = _standing(self._read(legacy_id), self._read(license_id))
+        return standing or self._next_cutover(legacy_id, license_id)
 
     def migrate(self, legacy_id: str, license_id: str) -> Cutover:
         """Sets the cut-over, on both subscriptions or on neither; takes a minute, in which the licence takes no usage.
@@ -218,40 +216,3 @@ def _standing(legacy: Mapping[str, Any], licensed: Mapping[str, Any]) -> Cutover
     if len({legacy.get("tenant_id"), licensed.get("tenant_id")} - {None}) > 1:
         raise MigrationRefusedError("the two belong to different tenants; transfer or release the wrong claim first")
     return None
-
-
-def main(arguments: Sequence[str], show: Callable[[str], object] = sys.stdout.write) -> int:
-    """The command in the module's docstring. Returns the exit status: 1 when the migration was refused, 2 when AWS did
-    not answer, otherwise 0."""
-    parser = argparse.ArgumentParser(prog="python -m marketplace.commands.migration", description=__doc__)
-    for name, meaning in (
-        ("table", "the subscriptions table"),
-        ("usage-table", "the usage table"),
-        ("legacy", "the id of the legacy customer's subscription"),
-        ("license", "the id of the licence's subscription"),
-    ):
-        parser.add_argument(f"--{name}", required=True, help=meaning)
-    given = parser.parse_args(arguments)
-    return in_sentences(lambda: _run(given, show), show)
-
-
-def _run(given: argparse.Namespace, show: Callable[[str], object]) -> int:
-    dynamodb = clients.dynamodb()
-    migration = Migration(
-        table=Table(dynamodb, given.table),
-        usage_table=Table(dynamodb, given.usage_table),
-        clock=utc_now,
-        sleep=time.sleep,
-    )
-    show(f"usage requests that are running are waited for: up to {IN_FLIGHT} seconds\n")
-    try:
-        cutover = migration.migrate(given.legacy, given.license)
-    except MigrationRefusedError as refusal:
-        show(f"refused: {refusal}\n")
-        return 1
-    show(f"usage from {iso(cutover.at)} on is billed to the licence, earlier usage to the legacy customer\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -3,24 +3,18 @@
 For use after a correction of the rules, or in doubt. The inbox is the source. Facts that are older than the items of
 the inbox live are taken from the subscription's own history. What time has done by now is computed for now, or for the
 latest moment that the subscription itself has seen, if that is later: a deadline that was reached by the clock of the
-functions stays reached by that of this shell. From a shell with credentials for the table:
-
-    python -m marketplace.commands.rebuild --table TABLE (--subscription ID | --all) [--queue-url URL --write]
+functions stays reached by that of the operator's machine.
 """
 
-import argparse
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from marketplace.commands.shell import CommandRefusedError, in_sentences
-from marketplace.dynamodb.table import Table
+from marketplace.commands.refusal import CommandRefusedError
 from marketplace.lifecycle.changes import state_changes, state_events
 from marketplace.lifecycle.facts import Fact, State, compacted, folded, merged
 from marketplace.lifecycle.store import INBOX_DAYS, Stored, SubscriptionStore
-from marketplace.platform import clients
-from marketplace.platform.clock import DAY, Clock, epoch, utc_now
+from marketplace.platform.clock import DAY, Clock, epoch
 from marketplace.platform.errors import ThrottledError
 from marketplace.subscriptions import recheck
 from marketplace.subscriptions.model import Status
@@ -136,36 +130,3 @@ def _has_run_out(read: Stored, state: State) -> bool:
     """Whether the subscription is stored as ended by the deadline of a closing that the facts still show as open."""
     ended = read.subscription.status == "ended" and state.status == "closing"
     return ended and read.subscription.closing_deadline == state.closing_deadline
-
-
-def main(arguments: Sequence[str], show: Callable[[str], object] = sys.stdout.write) -> int:
-    """The command in the module's docstring. Returns the exit status: 1 when a subscription differs, 2 when there is no
-    such subscription or AWS did not answer, otherwise 0."""
-    parser = argparse.ArgumentParser(prog="python -m marketplace.commands.rebuild", description=__doc__)
-    parser.add_argument("--table", required=True, help="the subscriptions table")
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--subscription", help="the id of one subscription")
-    which.add_argument("--all", action="store_true", help="every subscription")
-    parser.add_argument("--write", action="store_true", help="write what differs")
-    parser.add_argument(
-        "--queue-url", help="the URL of the notification queue, to have rebuilt subscriptions rechecked"
-    )
-    given = parser.parse_args(arguments)
-    if given.write and not given.queue_url:
-        parser.error("--write needs --queue-url: what follows from a change is done by a recheck")
-    return in_sentences(lambda: _run(given, show), show)
-
-
-def _run(given: argparse.Namespace, show: Callable[[str], object]) -> int:
-    queue = Requests(clients.sqs(), given.queue_url) if given.queue_url else None
-    rebuild = Rebuild(SubscriptionStore(Table(clients.dynamodb(), given.table)), utc_now, queue)
-    differing = 0
-    for subscription_id in rebuild.all_ids() if given.all else [given.subscription]:
-        diff = rebuild.write(subscription_id) if given.write else rebuild.diff(subscription_id)
-        differing += bool(diff.changes)
-        show(f"{diff}\n")
-    return min(differing, 1)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,26 +1,16 @@
 """Lists what waits for something that AWS Marketplace has yet to say, the oldest first, and lets an operator say until
-when that is expected: the gauges and their alarms count it from then on.
-
-    python -m marketplace.commands.waiting --table TABLE
-    python -m marketplace.commands.waiting --table TABLE --expect NAME [--until TIME] --reason TEXT [--write]
-
-NAME is as listed. TIME is ISO 8601 with a UTC offset; without it nothing more is expected. The reason is kept with the
-item. It is for a credential that may read and update the table, and nothing is written without --write.
+when that is expected: the gauges and their alarms count it from then on. The reason is kept with the item.
 """
 
-import argparse
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from marketplace.commands.shell import CommandRefusedError, in_sentences
+from marketplace.commands.refusal import CommandRefusedError
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item
 from marketplace.dynamodb.keys import Key
 from marketplace.dynamodb.table import Table, Update
-from marketplace.platform import clients
-from marketplace.platform.clock import HOUR, Clock, epoch, iso, utc_now
-from marketplace.platform.moments import moment_of
+from marketplace.platform.clock import HOUR, Clock, epoch, iso
 from marketplace.subscriptions.waiting import AWAITED_UNTIL, KINDS, WITHOUT_END, Waiting, WaitingItems, waits
 
 _BECAUSE = "awaited_because"
@@ -96,44 +86,3 @@ def _key(name: str) -> Key | None:
         pk, _, sk = name.partition("/")
         return Key(pk, sk) if sk else None
     return keys.subscription(name) if name.startswith("sub-") else keys.agreement_waiting(name)
-
-
-def main(arguments: Sequence[str], show: Callable[[str], object] = sys.stdout.write) -> int:
-    """The command in the module's docstring. Returns the exit status: 2 when nothing waits under the name or AWS did
-    not answer, otherwise 0."""
-    parser = argparse.ArgumentParser(prog="python -m marketplace.commands.waiting", description=__doc__)
-    parser.add_argument("--table", required=True, help="the subscriptions table")
-    parser.add_argument("--expect", metavar="NAME", help="what is expected to wait, as it is listed")
-    parser.add_argument("--until", help="until when; without it, nothing more is expected")
-    parser.add_argument("--reason", help="why; it is kept")
-    parser.add_argument("--write", action="store_true", help="write it")
-    given = parser.parse_args(arguments)
-    if given.expect is None and (given.until or given.reason or given.write):
-        parser.error("--until, --reason and --write belong to --expect")
-    if given.expect is not None and not (given.reason or "").strip():
-        parser.error("--expect needs --reason")
-    try:
-        until = WITHOUT_END if given.until is None else epoch(moment_of(given.until))
-    except ValueError as error:
-        parser.error(f"--until {error}")
-    return in_sentences(lambda: _run(given, until, show), show)
-
-
-def _run(given: argparse.Namespace, until: int, show: Callable[[str], object]) -> int:
-    waiting_list = WaitingList(Table(clients.dynamodb(), given.table), utc_now)
-    if given.expect is None:
-        for listed in waiting_list.all():
-            show(f"{waiting_list.shown(listed)}\n")
-        return 0
-    listed = waiting_list.find(given.expect)
-    show(f"{waiting_list.shown(listed)}\n")
-    if not given.write:
-        show("nothing is written without --write\n")
-        return 0
-    waiting_list.expect(listed, until, given.reason.strip())
-    show(f"{waiting_list.shown(waiting_list.find(given.expect))}\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

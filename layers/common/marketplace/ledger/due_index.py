@@ -165,3 +165,9 @@ SEALING = "SET seal=? WHERE pk=? AND sk=? AND seal=?"
 def due_in(shard: str, now: EpochSeconds) -> Selection:
     """The key condition of the `due` index for what is due in a shard, and for all that is in trouble."""
     return Selection("#due_shard = :shard AND #due_at <= :now", {"shard": shard, "now": now})
+
+
+def unsettled_in(shard: str) -> Selection:
+    """The key condition of the `due` index for everything in a shard: what is due, what is in trouble, and what is due
+    later."""
+    return Selection("#due_shard = :shard", {"shard": shard})

@@ -1,7 +1,7 @@
 """Where the usage went: metering records by hour, and the proof chain of one usage record; those of archived months
 too."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -66,6 +66,34 @@ class UsageQueries:
         found = list(islice(wanted, limit + 1))
         shown = [MeteringRecord.from_item(item).described() for item in found[:limit]]
         return Page(shown, None if len(found) <= limit else cursor_of(*key_of(found[limit - 1])))
+
+    def all_metering_records(self, subscription_id: str, start: int, end: int) -> Iterator[MeteringRecord]:
+        """Every metering record of the hours from `start` to before `end`, oldest first."""
+        first, last = keys.hour_prefix(start), keys.hour_prefix(end)
+        for item in self._history.items(subscription_id, first, last, where=METERING_RECORDS.expression):
+            if is_metering_record(item):
+                yield MeteringRecord.from_item(item)
+
+    def accepted_as(self, subscription_id: str, metering_record_id: str, start: int, end: int) -> MeteringRecord | None:
+        """The metering record of these hours that AWS accepted under this id."""
+        records = self.all_metering_records(subscription_id, start, end)
+        return next((one for one in records if one.metering_record_id == metering_record_id), None)
+
+    def record_ids_in(self, record: MeteringRecord) -> Iterator[str]:
+        """The ids of the usage records that a metering record sums up."""
+        items = self._table.items(
+            "pk = :pk AND begins_with(sk, :prefix)",
+            {
+                "pk": record.key.pk,
+                "prefix": keys.RECORD_PREFIX,
+                "hour": record.hour,
+                "dimension": record.dimension,
+                "payer": record.subscription_id,
+            },
+            where="#hour = :hour AND #dimension = :dimension AND (attribute_not_exists(#billed_to) OR "
+            "#billed_to = :payer)",
+        )
+        return (str(from_item(item)["record_id"]) for item in items)
 
     def proof(self, subscription_id: str, record_id: str) -> dict[str, Any] | None:
         """What was reported under this id, which hour took it, and what AWS Marketplace answered for that hour; None

@@ -1,4 +1,4 @@
-"""A statement as an HTML document that prints well. It is no module of the layer, which holds no Jinja2."""
+"""A statement as an HTML document that prints well."""
 
 from jinja2 import Environment, StrictUndefined
 
