@@ -15,7 +15,7 @@ from marketplace.ledger.correction import Correction
 from marketplace.platform.clock import DAY, HOUR, EpochSeconds, hour_of
 from marketplace.platform.errors import AwsError, NoAnswerError
 from marketplace.subscriptions.model import Subscription
-from marketplace_saas_cli.exits import NOT_CONFIRMED, REFUSED
+from marketplace_saas_cli.exits import NOT_CONFIRMED, USAGE
 from tests.support.calls import Calls, CrashError, conflicting, no_answer, throttled
 from tests.support.duty import on_duty
 from tests.support.in_process import client
@@ -328,6 +328,6 @@ def test_the_command_says_what_is_wrong(
     buyer = metered(world, 5000)
     clients = {"dynamodb": world.dynamodb, "marketplace-agreement": client("marketplace-agreement", world.marketplace)}
     duty = on_duty(monkeypatch, tables=world.tables, now=world.time.now, capsys=capsys, clients=clients)
-    assert duty.run("correct", buyer.id, *given, "--yes") == REFUSED
+    assert duty.run("correct", buyer.id, *given, "--yes") == USAGE
     assert said in duty.err
     assert asked(world) == []

@@ -35,7 +35,8 @@ def void(
     reported = proof["record"]
     session.output.confirm(
         {"subscription_id": subscription_id, "record": reported, "hour": proof["hour"]},
-        f"{reported['quantity']:,} {reported['dimension']} of {proof['hour']} are taken back; the id can't be used again",
+        f"{reported['quantity']:,} {reported['dimension']} of {proof['hour']} are taken back; the id can't be used "
+        "again",
     )
     named: Any = {"records": [{"id": record, "subscription_id": subscription_id}]}
     (result,) = session.call(api.void_usage(named))["results"]
