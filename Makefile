@@ -70,6 +70,10 @@ dynamodb: $(RUN_ENV)/.installed ## AWS's DynamoDB Local on port 8000 (needs Java
 env-json: $(RUN_ENV)/.installed ## events/env.json, which sam local gives the functions
 	@$(IMPORTS) $(RUN_ENV)/bin/python -m tools.sam_local --only-env-json $(ARGS)
 
+.PHONY: screens
+screens: $(VENV)/.installed ## the screens of docs/operations.md, from a system that is played for them
+	@$(IMPORTS) $(BIN)/python -m tests.local_stack.runbook
+
 .PHONY: cli
 cli: $(CLI_ENV)/.installed ## the command line marketplace-saas, and one command of it (ARGS="doctor --stack NAME")
 	@$(CLI_ENV)/bin/python -m tools.install_cli $(CLI_ENV)

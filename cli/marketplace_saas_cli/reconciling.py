@@ -135,8 +135,6 @@ def senders(session: Session) -> set[str]:
     """The roles that meter for this deployment, as CloudTrail names them."""
     if seller := session.stack.seller_role:
         return {seller}
-    if session.local:
-        return {session.stack.outputs["LocalAccessKeyId"]}
     return {session.resources[_ROLE].physical_id}
 
 

@@ -1,7 +1,7 @@
 """The screens of docs/operations.md: a story is played on a whole system, and each command of the document is run in
 it. A test compares; this writes the document's blocks anew:
 
-    python -m tests.local_stack.runbook
+    make screens
 """
 
 import contextlib

@@ -31,7 +31,7 @@ def screens() -> Iterator[dict[str, str]]:
 
 @pytest.mark.parametrize("label", sorted(SHOWN))
 def test_a_screen_of_the_runbook_is_real(screens: dict[str, str], label: str) -> None:
-    assert SHOWN[label] == screens[label], "python -m tests.local_stack.runbook writes it anew"
+    assert SHOWN[label] == screens[label], "make screens writes it anew"
 
 
 def test_every_screen_is_shown(screens: dict[str, str]) -> None:

@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError
 
+from marketplace.dynamodb.keys import Key
+from marketplace.lifecycle.outcomes import GAUGE_OF_WAITING
+from marketplace.subscriptions.waiting import Waiting
 from marketplace_saas_cli.doctor import deployment, market, work
 from marketplace_saas_cli.doctor.check import Check, Finding, asked
 from marketplace_saas_cli.output import Output
+from marketplace_saas_cli.patience import PATIENCE, overdue
 from marketplace_saas_cli.session import Session
 from marketplace_saas_cli.stack import Resource, StackDescription
 from tests.support.duty import STACK_ID, Clients
@@ -278,3 +282,16 @@ def test_the_checks_ask_for_what_the_template_declares() -> None:
     for role, actions in market.ACTIONS.items():
         body = str(resources("AWS::IAM::Role")[role])
         assert all(action in body for action in actions), role
+
+
+def test_a_wait_is_trouble_when_its_alarm_is_raised() -> None:
+    from tools.template import resources
+
+    alarms = [one["Properties"] for one in resources("AWS::CloudWatch::Alarm").values()]
+    thresholds = {one["MetricName"]: one["Threshold"] for one in alarms if "MetricName" in one}
+    assert {GAUGE_OF_WAITING[kind]: seconds for kind, seconds in PATIENCE.items()} == {
+        gauge: thresholds[gauge] for gauge in GAUGE_OF_WAITING.values()
+    }
+    for kind, seconds in PATIENCE.items():
+        wait = Waiting(kind, Key("pk", "sk"), since=1_000_000)
+        assert [overdue(wait, 1_000_000 + seconds + late) for late in (0, 1)] == [False, True]

@@ -6,14 +6,15 @@ from marketplace.commands.waiting import Listed, WaitingList
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.table import Table
 from marketplace.lifecycle.outcomes import GAUGE_OF_WAITING
-from marketplace.platform.clock import DAY, iso
+from marketplace.platform.clock import DAY, HOUR, iso
 from marketplace.subscriptions import recheck
 from marketplace.subscriptions.waiting import Kind
-from marketplace_saas_cli.exits import NOT_CONFIRMED, USAGE
+from marketplace_saas_cli.exits import FINE, NOT_CONFIRMED, TROUBLE, USAGE
 from tests.support.duty import Duty, on_duty
 from tests.support.lifecycle_world import AGREEMENT, LEGACY, LifecycleWorld, at, told
 
 NOW = at("2026-08-20T14:30:00Z")
+KINDS_HERE = ("registration", "agreement", "unassigned")
 NOTIFICATION = keys.unassigned_event("2026-08-20T14:00:00.000Z", "evt")
 
 
@@ -38,12 +39,22 @@ def names(world: LifecycleWorld) -> dict[str, str]:
 
 
 def test_everything_that_waits_is_listed_with_its_age(world: LifecycleWorld, duty: Duty) -> None:
-    assert duty.run("subscriptions", "waiting") == 1
+    assert duty.run("subscriptions", "waiting") == FINE
     registration, agreement, notification = duty.out.splitlines()
     assert registration.startswith(f"registration {LEGACY}: has waited for ")
     assert agreement == f"agreement {AGREEMENT}: has waited for 0.1 hours, since 2026-08-20T14:23:22Z"
     assert notification.startswith("unassigned UNASSIGNED#2026-08-20/EVENT#2026-08-20T14:00:00.000Z#")
     assert notification.endswith("(Something New): has waited for 0.5 hours, since 2026-08-20T14:00:00Z")
+
+
+@pytest.mark.parametrize(("hours", "late"), [(1, set()), (3, {"registration", "agreement"}), (25, {*KINDS_HERE})])
+def test_what_has_waited_as_long_as_its_alarm_waits_needs_a_person(
+    world: LifecycleWorld, duty: Duty, hours: int, late: set[str]
+) -> None:
+    world.time.seconds += hours * HOUR
+    found = duty.json("subscriptions", "waiting", status=TROUBLE if late else FINE)["waiting"]
+    assert {one["kind"] for one in found} == {*KINDS_HERE}
+    assert {one["kind"] for one in found if one["overdue"]} == late
 
 
 @pytest.mark.parametrize("kind", ["registration", "agreement", "unassigned"])

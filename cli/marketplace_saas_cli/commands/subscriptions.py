@@ -18,6 +18,7 @@ from marketplace_saas_cli.commands.options import Identifier, Reason
 from marketplace_saas_cli.context import session_of
 from marketplace_saas_cli.exits import FINE, TROUBLE, RefusedError
 from marketplace_saas_cli.output import counted, table
+from marketplace_saas_cli.patience import overdue
 from marketplace_saas_cli.timeline import timeline
 from marketplace_saas_cli.walks import STATUSES, subscription, subscriptions
 
@@ -171,7 +172,7 @@ def waiting(
     until: Annotated[str | None, typer.Option(help="until when; without it, nothing more is expected")] = None,
     reason: Annotated[str | None, typer.Option(help="why; it is kept")] = None,
 ) -> None:
-    """What waits for something that AWS has yet to say; with --expect, until when that is right."""
+    """What waits for AWS, a person or this application itself; with --expect, until when that is right."""
     if expect is None and (until is not None or reason is not None):
         raise RefusedError("--until and --reason belong to --expect")
     session = session_of(context)
@@ -179,12 +180,18 @@ def waiting(
     if expect is None:
         found = list(waiting_list.all())
         rows = [
-            {"kind": one.waiting.kind, "name": one.name, "title": one.title, "since": iso(one.waiting.since)}
+            {
+                "kind": one.waiting.kind,
+                "name": one.name,
+                "title": one.title,
+                "since": iso(one.waiting.since),
+                "overdue": overdue(one.waiting, session.now),
+            }
             for one in found
         ]
-        overdue = [one for one in found if one.waiting.since <= session.now]
+        late = any(row["overdue"] for row in rows)
         session.output.show({"waiting": rows}, *(map(waiting_list.shown, found) if found else ["nothing waits"]))
-        raise typer.Exit(TROUBLE if overdue else FINE)
+        raise typer.Exit(TROUBLE if late else FINE)
     if reason is None or not reason.strip():
         raise RefusedError("--expect needs --reason")
     try:

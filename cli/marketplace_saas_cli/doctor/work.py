@@ -10,11 +10,11 @@ from marketplace_saas_cli.commands.queue import depths
 from marketplace_saas_cli.commands.status import measured
 from marketplace_saas_cli.doctor.check import Finding, fine, trouble, unknown
 from marketplace_saas_cli.output import counted
+from marketplace_saas_cli.patience import overdue
 from marketplace_saas_cli.session import Session
 
 LATE_SECONDS = 45 * MINUTE
 """Three runs: no run works off what has been due for longer (template.yaml, MeteringDidNotRunAlarm)."""
-_OLD_SECONDS = HOUR
 _DO = {
     "held": "activated soon: nothing; otherwise `subscriptions recheck`, or `retry` once AWS's cause is mended",
     "rejected": "`usage list` names them and the reason; mend it at AWS and `retry`, or report anew under new ids",
@@ -67,15 +67,15 @@ def queues(session: Session) -> Iterator[Finding]:
 
 
 def waiting(session: Session) -> Iterator[Finding]:
-    """What has waited for AWS for longer than an hour."""
+    """What has waited so long that its alarm is raised: for AWS, a person or this application itself."""
     everything = WaitingList(session.subscriptions, session.clock).all()
-    late = [one for one in everything if one.waiting.since < session.now - _OLD_SECONDS]
+    late = [one.waiting for one in everything if overdue(one.waiting, session.now)]
     if not late:
-        yield fine("waiting", "nothing has waited for AWS for an hour")
+        yield fine("waiting", "nothing has waited for too long")
         return
-    oldest = min(late, key=lambda one: one.waiting.since)
-    text = f"{counted(len(late), 'item')} waiting for AWS, the oldest ({oldest.name}) since {iso(oldest.waiting.since)}"
-    yield trouble("waiting", text, "`subscriptions waiting` lists them")
+    oldest = min(late, key=lambda one: one.since)
+    text = f"{counted(len(late), 'item')}, the oldest ({oldest.kind}) since {iso(oldest.since)}"
+    yield trouble("waiting", text, "`subscriptions waiting` lists them; docs/operations.md, What waits")
 
 
 def last_run(session: Session) -> Iterator[Finding]:
