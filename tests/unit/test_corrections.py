@@ -301,7 +301,7 @@ def test_the_command_shows_requests_and_follows(
     duty = on_duty(monkeypatch, tables=world.tables, now=world.time.now, capsys=capsys, clients=clients)
     given = ("correct", buyer.id, "--record", "r0", "--price", "0.001")
     assert duty.run(*given) == NOT_CONFIRMED
-    assert "5,000 api_calls of 2026-11-15T12:00:00Z at 0.001 are 5 USD of invoice" in duty.out
+    assert "5,000 api_calls of 2026-11-18T12:00:00Z at 0.001 are 5 USD of invoice" in duty.out
     assert asked(world) == []
     assert duty.json(*given, "--yes")["correction"]["state"] == "requested"
     world.time.advance(120)
