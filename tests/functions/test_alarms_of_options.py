@@ -108,7 +108,7 @@ def test_a_new_version_that_fails_raises_the_alarm_that_takes_it_back(
 
 
 def refused_by_waf(requests: int) -> list[Emitted]:
-    """What AWS WAF counts in five minutes with so many requests of one client, over the limit that is the default: under
+    """What AWS WAF counts in five minutes with so many requests of one client where the limit is the default: under
     the names of the rule and of its web ACL (AWS WAF Developer Guide, "AWS WAF metrics and dimensions")."""
     acl = of_type("AWS::WAFv2::WebACL")["BuyersWebAcl"]
     (rule,) = acl["Rules"]
