@@ -53,6 +53,7 @@ def main() -> None:
         os.environ |= {
             "SUBSCRIPTIONS_TABLE": around.tables.subscriptions,
             "USAGE_TABLE": around.tables.usage,
+            "METERING_ENABLED": "true",
             "EVENT_BUS_NAME": "none",
             "NOTIFICATION_QUEUE_URL": "http://127.0.0.1:9/none",
             "READ_BACK_QUEUE_URL": "http://127.0.0.1:9/none",

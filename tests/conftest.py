@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import boto3
 import pytest
 
+from tests.support import lasting
 from tests.support.tables import Tables, create_tables, delete_tables
 from tools import dynamodb_local as local_engine
 
@@ -49,10 +50,8 @@ def moto(aws_environment: None) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def lasting_dynamodb() -> Iterator[DynamoDBClient]:
-    """Answer a client for all tests on moto: making one takes longer than many of them."""
-    client = boto3.client(
-        "dynamodb", region_name="us-east-1", aws_access_key_id="testing", aws_secret_access_key="testing"
-    )
+    """Answer a client for all tests on moto."""
+    client: DynamoDBClient = lasting.client("dynamodb")
     yield client
     client.close()
 

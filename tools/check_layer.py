@@ -29,6 +29,7 @@ SERVICES = (
     "marketplace-agreement",
     "marketplace-entitlement",
     "meteringmarketplace",
+    "s3",
     "sqs",
     "sts",
 )

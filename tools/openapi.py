@@ -18,7 +18,8 @@ from marketplace.registration.claim_history import Action, Via
 from marketplace.seller_api import problems
 from marketplace.subscriptions.identity import Integration
 from marketplace.subscriptions.model import Status
-from marketplace.usage.report import UsageReport
+from marketplace.usage.report import NamedRecord, UsageReport
+from marketplace.usage.void import MAX_VOIDED
 from tools.openapi_document import Answer, Words, assembled
 
 _TIME = Field(description="ISO 8601 in UTC", examples=["2026-11-22T14:00:00Z"])
@@ -140,7 +141,7 @@ class UsageResult(Answer):
     """What became of one record. A rejected one says whether sending it again, with the same id, can help."""
 
     id: str | None
-    status: Literal["recorded", "duplicate", "conflict", "rejected"]
+    status: Literal["recorded", "duplicate", "conflict", "voided", "rejected"]
     hour: str | None = Field(default=None, description="The hour it was booked to")
     own_hour: str | None = Field(default=None, description="The hour that it is of, when that is another one")
     month_shifted: bool = Field(default=False, description="No hour of its own billing month could take it")
@@ -162,6 +163,23 @@ class UsageResults(Answer):
     results: list[UsageResult]
 
 
+class VoidResult(Answer):
+    """What became of one record. `voided`: nothing of it is counted any more, now or since an earlier request."""
+
+    id: str | None
+    status: Literal["voided", "rejected"]
+    hour: str | None = Field(default=None, description="The hour it was booked to")
+    reason: str
+    message: str
+    retryable: bool = Field(description="Whether the same request again can help")
+
+
+class VoidResults(Answer):
+    """One result per record, in order."""
+
+    results: list[VoidResult]
+
+
 class MeteringRecord(Answer):
     """What is or was sent to AWS for one hour and dimension, and how that ended."""
 
@@ -177,6 +195,7 @@ class MeteringRecord(Answer):
     reason: str | None = None
     tag_sets: int | None = None
     untagged_records: int | None = None
+    corrected: int | None = Field(default=None, description="Units for which a billing adjustment is under way or made")
     due_at: str | None = None
     refuse_at: str | None = Field(default=None, description="When AWS stops taking it")
     settled_at: str | None = None
@@ -258,6 +277,8 @@ class ReportedUsage(Answer):
     own_hour: str = _TIME
     recorded_at: str = _TIME
     untagged: bool = False
+    voided_at: str | None = _OPTIONAL_TIME
+    voided_by: str | None = Field(default=None, description="The ARN of the principal that had it voided")
 
 
 class ContractSplit(Answer):
@@ -275,9 +296,31 @@ class ContractSplit(Answer):
     explanation: str
 
 
+class CorrectionMade(Answer):
+    """A billing adjustment of AWS Marketplace for units that were metered by mistake."""
+
+    state: Literal["prepared", "requested", "completed", "refused"]
+    hour: str = _TIME
+    units: int
+    price: str = Field(description="Of one unit")
+    amount: str = Field(description="What the buyer gets back")
+    currency: str
+    reason: str = Field(description="AWS Marketplace's reason code", examples=["INCORRECT_METERING"])
+    description: str | None = None
+    agreement_id: str
+    invoice_id: str
+    record_id: str | None = Field(default=None, description="The usage record that was reported wrong")
+    reference: str | None = None
+    request_id: str | None = Field(default=None, description="AWS Marketplace's id of the billing adjustment request")
+    message: str | None = None
+    prepared_at: str = _TIME
+    prepared_by: str
+    ended_at: str | None = _OPTIONAL_TIME
+
+
 class UsageProof(Answer):
     """Where a usage record went: the record, the hour it was booked to, and the metering record of that hour. A record
-    that its contract includes whole has no metering record; `contract` says why."""
+    that its contract includes whole has no metering record; `contract` says why. Neither has one that was voided."""
 
     subscription_id: str
     billed_to: str = Field(description="The subscription that is billed: across a migration the other one")
@@ -285,12 +328,21 @@ class UsageProof(Answer):
     hour: str = _TIME
     metering_record: MeteringRecord | None
     contract: ContractSplit | None = Field(default=None, description="In an overage dimension only")
+    corrections: list[CorrectionMade] | None = Field(
+        default=None, description="Billing adjustments for this record, and for its hour as a whole"
+    )
 
 
 class UsageRequest(BaseModel, extra="forbid"):
     """1 to 500 usage records, each answered by itself."""
 
     records: list[UsageReport] = Field(min_length=1, max_length=500)
+
+
+class VoidRequest(BaseModel, extra="forbid"):
+    """1 to 100 usage records by their names, each answered by itself."""
+
+    records: list[NamedRecord] = Field(min_length=1, max_length=MAX_VOIDED)
 
 
 WORDS: dict[str, Words] = {
@@ -339,6 +391,13 @@ WORDS: dict[str, Words] = {
         UsageResults,
         body=UsageRequest,
         description="A record that is wrong is rejected by itself; the others go through.",
+    ),
+    "voidUsage": Words(
+        "Take recorded usage back",
+        VoidResults,
+        body=VoidRequest,
+        description="Exactly, by id, while the record's hour is not sealed; afterwards AWS Marketplace may have it, "
+        "and only a billing adjustment corrects it. Repeating it is safe. The id can't be used again.",
     ),
     "listUsage": Words("List metering records by hour and dimension", MeteringRecordList),
     "getStatement": Words(

@@ -10,6 +10,7 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from marketplace.archive.bucket import archive_of
 from marketplace.dynamodb.table import Table
 from marketplace.platform import clients
 from marketplace.platform.clock import utc_now
@@ -37,6 +38,7 @@ def reconciliation() -> ScheduledReconciliation:
         clock=utc_now,
         sleep=time.sleep,
         senders={settings.metering_role} if settings.metering_role else None,
+        archive=archive_of(clients.s3, settings.archive_bucket),
     )
 
 

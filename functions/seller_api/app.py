@@ -8,6 +8,7 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from marketplace.archive.bucket import archive_of
 from marketplace.dynamodb.table import Table
 from marketplace.entitlements.entitlements import Entitlements
 from marketplace.entitlements.source import MarketplaceEntitlements
@@ -36,6 +37,7 @@ from marketplace.usage.queries import UsageQueries
 from marketplace.usage.recorder import UsageRecorder
 from marketplace.usage.rerating import Rerating
 from marketplace.usage.retry import UsageRetry
+from marketplace.usage.void import UsageVoid
 
 logger = Logger()
 metrics = Metrics(namespace="MarketplaceSaaS")
@@ -50,8 +52,10 @@ def routes() -> SellerRoutes:
     table, usage_table = Table(dynamodb, settings.subscriptions_table), Table(dynamodb, settings.usage_table)
     reader = SubscriptionReader(table)
     seller = seller_role(settings, logger, metrics)
+    archive = archive_of(clients.s3, settings.archive_bucket)
     outbox = Outbox(table, SellerBus(clients.events(), settings.event_bus_name))
     entitlement_store = EntitlementStore(table)
+    rerate = Rerating(usage_table, table, settings.overage_dimensions, utc_now)
     entitlements = Entitlements(
         store=entitlement_store,
         source=MarketplaceEntitlements(clients.entitlement_while_waiting(seller)),
@@ -59,7 +63,7 @@ def routes() -> SellerRoutes:
         max_age=settings.entitlement_max_age_minutes * MINUTE,
         stale_limit=settings.entitlement_stale_limit_minutes * MINUTE,
         announce=outbox.publish,
-        rerate=Rerating(usage_table, table, settings.overage_dimensions, utc_now),
+        rerate=rerate,
         on_unread=report_unread,
     )
     return SellerRoutes(
@@ -82,9 +86,10 @@ def routes() -> SellerRoutes:
             terms=ContractTerms(entitlement_store, entitlements, settings.overage_dimensions),
             metering_enabled=settings.metering_enabled,
         ),
-        usage=UsageQueries(usage_table),
-        statements=StatementReader(usage_table, utc_now),
+        usage=UsageQueries(usage_table, utc_now, archive),
+        statements=StatementReader(usage_table, utc_now, archive),
         usage_retry=UsageRetry(usage_table, reader, utc_now),
+        usage_void=UsageVoid(usage_table, reader, utc_now, rerate, outbox.publish),
         clock=utc_now,
         entitlement_max_age=settings.entitlement_max_age_minutes * MINUTE,
         metering_enabled=settings.metering_enabled,

@@ -32,6 +32,7 @@ SERVICES = {
     "marketplace-agreement",
     "marketplace-entitlement",
     "meteringmarketplace",
+    "s3",
     "sqs",
     "sts",
 }
@@ -42,6 +43,7 @@ ENDPOINTS = {
     "entitlement.marketplace",
     "events",
     "metering.marketplace",
+    "s3",
     "sqs",
     "sts",
 }

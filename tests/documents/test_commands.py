@@ -34,12 +34,15 @@ NOT_HERE = {
     "aws cloudformation deploy": "moto's CloudFormation lacks what these templates make; tests/template reads them",
     "aws apigatewayv2": "the local API is no API of moto's; tests/rehearsal plays the stage without the route",
     "aws events start-replay": "the local stack has no archive; tests/rehearsal has one",
+    "s3://$ARCHIVE_BUCKET": "the local stack archives nothing; tests/unit/test_usage_archive.py checks the same hashes",
+    "$ARCHIVE_USAGE": "likewise; tests/functions/test_archive_usage.py invokes it",
     "aws backup": "the local stack has no vault; tests/rehearsal has one",
     "uvx": "needs a registry and a service of advisories; .github/workflows/audit.yml",
     "sam publish": "publishes; tests/template packages the template",
     "aws cloudtrail": "the local stack has no CloudTrail, and says so",
     "aws dynamodb restore-table-to-point-in-time": "moto restores into a table without a name of the stack",
     "python report.py": "tests/documents/test_tutorial.py saves the program and runs it",
+    "commands.correct": "an invoice comes in the next month; tests/unit/test_corrections.py runs it",
     "export SUBSCRIPTION_ID=sub-...": "a value of the reader's own",
 }
 """Blocks that contain this do not run here, and why."""

@@ -68,6 +68,10 @@ class CheckedWorld:
         self.included_by_day: Counter[str] = Counter()
         self.acknowledged: dict[tuple[str, str], dict[str, Any]] = {}
         self.sent: list[dict[str, Any]] = []
+        self.unvoided: list[dict[str, Any]] = []
+        "What the seller wants to have voided and has no last answer about."
+        self.voided: set[tuple[str, str]] = set()
+        "What was answered `voided`."
         self.foreign: set[tuple[str, str, int]] = set()
         self.ever_refused: set[tuple[str, str]] = set()
         self.clocks_stepped = False
@@ -93,6 +97,7 @@ class CheckedWorld:
         """Every unit that was acknowledged is billed once, or stands in a list with a reason; raises InvariantError."""
         records, hours, allocations = self._usage_table()
         self._check_acknowledged(records)
+        records = {key: record for key, record in records.items() if "voided_at" not in record}
         self._check_included(records)
         self._check_hours(records, hours, allocations)
         self._check_bill(hours, allocations)
@@ -160,10 +165,13 @@ class CheckedWorld:
         reported = {(record["subscription_id"], record["id"]): record["quantity"] for record in self.sent}
         for key, told in self.acknowledged.items():
             must(key in records, f"{key} was acknowledged and is not there")
+            if "voided_at" in records[key]:
+                continue
             stored = {name: records[key].get(name) for name in told}
             must(not_less(stored, told), f"{key} was acknowledged as {told} and recorded as {stored}")
         for key, record in records.items():
             must(reported.get(key) == record["quantity"], f"{key} was never reported so")
+            must(("voided_at" in record) == (key in self.voided), f"{key} is voided, or not, as nobody was answered")
 
     def _check_included(self, records: dict[Any, Any]) -> None:
         """Each contract includes exactly what it grants, or all of the usage where that is less."""
@@ -175,8 +183,10 @@ class CheckedWorld:
             must(all("included" in record for record in mapped), f"{subscription_id} has usage without a split")
             reported = sum(record["quantity"] for record in mapped)
             included = sum(record["included"] for record in mapped)
-            must(included == min(reported, limit), f"{included} of {reported} units are included, {limit} should be")
-            must(self.used.get(subscription_id, 0) == included, f"{subscription_id}'s counter is not what was booked")
+            corrected = sum(record.get("correction_due", 0) for record in mapped)
+            counted = included + corrected
+            must(counted == min(reported, limit), f"{counted} of {reported} units are included, {limit} should be")
+            must(self.used.get(subscription_id, 0) == counted, f"{subscription_id}'s counter is not what was booked")
             must(self.included_by_day[subscription_id] == included, f"{subscription_id}'s days are not what was booked")
 
     def _check_hours(

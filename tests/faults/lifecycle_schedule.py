@@ -30,6 +30,7 @@ from tests.support.world import Bus, Timeline, World
 KINDS = {
     "report": 8,
     "repeat": 4,
+    "void": 2,
     "meter": 3,
     "together": 5,
     "minutes": 5,
@@ -72,6 +73,7 @@ class LifecycleSchedule(Schedule):
 
     world: Deployment
     timed = True
+    voids_included = False  # what may be charged is judged by the usage in the order of its booking
 
     def _world(self, dynamodb: Any, time: Timeline, settings: EmulatorSettings) -> World:
         self.fates = random.Random(f"fates-{self.seed}")  # noqa: S311 - repeatable, not secret

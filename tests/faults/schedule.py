@@ -82,6 +82,7 @@ class Step:
 KINDS = {
     "report": 10,
     "repeat": 4,
+    "void": 3,
     "meter": 5,
     "together": 6,
     "minutes": 5,
@@ -155,6 +156,9 @@ class Schedule(CheckedWorld):
     Besides the crashes that the seed draws, whoever makes call `crash_at` dies before it, or after it: every call has
     two points. `points` names the call of each.
     """
+
+    voids_included = True
+    "Whether usage that counts against a contract is voided too."
 
     timed = False
     "Whether every usage record says when the usage happened."
@@ -328,6 +332,31 @@ class Schedule(CheckedWorld):
         if self.sent:
             records = dice.choices(self.sent, k=min(4, len(self.sent)))
             self._act(dice, lambda: self._submit(records))
+
+    def _void(self, dice: random.Random) -> None:
+        """The seller takes back what they have reported, at times beside a metering run or another report of it."""
+        records = [record for record in self.sent if self.voids_included or record["dimension"] != MAPPED[1]]
+        if not records:
+            return
+        asked = dice.choices(records[-8:], k=dice.choice((1, 1, 3)))
+        self.unvoided += asked
+        others: list[Callable[[], None]] = [lambda: self._submit(asked)] if dice.random() < 0.3 else []
+        others += [self._meter_once] if dice.random() < 0.5 else []
+        self._act(dice, lambda: self._take_back(asked), *others)
+
+    def _take_back(self, records: Sequence[dict[str, Any]]) -> None:
+        """Voids; what is not answered for good stays to be asked for again."""
+        names = [{name: record[name] for name in ("id", "subscription_id")} for record in records]
+        try:
+            results, _ = self.world.usage_void().void(names, "seller")
+        except UnavailableError:
+            return
+        for record, result in zip(records, results, strict=True):
+            self.results[f"void {result['reason']}"] += 1
+            if result["status"] == "voided":
+                self.voided.add((record["subscription_id"], record["id"]))
+            if not result["retryable"] and record in self.unvoided:
+                self.unvoided.remove(record)
 
     def _meter(self, dice: random.Random) -> None:
         self._act(dice, self._meter_once)
@@ -550,6 +579,7 @@ class Schedule(CheckedWorld):
         self.crash = self.repeats = 0.0
         self.world.time.skew = 0
         self.refusals.clear()
+        self._take_back(list(self.unvoided))
         end = self.world.time.seconds() + 28 * HOUR
         dice = random.Random(0)  # noqa: S311 - nothing depends on it: nobody crashes any more
         while self.world.time.seconds() < end:

@@ -8,15 +8,16 @@ STORY = [
     Step(kind, seed)
     for kind, seed in (
         ("report", 869), ("report", 431), ("report", 679), ("poison", 814), ("refusal", 555), ("together", 252),
-        ("aws_fault", 978), ("meter", 194), ("store_partial", 76), ("hours", 875), ("repeat", 232), ("suspend", 87),
-        ("report", 260), ("meter", 698), ("index_lag", 430), ("report", 758), ("close", 228), ("minutes", 504),
+        ("void", 1), ("aws_fault", 978), ("meter", 194), ("store_partial", 76), ("hours", 875), ("repeat", 232),
+        ("suspend", 87), ("report", 260), ("void", 3), ("meter", 698), ("index_lag", 430), ("report", 758),
+        ("close", 228), ("minutes", 504),
         ("unsuspend", 656), ("reopen", 262), ("hurry", 881), ("mend", 34), ("foreign", 958), ("together", 403),
         ("report", 352), ("hours", 411), ("cancel", 944), ("together", 475), ("report", 426), ("minutes", 209),
         ("outage", 55), ("meter", 292),
     )
 ]  # fmt: skip
-"""Everything once: recording, metering beside it, refusals and their mending, batches half done, a lagging index, a run
-ended early, a closing that is taken back and one that isn't, another sender, an outage."""
+"""Everything once: recording, voiding, metering beside it, refusals and their mending, batches half done, a lagging
+index, a run ended early, a closing that is taken back and one that isn't, another sender, an outage."""
 
 WORLDS = {"success": 13, "duplicate": 77}
 """A seed for each reading of what AWS answers to an identical resend."""
@@ -26,7 +27,7 @@ WHOLE_STORY = [
     for kind, seed in (
         ("report", 168), ("late_usage", 428), ("grow", 706), ("refusal", 428), ("question_fault", 650),
         ("hours", 288), ("meter", 490), ("lapse", 863), ("hours", 221), ("late_usage", 811),
-        ("suspend", 486), ("report", 827), ("meter", 986), ("unsuspend", 524), ("mend", 187),
+        ("suspend", 486), ("report", 827), ("void", 2), ("meter", 986), ("unsuspend", 524), ("mend", 187),
         ("shrink", 517), ("cancel", 540), ("report", 241), ("minutes", 807), ("hours", 3),
     )
 ]  # fmt: skip

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import boto3
 import pytest
 
 from marketplace.platform import clients
+from tests.support import lasting
 from tests.support.alarms import under_its_own_name
 from tests.support.deployed import Deployed, deployed
 from tests.support.memory_dynamodb import MemoryDynamoDB
@@ -63,7 +63,7 @@ def deployment(monkeypatch: pytest.MonkeyPatch, moto_dynamodb: Any, moto_tables:
 @pytest.fixture
 def queues(moto_tables: Tables, monkeypatch: pytest.MonkeyPatch) -> Queues:
     """Queues and bus on moto, and the environment variables with which a function finds them and its tables."""
-    sqs, events = boto3.client("sqs"), boto3.client("events")
+    sqs, events = lasting.client("sqs"), lasting.client("events")
     made = Queues(
         *(sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("notifications", "read-backs", "metering", "heard"))
     )

@@ -357,6 +357,7 @@ def test_gauges_that_are_not_published_any_more_are_told_and_a_new_deployment_is
 
 
 @pytest.mark.parametrize("change", ["used again", "ended", "a day has passed"])
+@pytest.mark.slow
 def test_usage_that_has_stopped_is_an_alarm_until_something_changes(watched: Watched, change: str) -> None:
     subscription = watched.seller.signs_up(bought := watched.buyer())
     steady_hours(watched, subscription, 24)
@@ -380,6 +381,7 @@ def test_usage_that_was_not_steady_or_pauses_raises_none(watched: Watched, hours
     assert not any(one.value for quarter in watched.quarters for one in quarter if one.name == "UsageStopped")
 
 
+@pytest.mark.slow
 def test_an_application_that_reports_every_six_hours_has_not_stopped(watched: Watched) -> None:
     subscription = watched.seller.signs_up(watched.buyer())
     for _ in range(6):
@@ -391,6 +393,7 @@ def test_an_application_that_reports_every_six_hours_has_not_stopped(watched: Wa
     assert not any(one.value for quarter in watched.quarters for one in quarter if one.name == "UsageStopped")
 
 
+@pytest.mark.slow
 def test_of_many_subscriptions_the_one_that_stops_is_named(watched: Watched) -> None:
     """Also beside zeros for idle hours, which are no usage."""
     buyers = [watched.seller.signs_up(watched.buyer(f"{number:012d}")) for number in range(1, 6)]

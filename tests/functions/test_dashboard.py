@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from marketplace.archive.archiver import ArchiveReport
 from tests.functions.test_buyer_addresses import unrouted
 from tests.functions.test_sellers_mistakes import access_log, counted
 from tests.support.alarms import of_stage
@@ -89,6 +90,7 @@ def _written(value: Any) -> str:
     return str(value)
 
 
+@pytest.mark.slow
 def test_what_the_seller_sees_is_what_the_functions_emit(watched: Watched) -> None:
     for story in STORIES:
         story(watched.seller)
@@ -111,6 +113,8 @@ def test_what_the_seller_sees_is_what_the_functions_emit(watched: Watched) -> No
     watched.look()
     emitted = {(one.service, one.name) for quarter in watched.quarters for one in quarter}
     emitted |= {(one.service, one.name) for one in counted(access_log("POST /register", 429))}
+    # An option of its own; tests/functions/test_archive_usage.py shows that the function emits them.
+    emitted |= {("archive_usage-prod", name) for name in ArchiveReport().counts}
     own = {(of_stage(d["service"]), name, *d) for namespace, name, d in shown() if namespace == "MarketplaceSaaS"}
     assert {(service, name) for service, name, *_ in own} - emitted == set()
     assert {tuple(dimensions) for _, _, *dimensions in own} == {("service",)}

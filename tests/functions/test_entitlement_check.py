@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import boto3
 import pytest
 
 from functions.entitlement_check import app
@@ -22,6 +21,7 @@ from marketplace.subscriptions.waiting import Kind
 from marketplace_emulator import Clock as EmulatorClock
 from marketplace_emulator import Marketplace
 from tests.functions.conftest import Queues
+from tests.support import lasting
 from tests.support.in_process import client as in_process_client
 from tests.support.lifecycle_world import AGREEMENT, EVENTS, LEGACY, LICENSED, QueueClient, Timeline, at, sample
 from tests.support.tables import Tables
@@ -101,7 +101,7 @@ def deployment(
     monkeypatch.setattr(app, "utc_now", time.now)
     monkeypatch.setattr(clients, "entitlement", lambda *_: in_process_client("marketplace-entitlement", marketplace))
     monkeypatch.setattr(clients, "agreement", lambda *_: in_process_client("marketplace-agreement", marketplace))
-    yield Deployment(moto_dynamodb, boto3.client("sqs"), moto_tables, queues, time, marketplace)
+    yield Deployment(moto_dynamodb, lasting.client("sqs"), moto_tables, queues, time, marketplace)
     for cached in (app.settings, app.messages):
         cached.cache_clear()
 
@@ -263,6 +263,7 @@ def test_a_buyers_life_as_the_emulator_tells_it(deployment: Deployment) -> None:
     assert len(found.agreement_ids) == 2
 
 
+@pytest.mark.slow
 def test_the_log_names_no_account(deployment: Deployment, log: io.StringIO) -> None:
     for name in NOTIFICATIONS:
         deployment.invoke(sample(name))

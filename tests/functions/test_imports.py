@@ -18,6 +18,14 @@ print(*sorted(sys.modules))
 """
 
 LOADED: dict[str, dict[str, str]] = {
+    "archive_usage": {
+        "archive": "archiver bucket content marks reader",
+        "dynamodb": "attributes keys paging table transactions update",
+        "ledger": "correction deadlines due_time record",
+        "platform": "aws_errors backoff clients clock errors seller_role settings",
+        "statements": "reader statement",
+        "subscriptions": "identity model reader",
+    },
     "entitlement_check": {
         "dynamodb": "attributes keys table transactions update",
         "entitlements": "entitlements rules source store terms",
@@ -27,7 +35,7 @@ LOADED: dict[str, dict[str, str]] = {
         "platform": "aws_errors backoff clients clock errors logs pages seller_role settings",
         "subscriptions": "free_trial identity model outbox predecessors reader recheck recheck_queue "
         "seller_events waiting",
-        "usage": "contract_terms included_days overage record rerating results",
+        "usage": "contract_terms included_days overage record rerating results taking_back term_counter",
     },
     "meter_usage": {
         "dynamodb": "attributes keys table transactions update",
@@ -38,6 +46,7 @@ LOADED: dict[str, dict[str, str]] = {
         "subscriptions": "identity model reader recheck recheck_queue seller_events waiting",
     },
     "reconcile_usage": {
+        "archive": "bucket content marks reader",
         "dynamodb": "attributes keys table transactions update",
         "ledger": "due_time record",
         "platform": "aws_errors backoff clients clock errors seller_role settings",
@@ -51,9 +60,10 @@ LOADED: dict[str, dict[str, str]] = {
         "subscriptions": "identity model recheck recheck_queue seller_events waiting",
     },
     "seller_api": {
+        "archive": "bucket content marks reader",
         "dynamodb": "attributes keys paging table transactions update",
         "entitlements": "entitlements rules source store terms",
-        "ledger": "deadlines due_time recent record",
+        "ledger": "correction deadlines due_time recent record",
         "platform": "aws_errors backoff clients clock errors http logs moments pages problem seller_role settings "
         "snapshot",
         "registration": "account_links claim claim_history codes contacts free_trials",
@@ -62,7 +72,7 @@ LOADED: dict[str, dict[str, str]] = {
         "subscriptions": "free_trial identity model outbox predecessors reader recheck recheck_queue seller_events "
         "waiting",
         "usage": "booking contract_terms included_days overage placement queries record recorder report rerating "
-        "results retry tag_sets",
+        "results retry tag_sets taking_back term_counter void",
     },
 }
 

@@ -8,7 +8,6 @@ from io import StringIO
 from types import SimpleNamespace
 from typing import Any
 
-import boto3
 import pytest
 
 from functions.meter_usage import app
@@ -20,6 +19,7 @@ from marketplace.platform.clock import HOUR
 from marketplace.platform.errors import AwsError
 from marketplace.subscriptions.model import Subscription
 from tests.functions.conftest import Queues
+from tests.support import lasting
 from tests.support.alarms import Emitted, emitted, is_raised, under_its_own_name
 from tests.support.calls import Calls
 from tests.support.deployed import Context, sample
@@ -71,7 +71,7 @@ class Deployment:
         return found
 
     def bodies(self, url: str) -> list[dict[str, Any]]:
-        received = boto3.client("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=10)
+        received = lasting.client("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=10)
         return [json.loads(message["Body"]) for message in received.get("Messages", [])]
 
     def lines(self) -> list[dict[str, Any]]:
@@ -419,6 +419,7 @@ def test_a_deployment_that_does_not_meter_sends_nothing(
 
 
 @pytest.mark.parametrize("count", [1, 3, 30])
+@pytest.mark.slow
 def test_usage_that_such_a_deployment_does_not_send_raises_an_alarm_until_it_meters_again(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
@@ -435,6 +436,7 @@ def test_usage_that_such_a_deployment_does_not_send_raises_an_alarm_until_it_met
 
 
 @pytest.mark.parametrize("hours", [1, 3, 30])
+@pytest.mark.slow
 def test_a_deployment_that_does_not_meter_never_fills_the_idle_hours_of_that_time(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:

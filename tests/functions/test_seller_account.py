@@ -8,7 +8,6 @@ from io import StringIO
 from types import SimpleNamespace
 from typing import Any
 
-import boto3
 import pytest
 
 from functions.entitlement_check import app as entitlement_check
@@ -20,11 +19,14 @@ from marketplace.platform import clock
 from marketplace.platform.clock import HOUR, MINUTE
 from tests.functions.conftest import Queues
 from tests.functions.test_meter_usage import LambdaContext
+from tests.support import lasting
 from tests.support.alarms import emitted, is_raised, under_its_own_name
 from tests.support.deployed import Deployed, http_event, sample
 from tests.support.seller_account import ACCOUNT, EXTERNAL_ID, SECRET, TOKEN, SellerAccount, Sts, refused
 from tests.support.tables import Tables
 from tests.support.world import World
+
+pytestmark = pytest.mark.slow
 
 APPS = {
     "ResolveCustomerFunction": resolve_customer,
@@ -197,7 +199,7 @@ def test_a_question_that_can_not_be_asked_is_asked_later(
     world = World(moto_dynamodb, moto_tables)
     seller = SellerAccount(Sts())
     seller.install(monkeypatch, world.marketplace)
-    sqs = boto3.client("sqs")
+    sqs = lasting.client("sqs")
     asked = {"marketplace_request": "read_back", "subscription_id": world.subscribe().id, "attempt": 0}
     sqs.send_message(QueueUrl=queues.read_backs, MessageBody=json.dumps(asked))
     (message,) = sqs.receive_message(QueueUrl=queues.read_backs)["Messages"]

@@ -28,6 +28,7 @@ CLAIM = "POST /registrations/{code}/claim"
 ENTITLEMENTS = "GET /subscriptions/{subscription_id}/entitlements"
 USAGE = "GET /subscriptions/{subscription_id}/usage"
 SUBSCRIPTION = "GET /subscriptions/{subscription_id}"
+VOID = "POST /usage/void"
 RETRY = "POST /subscriptions/{subscription_id}/usage/retry"
 SHOW_CODE = "GET /registrations/{code}"
 CLAIM_BY_ID = "POST /subscriptions/{subscription_id}/claim"
@@ -40,6 +41,7 @@ VALID_BODIES: dict[str, dict[str, Any]] = {
     RELEASE: {"tenant_id": "acme", "claim_revision": 1, "reason": "why"},
     TRANSFER: {"tenant_id": "acme", "to_tenant_id": "globex", "claim_revision": 1, "reason": "why"},
     "POST /usage": {"records": [{}]},
+    VOID: {"records": [{}]},
 }
 
 
@@ -484,6 +486,10 @@ BODIES: dict[str, tuple[str, ...]] = {
         '{"tenant_id": "a", "to_tenant_id": "", "claim_revision": 1, "reason": "why"}',
         '{"tenant_id": "a", "to_tenant_id": "b", "claim_revision": 1, "reason": "why", "share_account": 1}',
     ),
+    VOID: (
+        *("", "null", "[]", "{}", '{"records": []}', '{"records": {}}', '{"records": [{}], "reason": "x"}'),
+        *('{"records": [NaN]}', json.dumps({"records": [{}] * 101})),
+    ),
     RETRY: ("", "[]", '{"dimension": ""}', '{"dimension": 1}', '{"hour": 1}', '{"dimension": "%s"}' % ("ö" * 128)),
 }
 STATEMENT = "GET /subscriptions/{subscription_id}/statement"
@@ -498,6 +504,7 @@ QUERIES: dict[str, tuple[str, ...]] = {
         *("quantity=1", "dimension=", "dimension=d&quantity=x", "dimension=d&x=1", "dimension=d&quantity=-1"),
         *("dimension=d&quantity=1.5", f"dimension={quote('租' * 86)}"),
     ),
+    VOID: ("validate=true", "subscription_id=a"),
     "POST /usage": ("validate=yes", "dry_run=true", "validate_only=true", "validate=true&validate=true"),
     USAGE: (
         *("from=2026-11-22", "from=1795356300", "from=2026-11-22T14:00:00", f"from={FROM[:-1]}+00:00"),
@@ -516,7 +523,7 @@ def test_a_body_that_says_something_else_is_refused(deployment: Deployed, route:
 
 @pytest.mark.parametrize("route", QUERIES)
 def test_a_question_that_is_not_clear_is_refused(deployment: Deployed, route: str) -> None:
-    body: Any = {"records": [{}]} if route == "POST /usage" else None
+    body: Any = {"records": [{}]} if route in ("POST /usage", VOID) else None
     for query in QUERIES[route]:
         answer = call(deployment, route, body, path=ANYWHERE, query=query)
 
@@ -529,7 +536,7 @@ def test_more_than_500_records_are_refused_in_words(deployment: Deployed) -> Non
     assert "500" in content["error"]["message"]
 
 
-@pytest.mark.parametrize(("route", "limit"), [(CLAIM, 16_384), ("POST /usage", 2_097_152)])
+@pytest.mark.parametrize(("route", "limit"), [(CLAIM, 16_384), ("POST /usage", 2_097_152), (VOID, 262_144)])
 def test_a_body_beyond_measure_is_refused(deployment: Deployed, route: str, limit: int) -> None:
     assert error(call(deployment, route, "x" * (limit + 1))) == (413, "request_too_large")
 
@@ -591,7 +598,7 @@ def test_an_outage_is_told_from_a_fault(
 ) -> None:
     down: Any = Down(getattr(errors, fault)("Code", "a message with 111122223333"))
     monkeypatch.setattr(
-        app, "routes", lambda: SellerRoutes(down, down, down, down, down, down, down, down, utc_now, 900)
+        app, "routes", lambda: SellerRoutes(down, down, down, down, down, down, down, down, down, utc_now, 900)
     )
     log = StringIO()
     monkeypatch.setattr(app.logger.registered_handler, "stream", log)

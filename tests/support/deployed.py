@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-import boto3
 import pytest
 
 from functions.resolve_customer import app as resolve_customer
@@ -20,6 +19,7 @@ from local.deployment import Route
 from marketplace.platform import clients
 from marketplace.platform.clock import utc_now
 from marketplace_emulator import Marketplace, Purchase
+from tests.support import lasting
 from tests.support.in_process import client as in_process_client
 from tests.support.storefront import CODES
 from tests.support.tables import Tables
@@ -121,9 +121,9 @@ class Deployed:
 @contextmanager
 def deployed(monkeypatch: pytest.MonkeyPatch, dynamodb: Any, tables: Tables, **settings: str) -> Iterator[Deployed]:
     """A deployment with these settings; call it under moto."""
-    sqs = boto3.client("sqs")
+    sqs = lasting.client("sqs")
     queue_url = sqs.create_queue(QueueName="notifications")["QueueUrl"]
-    boto3.client("events").create_event_bus(Name="seller")
+    lasting.client("events").create_event_bus(Name="seller")
     marketplace = Marketplace()
     environment = {
         "SUBSCRIPTIONS_TABLE": tables.subscriptions,

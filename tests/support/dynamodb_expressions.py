@@ -90,7 +90,7 @@ def owned(attribute: Attribute) -> Attribute:
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<name>#[A-Za-z0-9_]+)|(?P<value>:[A-Za-z0-9_]+)|(?P<word>[A-Za-z][A-Za-z0-9_]*)"
-    r"|(?P<mark><=|<>|[=>(),]))"
+    r"|(?P<mark><=|>=|<>|[=>(),]))"
 )
 _KEYWORDS = frozenset({"AND", "OR", "NOT", "IN", "BETWEEN", "SET", "REMOVE", "ADD"})
 
@@ -208,7 +208,7 @@ class _Parser:
 
 # Conditions
 
-_ORDERS: dict[str, Callable[[Any, Any], bool]] = {"<=": operator.le, ">": operator.gt}
+_ORDERS: dict[str, Callable[[Any, Any], bool]] = {"<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
 def plain(attribute: Attribute, kind: str) -> Any:

@@ -233,8 +233,9 @@ _QUERY = (
 )
 _UPDATE_STATEMENT = re.compile(
     r'\s*UPDATE\s+"([^"]+)"\s+SET\s+(\w+)\s*=\s*\?\s+WHERE\s+(\w+)\s*=\s*\?\s+AND\s+(\w+)\s*=\s*\?\s+'
-    r"AND\s+(\w+)\s*=\s*\?\s*"
+    r"AND\s+((?:\w+\s*=\s*\?\s*(?:AND\s+)?)+)"
 )
+_COMPARED = re.compile(r"(\w+)\s*=\s*\?")
 
 
 @dataclass(slots=True)
@@ -567,7 +568,7 @@ class MemoryDynamoDB:
         return {"UnprocessedItems": left, "ResponseMetadata": _metadata()}
 
     def batch_execute_statement(self, **request: Any) -> dict[str, Any]:
-        """PartiQL as far as `UPDATE "table" SET a=? WHERE <key>=? AND <key>=? AND b=?`."""
+        """PartiQL as far as `UPDATE "table" SET a=? WHERE <key>=? AND <key>=? AND b=? AND c=?...`."""
         operation = "BatchExecuteStatement"
         _check_members(operation, request, {"Statements"})
         statements = request["Statements"]
@@ -593,17 +594,17 @@ class MemoryDynamoDB:
         match = _UPDATE_STATEMENT.fullmatch(statement["Statement"])
         if match is None:
             raise NotImplementedError(f"BatchExecuteStatement: {statement['Statement']}")
-        name, target, *wheres = match.groups()
+        name, target, *wheres, others = match.groups()
         table = self._tables.get(name)
         if table is None:
             return _statement_error("ResourceNotFound", "Cannot do operations on a non-existent table")
-        compared = wheres[2]
-        if wheres[:2] != [table.hash_name, table.range_name] or {target, compared} & set(wheres[:2]):
+        compared = _COMPARED.findall(others)
+        if wheres != [table.hash_name, table.range_name] or {target, *compared} & set(wheres):
             raise NotImplementedError(f"BatchExecuteStatement: {statement['Statement']}")
         parameters = statement.get("Parameters", [])
-        if len(parameters) != len(wheres) + 1:
+        if len(parameters) != 1 + len(wheres) + len(compared):
             return _statement_error("ValidationError", "Number of parameters in request and statement don't match.")
-        value, partition, sort, expected = parameters
+        value, partition, sort, *expected = parameters
         try:
             return self._prepared(
                 "BatchExecuteStatement",
@@ -612,9 +613,12 @@ class MemoryDynamoDB:
                     "TableName": name,
                     "Key": {table.hash_name: partition, table.range_name: sort},
                     "UpdateExpression": "SET #target = :value",
-                    "ConditionExpression": "#compared = :expected",
-                    "ExpressionAttributeNames": {"#target": target, "#compared": compared},
-                    "ExpressionAttributeValues": {":value": value, ":expected": expected},
+                    "ConditionExpression": " AND ".join(f"#{name} = :{name}" for name in compared),
+                    "ExpressionAttributeNames": {"#target": target, **{f"#{name}": name for name in compared}},
+                    "ExpressionAttributeValues": {
+                        ":value": value,
+                        **{f":{name}": each for name, each in zip(compared, expected, strict=True)},
+                    },
                 },
             )
         except _RefusedError as error:

@@ -47,6 +47,8 @@ NOT_DRAWN = {
     "BackupDays": "copies of the tables",
     "SnapStart": "how an environment starts: tests/functions/test_snapshot.py",
     "DeploymentPreference": "how a version is taken over: two versions overlap as two runs do",
+    "ArchiveAfterMonths": "where old usage is read: tests/unit/test_usage_archive.py",
+    "ArchiveLockDays": "who may delete what is archived",
     "UsageReconciliation": "it reads what was metered and writes only what it found",
 }
 """Parameters that the schedules don't vary, and why no unit depends on them."""

@@ -73,6 +73,8 @@ def needed(service: str, operation: str, given: dict[str, Any]) -> set[Grant]:
             needs = {(f"sqs:{operation}", given["QueueUrl"])}
         case "events", "PutEvents":
             needs = {("events:PutEvents", entry["EventBusName"]) for entry in given["Entries"]}
+        case "s3", "GetObject" | "PutObject":
+            needs = {(f"s3:{operation}", f"{given['Bucket']}/{given['Key'].partition('/')[0]}/*")}
         case _ if service in _OF_MARKETPLACE:
             needs = {(f"aws-marketplace:{operation}", EVERYTHING)}
     assert needs is not None, f"nobody has looked up what {service}.{operation} needs"

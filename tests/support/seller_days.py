@@ -212,6 +212,9 @@ def a_buyer_whose_account_is_suspended(seller: Seller) -> None:
     subscription = seller.signs_up(bought)
     seller.purchases.suspend("222211113333")
     seller.reports(subscription, 6)
+    (mistake,) = seller.reports(subscription, 60)
+    names = [{"id": mistake, "subscription_id": subscription}]
+    assert seller.call("POST /usage/void", {"records": names})["results"][0]["status"] == "voided"
     seller.reports(subscription, 7, dimension="misspelt")
     seller.wait(2 * HOUR)
     seller.purchases.unsuspend("222211113333")

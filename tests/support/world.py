@@ -32,6 +32,7 @@ from marketplace.usage.queries import UsageQueries
 from marketplace.usage.recorder import UsageRecorder
 from marketplace.usage.rerating import Rerating
 from marketplace.usage.retry import UsageRetry
+from marketplace.usage.void import UsageVoid
 from marketplace_emulator import Clock as EmulatorClock
 from marketplace_emulator import Marketplace, Purchase
 from marketplace_emulator import Settings as EmulatorSettings
@@ -293,8 +294,17 @@ class World:
         reader = SubscriptionReader(self.table(self.tables.subscriptions))
         return UsageRetry(self.usage_table(), reader, self.time.now)
 
+    def void(self, subscription: Subscription, *record_ids: str, caller: str = "arn:aws:iam::1:user/a") -> list[Any]:
+        """The results of voiding these usage records in one request."""
+        records = [{"id": record_id, "subscription_id": subscription.id} for record_id in record_ids]
+        return self.usage_void().void(records, caller)[0]
+
+    def usage_void(self) -> UsageVoid:
+        reader = SubscriptionReader(self.table(self.tables.subscriptions))
+        return UsageVoid(self.usage_table(), reader, self.time.now, self.rerating())
+
     def queries(self) -> UsageQueries:
-        return UsageQueries(Table(self.dynamodb, self.tables.usage))
+        return UsageQueries(Table(self.dynamodb, self.tables.usage), self.time.now)
 
     def report(self, subscription: Subscription, quantity: int, **given: Any) -> dict[str, Any]:
         """One usage record; `id`, `dimension`, `at` (seconds) and `tags` can be given."""

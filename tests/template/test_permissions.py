@@ -9,7 +9,7 @@ from marketplace.dynamodb import keys
 from tests.support.translated import of_type, resources, statements
 
 CALLING_AWS_MARKETPLACE = ["ResolveCustomerRole", "MeterUsageRole", "EntitlementCheckRole", "SellerApiRole"]
-ROLES = [*CALLING_AWS_MARKETPLACE, "ReconcileUsageRole"]
+ROLES = [*CALLING_AWS_MARKETPLACE, "ReconcileUsageRole", "ArchiveUsageRole"]
 
 
 def test_sam_adds_no_role_to_the_written_ones() -> None:
@@ -69,6 +69,23 @@ def test_reconciliation_writes_nothing_but_what_it_found() -> None:
     assert [one["Condition"] for one in writing] == [
         {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [keys.RECONCILIATION]}}
     ]
+
+
+def test_whoever_reads_usage_may_read_the_archive_and_write_nothing_there() -> None:
+    (allowed,) = of_type("AWS::IAM::Policy")["ArchiveReading"]["PolicyDocument"]["Statement"]
+    assert (allowed["Action"], allowed["Resource"]) == (
+        "s3:GetObject",
+        {"Fn::Sub": "${UsageArchiveBucket.Arn}/usage/*"},
+    )
+    assert of_type("AWS::IAM::Policy")["ArchiveReading"]["Roles"] == [
+        {"Ref": "SellerApiRole"},
+        {"Fn::If": ["ReconcilesUsage", {"Ref": "ReconcileUsageRole"}, {"Ref": "AWS::NoValue"}]},
+    ]
+    for role in ROLES:
+        actions = {action for statement in statements(role) for action in statement["Action"]}
+        assert {action for action in actions if action.startswith("s3:")} == (
+            {"s3:GetObject", "s3:PutObject"} if role == "ArchiveUsageRole" else set()
+        )
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -132,12 +132,14 @@ CODES = [f"code{number}" for number in range(10)]
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 9, 10])
+@pytest.mark.slow
 def test_a_stack_that_meters_holds_the_name_of_each_product(count: int) -> None:
     names = exports(Stage="prod", MeteringEnabled="true", ProductCodes=",".join(CODES[:count]))
     assert names == ["marketplace-saas-stage-prod", *(f"marketplace-saas-meters-{code}" for code in CODES[:count])]
 
 
 @pytest.mark.parametrize("codes", [CODES[:1], CODES[:3], CODES])
+@pytest.mark.slow
 def test_a_stack_that_does_not_meter_holds_its_stage_alone(codes: list[str]) -> None:
     assert exports(Stage="dev", MeteringEnabled="false", ProductCodes=",".join(codes)) == ["marketplace-saas-stage-dev"]
 
@@ -153,6 +155,7 @@ def test_a_stack_that_does_not_meter_holds_its_stage_alone(codes: list[str]) -> 
         (("dev", "false", "a"), ("test", "false", "a"), False),
     ],
 )
+@pytest.mark.slow
 def test_a_second_stack_of_a_stage_or_a_metered_product_is_refused(
     one: tuple[str, str, str], other: tuple[str, str, str], refused: bool
 ) -> None:

@@ -38,6 +38,7 @@ SELLER_ROUTES = {
     ("get", "/subscriptions/{subscription_id}"),
     ("get", "/subscriptions/{subscription_id}/entitlements"),
     ("post", "/usage"),
+    ("post", "/usage/void"),
     ("get", "/subscriptions/{subscription_id}/usage"),
     ("get", "/subscriptions/{subscription_id}/statement"),
     ("post", "/subscriptions/{subscription_id}/usage/retry"),
@@ -179,6 +180,7 @@ def test_timeouts_and_memory() -> None:
         "EntitlementCheckFunction": (60, 512),
         "SellerApiFunction": (29, 1024),
         "ReconcileUsageFunction": (900, 1024),
+        "ArchiveUsageFunction": (900, 1024),
     }
 
 
@@ -209,14 +211,19 @@ def test_agreement_events_are_matched_by_source_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "expression"), [("MeterUsage", "cron(5/15 * * * ? *)"), ("ReconcileUsage", "cron(50 * * * ? *)")]
+    ("function", "expression"),
+    [
+        ("MeterUsage", "cron(5/15 * * * ? *)"),
+        ("ReconcileUsage", "cron(50 * * * ? *)"),
+        ("ArchiveUsage", "cron(20 * * * ? *)"),
+    ],
 )
 def test_a_schedule_runs_its_function_and_nothing_repeats_a_run(function: str, expression: str) -> None:
     schedule = of_type("AWS::Events::Rule")[f"{function}Schedule"]
     assert schedule["ScheduleExpression"] == expression
     assert [target["Arn"] for target in schedule["Targets"]] == [{"Fn::GetAtt": [f"{function}Function", "Arn"]}]
     configs = {body["FunctionName"]["Ref"]: body for body in of_type("AWS::Lambda::EventInvokeConfig").values()}
-    assert sorted(configs) == ["MeterUsageFunction", "ReconcileUsageFunction"]
+    assert sorted(configs) == ["ArchiveUsageFunction", "MeterUsageFunction", "ReconcileUsageFunction"]
     assert configs[f"{function}Function"]["MaximumRetryAttempts"] == 0
 
 
@@ -228,6 +235,32 @@ def test_reconciliation_of_usage_is_deployed_only_if_it_is_asked_for() -> None:
     }
     assert len(named) > 8
     assert template.load()["Parameters"]["UsageReconciliation"]["Default"] == "false"
+
+
+def test_an_archive_is_deployed_only_if_it_is_asked_for() -> None:
+    parts = re.compile(r"ArchiveUsage|UsageArchive|SecondsUsageArchive|ArchiveReading")
+    named = {name for name in resources() if parts.match(name) and not name.endswith("EventInvokeConfig")}
+    optional = {name for name, body in resources().items() if body.get("Condition") == "ArchivesUsage"}
+    assert {name for name in optional if not name.endswith("EventInvokeConfig")} == named
+    assert len(named) > 10
+    assert template.load()["Parameters"]["ArchiveAfterMonths"]["Default"] == 0
+    assert template.load()["Parameters"]["ArchiveLockDays"]["Default"] == 0
+
+
+def test_the_archive_outlives_the_stack_and_is_open_to_nobody() -> None:
+    whole, body = resources()["UsageArchiveBucket"], of_type("AWS::S3::Bucket")["UsageArchiveBucket"]
+    assert (whole["DeletionPolicy"], whole["UpdateReplacePolicy"]) == ("Retain", "Retain")
+    assert body["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert body["ObjectLockEnabled"] is True
+    (rule,) = body["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == {"Fn::If": ["HasOwnKey", "aws:kms", "AES256"]}
+    assert set(body["PublicAccessBlockConfiguration"].values()) == {True}
+    (denied,) = of_type("AWS::S3::BucketPolicy")["UsageArchiveBucketPolicy"]["PolicyDocument"]["Statement"]
+    assert (denied["Effect"], denied["Principal"], denied["Action"]) == ("Deny", "*", "s3:*")
+    assert denied["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    lock = body["ObjectLockConfiguration"]["Rule"]["Fn::If"]
+    assert (lock[0], lock[2]) == ("LocksTheArchive", {"Ref": "AWS::NoValue"})
+    assert lock[1]["DefaultRetention"]["Mode"] == "COMPLIANCE"
 
 
 @pytest.mark.parametrize("table", ["SubscriptionsTable", "UsageTable"])

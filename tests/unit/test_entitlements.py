@@ -155,6 +155,7 @@ class TestReadingBack:
         assert crowded.sync(LICENSED).entitlements == (seats(50),)
         assert source.calls == 2
 
+    @pytest.mark.slow
     def test_more_dimensions_than_a_transaction_holds(self, active: LifecycleWorld) -> None:
         many = [Entitlement(dimension=f"d{n:03}", value_type="integer", value=n) for n in range(250)]
         active.source.granted[LICENSED] = many

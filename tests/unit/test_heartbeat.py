@@ -276,6 +276,7 @@ def test_the_mark_stands_apart_from_every_subscription() -> None:
 # A walk that doesn't end at once
 
 
+@pytest.mark.slow
 def test_a_walk_that_ran_out_of_time_goes_on_with_the_next_page(either_world: World, calls: Calls) -> None:
     """A page is what one BatchGetItem reads: a hundred."""
     world = either_world
@@ -313,6 +314,7 @@ def test_calls_with_little_time_come_to_an_end(looks: int, calls: Calls) -> None
     assert hours(world) == [NOON] * 9
 
 
+@pytest.mark.slow
 def test_a_walk_goes_on_where_a_subscription_has_ended(either_world: World) -> None:
     """The position is that of a subscription which the index holds no more."""
     world = either_world

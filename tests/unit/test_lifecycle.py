@@ -66,6 +66,7 @@ def test_the_final_hour_counts_from_the_later_event(world: LifecycleWorld) -> No
 
 
 @pytest.mark.parametrize("arrives_after", [0, HOUR + 1, DAY])
+@pytest.mark.slow
 def test_a_later_closing_event_gives_open_usage_of_an_ended_subscription_its_deadline(
     world: LifecycleWorld, arrives_after: int
 ) -> None:
@@ -281,6 +282,7 @@ def test_the_entitlements_of_nobody_are_not_read(world: LifecycleWorld) -> None:
 
 
 @pytest.mark.parametrize("ends_in", [MINUTE, HOUR + 7, DAY])
+@pytest.mark.slow
 def test_a_term_is_read_once_more_shortly_before_its_end(world: LifecycleWorld, ends_in: int) -> None:
     ends_at = world.time.seconds + ends_in
     world.source.granted = {LICENSED: [replace(SEATS, expires_at=ends_at)]}

@@ -79,6 +79,7 @@ def test_a_closing_that_is_overtaken_by_a_later_one_leaves_the_later_deadline(wo
 
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("minutes", [(20, 15, 10), (20, 15, 10, 5), (75, 70, 65), (75, 15, 10)])
+@pytest.mark.slow
 def test_however_messages_stop_one_another_the_last_state_counts(minutes: tuple[int, ...], nested: bool) -> None:
     """Each is stopped after its state is written and before its usage is adjusted, while others run whole. Nested: the
     others are stopped in the same way; else the first is stopped again and again."""

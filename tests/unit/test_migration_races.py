@@ -234,6 +234,7 @@ def test_one_id_in_flight_for_the_customer_and_reported_for_the_licence_counts_o
 
 @pytest.mark.parametrize(("read", "booked"), IN_THE_API)
 @pytest.mark.parametrize("minute", [0, 14, 49, 50, 54, 55, 59])
+@pytest.mark.slow
 def test_usage_of_the_customer_in_flight_is_on_one_side(read: int, booked: int, minute: int) -> None:
     """Also the usage that goes to the hour to come, by a reporter's clock that is ahead."""
     customer = Customer.of_a_product()
@@ -249,6 +250,7 @@ def test_usage_of_the_customer_in_flight_is_on_one_side(read: int, booked: int, 
 
 
 @pytest.mark.parametrize(("first", "second"), [("legacy", "licensed"), ("licensed", "legacy")])
+@pytest.mark.slow
 def test_a_request_for_both_that_reads_them_at_different_moments_is_on_one_side(first: str, second: str) -> None:
     for read, booked in IN_THE_API:
         for between in range(read, booked + 1):

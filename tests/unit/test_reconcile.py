@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from marketplace.archive.reader import UsageHistory
 from marketplace.platform.clock import DAY, HOUR, hour_of, iso
 from marketplace.platform.errors import ThrottledError
 from marketplace.reconcile import sorting
@@ -75,7 +76,7 @@ def events(world: World) -> list[dict[str, Any]]:
 
 def ledger(world: World, start: int = NOON, end: int = NOON + DAY) -> list[Any]:
     ids = subscriptions_with_usage(world.table(world.tables.subscriptions), start)
-    return list(metering_records(world.usage_table(), ids, start, end))
+    return list(metering_records(UsageHistory(world.usage_table(), world.time.now), ids, start, end))
 
 
 def compared(world: World, **given: Any) -> list[Difference]:
@@ -459,6 +460,7 @@ THEIRS = st.lists(
 
 @settings(max_examples=400)
 @given(ours=OURS, theirs=THEIRS, fit=st.integers(1, 9))
+@pytest.mark.slow
 def test_the_units_of_all_differences_are_the_difference_of_the_sums(
     ours: list[Entry], theirs: list[Entry], fit: int
 ) -> None:

@@ -181,6 +181,7 @@ def test_what_is_lowered_or_stays_gives_nothing_back(world: World) -> None:
     assert list(hours(world).values()) == [(2, 1)]
 
 
+@pytest.mark.slow
 def test_many_records_of_several_hours_are_given_back(either_world: World) -> None:
     world = either_world
     buyer = contract(world, 0)

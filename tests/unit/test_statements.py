@@ -259,6 +259,7 @@ def hours(draw: Any) -> tuple[MeteringRecord, list[tuple[Any, int]]]:
 
 @settings(max_examples=300)
 @given(st.lists(hours(), max_size=8))
+@pytest.mark.slow
 def test_lines_and_totals_add_up_to_the_metering_records(found: list[Any]) -> None:
     day = Day("2026-11-18", lines_of(part for record, allocations in found for part in parts_of(record, allocations)))
     whole = Statement("sub-a", MONTH, [day, day])

@@ -188,6 +188,7 @@ usage = st.tuples(st.integers(0, 5), tags, st.sampled_from(["api_calls", "emails
 
 
 @given(st.lists(st.lists(usage, max_size=6), max_size=4))
+@pytest.mark.slow
 def test_a_record_says_what_its_allocations_sum_to(requests: list[list[Any]]) -> None:
     """Also when tags find no room, and when a contract includes a part of the usage."""
     world = World.on(MemoryDynamoDB())

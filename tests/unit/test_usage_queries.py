@@ -38,6 +38,7 @@ def pages(world: World, buyer: Subscription, start: int, end: int, limit: int) -
 
 
 @pytest.mark.parametrize("limit", [1, 3, 5, 100, 10_000, 0, -1])
+@pytest.mark.slow
 def test_hours_come_in_order_whatever_the_size_of_the_pages(either_world: World, limit: int) -> None:
     buyer = hours_of_usage(either_world)
     found = [record for page in pages(either_world, buyer, NOON, NOON + 10 * HOUR, limit) for record in page]
@@ -180,7 +181,7 @@ def test_a_record_whose_hour_is_gone_still_has_a_proof(world: World) -> None:
 def test_a_store_without_an_answer_is_said_to_be_one() -> None:
     calls = Calls()
     world = World.on(MemoryDynamoDB())
-    queries = UsageQueries(Table(calls.wrap(world.dynamodb), world.tables.usage))
+    queries = UsageQueries(Table(calls.wrap(world.dynamodb), world.tables.usage), world.time.now)
     calls.fail("query")
     with pytest.raises(ThrottledError):
         queries.metering_records("sub-" + "b" * 26, start=0, end=NOON)

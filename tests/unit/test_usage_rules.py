@@ -125,6 +125,7 @@ def test_everything_that_is_wrong_with_a_report_is_told_at_once(changes: dict[st
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists))
+@pytest.mark.slow
 def test_anything_at_all_gets_an_answer(value: object) -> None:
     assert isinstance(parsed(value), Rejection)
     assert isinstance(parsed(raw(tags=value)), Rejection | UsageReport)

@@ -118,6 +118,28 @@ class ContractSplit(TypedDict):
     explanation: str
 
 
+class CorrectionMade(TypedDict):
+    """A billing adjustment of AWS Marketplace for units that were metered by mistake."""
+
+    state: Literal["prepared", "requested", "completed", "refused"]
+    hour: str
+    units: int
+    price: str
+    amount: str
+    currency: str
+    reason: str
+    description: NotRequired[str | None]
+    agreement_id: str
+    invoice_id: str
+    record_id: NotRequired[str | None]
+    reference: NotRequired[str | None]
+    request_id: NotRequired[str | None]
+    message: NotRequired[str | None]
+    prepared_at: str
+    prepared_by: str
+    ended_at: NotRequired[str | None]
+
+
 class EnteredContact(TypedDict):
     """A contact, and when it was entered."""
 
@@ -181,6 +203,7 @@ class MeteringRecord(TypedDict):
     reason: NotRequired[str | None]
     tag_sets: NotRequired[int | None]
     untagged_records: NotRequired[int | None]
+    corrected: NotRequired[int | None]
     due_at: NotRequired[str | None]
     refuse_at: NotRequired[str | None]
     settled_at: NotRequired[str | None]
@@ -192,6 +215,14 @@ class MeteringRecordList(TypedDict):
     subscription_id: str
     metering_records: list[MeteringRecord]
     cursor: str | None
+
+
+class NamedRecord(TypedDict):
+    """A usage record by its name: the seller's own `id`, and exactly one of `subscription_id` and `license_arn`."""
+
+    id: str
+    subscription_id: NotRequired[str | None]
+    license_arn: NotRequired[str | None]
 
 
 class Release(TypedDict):
@@ -212,6 +243,8 @@ class ReportedUsage(TypedDict):
     own_hour: str
     recorded_at: str
     untagged: NotRequired[bool]
+    voided_at: NotRequired[str | None]
+    voided_by: NotRequired[str | None]
 
 
 class RetryBody(TypedDict):
@@ -352,7 +385,8 @@ class Transfer(TypedDict):
 
 class UsageProof(TypedDict):
     """Where a usage record went: the record, the hour it was booked to, and the metering record of that hour. A
-    record that its contract includes whole has no metering record; `contract` says why.
+    record that its contract includes whole has no metering record; `contract` says why. Neither has one that was
+    voided.
     """
 
     subscription_id: str
@@ -361,6 +395,7 @@ class UsageProof(TypedDict):
     hour: str
     metering_record: MeteringRecord | None
     contract: NotRequired[ContractSplit | None]
+    corrections: NotRequired[list[CorrectionMade] | None]
 
 
 class UsageReport(TypedDict):
@@ -389,7 +424,7 @@ class UsageResult(TypedDict):
     """What became of one record. A rejected one says whether sending it again, with the same id, can help."""
 
     id: str | None
-    status: Literal["recorded", "duplicate", "conflict", "rejected"]
+    status: Literal["recorded", "duplicate", "conflict", "voided", "rejected"]
     hour: NotRequired[str | None]
     own_hour: NotRequired[str | None]
     month_shifted: NotRequired[bool]
@@ -423,6 +458,29 @@ class UsageStatement(TypedDict):
     month: str
     days: list[StatementDay]
     cursor: str | None
+
+
+class VoidRequest(TypedDict):
+    """1 to 100 usage records by their names, each answered by itself."""
+
+    records: list[NamedRecord]
+
+
+class VoidResult(TypedDict):
+    """What became of one record. `voided`: nothing of it is counted any more, now or since an earlier request."""
+
+    id: str | None
+    status: Literal["voided", "rejected"]
+    hour: NotRequired[str | None]
+    reason: str
+    message: str
+    retryable: bool
+
+
+class VoidResults(TypedDict):
+    """One result per record, in order."""
+
+    results: list[VoidResult]
 
 
 def show_registration(code: str) -> Call[SubscriptionDetails]:
@@ -507,6 +565,13 @@ def record_usage(body: UsageRequest, *, validate: Literal["true", "false"] | Non
     answered as it would be, and none is recorded.
     """
     return Call("POST", target("/usage", query={"validate": validate}), body)
+
+
+def void_usage(body: VoidRequest) -> Call[VoidResults]:
+    """Exactly, by id, while the record's hour is not sealed; afterwards AWS Marketplace may have it, and only a
+    billing adjustment corrects it. Repeating it is safe. The id can't be used again.
+    """
+    return Call("POST", target("/usage/void"), body)
 
 
 def list_usage(

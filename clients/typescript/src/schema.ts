@@ -204,6 +204,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/usage/void": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Take recorded usage back
+         * @description Exactly, by id, while the record's hour is not sealed; afterwards AWS Marketplace may have it, and only a billing adjustment corrects it. Repeating it is safe. The id can't be used again.
+         */
+        post: operations["voidUsage"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/subscriptions/{subscription_id}/usage": {
         parameters: {
             query?: never;
@@ -416,6 +436,77 @@ export interface components {
             explanation: string;
         };
         /**
+         * CorrectionMade
+         * @description A billing adjustment of AWS Marketplace for units that were metered by mistake.
+         */
+        CorrectionMade: {
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "prepared" | "requested" | "completed" | "refused";
+            /**
+             * Hour
+             * @description ISO 8601 in UTC
+             * @example 2026-11-22T14:00:00Z
+             */
+            hour: string;
+            /** Units */
+            units: number;
+            /**
+             * Price
+             * @description Of one unit
+             */
+            price: string;
+            /**
+             * Amount
+             * @description What the buyer gets back
+             */
+            amount: string;
+            /** Currency */
+            currency: string;
+            /**
+             * Reason
+             * @description AWS Marketplace's reason code
+             * @example INCORRECT_METERING
+             */
+            reason: string;
+            /** Description */
+            description?: string | null;
+            /** Agreement Id */
+            agreement_id: string;
+            /** Invoice Id */
+            invoice_id: string;
+            /**
+             * Record Id
+             * @description The usage record that was reported wrong
+             */
+            record_id?: string | null;
+            /** Reference */
+            reference?: string | null;
+            /**
+             * Request Id
+             * @description AWS Marketplace's id of the billing adjustment request
+             */
+            request_id?: string | null;
+            /** Message */
+            message?: string | null;
+            /**
+             * Prepared At
+             * @description ISO 8601 in UTC
+             * @example 2026-11-22T14:00:00Z
+             */
+            prepared_at: string;
+            /** Prepared By */
+            prepared_by: string;
+            /**
+             * Ended At
+             * @description ISO 8601 in UTC
+             * @example 2026-11-22T14:00:00Z
+             */
+            ended_at?: string | null;
+        };
+        /**
          * EnteredContact
          * @description A contact, and when it was entered.
          */
@@ -550,6 +641,11 @@ export interface components {
             tag_sets?: number | null;
             /** Untagged Records */
             untagged_records?: number | null;
+            /**
+             * Corrected
+             * @description Units for which a billing adjustment is under way or made
+             */
+            corrected?: number | null;
             /** Due At */
             due_at?: string | null;
             /**
@@ -577,6 +673,18 @@ export interface components {
          * @description ISO 8601 with a UTC offset; no number.
          */
         Moment: string;
+        /**
+         * NamedRecord
+         * @description A usage record by its name: the seller's own `id`, and exactly one of `subscription_id` and `license_arn`.
+         */
+        NamedRecord: {
+            /** Id */
+            id: string;
+            /** Subscription Id */
+            subscription_id?: string | null;
+            /** License Arn */
+            license_arn?: string | null;
+        };
         /** @enum {string} */
         Reason: "entitled" | "in_grace" | "not_entitled" | "quantity_exceeded" | "quantity_not_comparable" | "expired" | "entitlements_pending" | "entitlements_unavailable" | "entitlements_too_old" | "unknown_subscription" | "subscription_pending" | "subscription_closing" | "subscription_ended" | "subscription_failed";
         /**
@@ -617,6 +725,17 @@ export interface components {
             recorded_at: string;
             /** Untagged */
             untagged?: boolean;
+            /**
+             * Voided At
+             * @description ISO 8601 in UTC
+             * @example 2026-11-22T14:00:00Z
+             */
+            voided_at?: string | null;
+            /**
+             * Voided By
+             * @description The ARN of the principal that had it voided
+             */
+            voided_by?: string | null;
         };
         /**
          * RetryBody
@@ -967,7 +1086,7 @@ export interface components {
         /**
          * UsageProof
          * @description Where a usage record went: the record, the hour it was booked to, and the metering record of that hour. A record
-         *     that its contract includes whole has no metering record; `contract` says why.
+         *     that its contract includes whole has no metering record; `contract` says why. Neither has one that was voided.
          */
         UsageProof: {
             /** Subscription Id */
@@ -987,6 +1106,11 @@ export interface components {
             metering_record: components["schemas"]["MeteringRecord"] | null;
             /** @description In an overage dimension only */
             contract?: components["schemas"]["ContractSplit"] | null;
+            /**
+             * Corrections
+             * @description Billing adjustments for this record, and for its hour as a whole
+             */
+            corrections?: components["schemas"]["CorrectionMade"][] | null;
         };
         /**
          * UsageReport
@@ -1031,7 +1155,7 @@ export interface components {
              * Status
              * @enum {string}
              */
-            status: "recorded" | "duplicate" | "conflict" | "rejected";
+            status: "recorded" | "duplicate" | "conflict" | "voided" | "rejected";
             /**
              * Hour
              * @description The hour it was booked to
@@ -1118,6 +1242,49 @@ export interface components {
         ValueType: "integer" | "double" | "boolean" | "string";
         /** @enum {string} */
         Via: "registration" | "subscription";
+        /**
+         * VoidRequest
+         * @description 1 to 100 usage records by their names, each answered by itself.
+         */
+        VoidRequest: {
+            /** Records */
+            records: components["schemas"]["NamedRecord"][];
+        };
+        /**
+         * VoidResult
+         * @description What became of one record. `voided`: nothing of it is counted any more, now or since an earlier request.
+         */
+        VoidResult: {
+            /** Id */
+            id: string | null;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "voided" | "rejected";
+            /**
+             * Hour
+             * @description The hour it was booked to
+             */
+            hour?: string | null;
+            /** Reason */
+            reason: string;
+            /** Message */
+            message: string;
+            /**
+             * Retryable
+             * @description Whether the same request again can help
+             */
+            retryable: boolean;
+        };
+        /**
+         * VoidResults
+         * @description One result per record, in order.
+         */
+        VoidResults: {
+            /** Results */
+            results: components["schemas"]["VoidResult"][];
+        };
     };
     responses: never;
     parameters: never;
@@ -2030,6 +2197,94 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["UsageResults"];
+                };
+            };
+            /**
+             * @description `invalid_body`: The body must be a JSON object, as docs/openapi.json describes it.
+             *
+             *     `invalid_parameter`: A query parameter is unknown, given twice or has a wrong value.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description API Gateway: the signature is missing or wrong, or its principal may not call this route */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GatewayError"];
+                };
+            };
+            /** @description `request_too_large`: The body is larger than this route takes; send fewer records at a time. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description API Gateway: too many requests; wait, and send more records in each request */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GatewayError"];
+                };
+            };
+            /** @description `internal_error`: This is a fault of the service and has been logged; repeating is safe. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /**
+             * @description `busy`: AWS is throttling or others write the same data; repeat the request, which is safe.
+             *
+             *     `unavailable`: AWS gave no answer; repeat the request, which is safe.
+             */
+            503: {
+                headers: {
+                    /** @description Seconds to wait */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    voidUsage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["VoidRequest"];
+            };
+        };
+        responses: {
+            /** @description Take recorded usage back */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VoidResults"];
                 };
             };
             /**

@@ -223,6 +223,19 @@ def metering_record(subscription_id: str, hour: int, dimension: str) -> Key:
     return Key(subscription_pk(subscription_id), f"{hour_prefix(hour)}#{encoded(dimension)}")
 
 
+CORRECTION_PREFIX = "CORRECTION#"
+
+
+def corrections_prefix(hour: int, dimension: str) -> str:
+    """What the sort keys of the corrections of a metering record start with."""
+    return f"{CORRECTION_PREFIX}{iso(hour)[:13]}#{encoded(dimension)}#"
+
+
+def correction(subscription_id: str, hour: int, dimension: str, digest: str) -> Key:
+    """Units of a metering record for which the buyer gets money back; the digest is of what is corrected."""
+    return Key(subscription_pk(subscription_id), corrections_prefix(hour, dimension) + digest)
+
+
 def hour_and_dimension(metering_record_sk: str) -> tuple[str, str]:
     """What the sort key of a metering record says: the hour in ISO 8601, and the dimension."""
     _, hour, dimension = metering_record_sk.split("#", 2)
@@ -281,3 +294,16 @@ def difference_prefix(day: int) -> str:
 def difference(day: int, difference_id: str) -> Key:
     """A difference between our ledger and what AWS shows of a day."""
     return Key(RECONCILIATION, difference_prefix(day) + difference_id)
+
+
+ARCHIVE = "ARCHIVE"
+
+
+def archive_mark(subscription_id: str) -> Key:
+    """Which months of a subscription are in the archive."""
+    return Key(ARCHIVE, subscription_pk(subscription_id))
+
+
+def archive_state() -> Key:
+    """Up to which month all subscriptions are archived."""
+    return Key(ARCHIVE, "STATE")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from marketplace.dynamodb.attributes import Item
+from marketplace.dynamodb.attributes import Item, to_attribute
 from marketplace.dynamodb.keys import Key
 from marketplace.dynamodb.transactions import Refusal, Write, cancellation_reasons, write_together
 from marketplace.dynamodb.update import Update, placeholders
@@ -197,9 +197,10 @@ class Table:
 
     # Writing several items together, or none
 
-    def put_action(self, item: Item, condition: str = "") -> Write:
-        """A member of a transaction that writes an item. A refusal by the condition holds the stored item."""
-        return {"Put": {"TableName": self.name, "Item": item, **_condition(condition)}}
+    def put_action(self, item: Item, condition: str = "", given: Mapping[str, Any] | None = None) -> Write:
+        """A member of a transaction that writes an item; `given` holds the values that the condition names. A refusal
+        by the condition holds the stored item."""
+        return {"Put": {"TableName": self.name, "Item": item, **_condition(condition, given or {})}}
 
     def update_action(self, key: Key, update: Update, *, tell: bool = False) -> Write:
         """A member of a transaction that changes an item. `tell`: a refusal by the condition holds the stored item."""
@@ -250,7 +251,7 @@ class Table:
                 break
         return pending
 
-    def update_all(self, clauses: str, parameters: Sequence[Sequence[str]]) -> Counter[str]:
+    def update_all(self, clauses: str, parameters: Sequence[Sequence[str | int]]) -> Counter[str]:
         """Carries out `UPDATE <table> <clauses>` once for each row of parameters, in batches (PartiQL), each statement
         by itself. A statement whose WHERE finds nothing is no failure.
 
@@ -260,7 +261,11 @@ class Table:
         # The table's name is the deployment's own setting; PartiQL has no parameter for it.
         statement = f'UPDATE "{self.name}" {clauses}'
         statements: list[Any] = [
-            {"Statement": statement, "Parameters": [{"S": value} for value in row]} for row in parameters
+            {
+                "Statement": statement,
+                "Parameters": [{"S": value} if type(value) is str else to_attribute(value) for value in row],
+            }
+            for row in parameters
         ]
         failed: Counter[str] = Counter()
         for start in range(0, len(statements), _WRITES_PER_CALL):
@@ -309,8 +314,8 @@ def _conditional(condition: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return {"ConditionExpression": condition, **placeholders(condition, given)} if condition else {}
 
 
-def _condition(condition: str) -> dict[str, Any]:
+def _condition(condition: str, given: Mapping[str, Any]) -> dict[str, Any]:
     if not condition:
         return {}
     told = {"ConditionExpression": condition, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
-    return told | placeholders(condition, {})
+    return told | placeholders(condition, given)

@@ -46,6 +46,15 @@ SENDABLE = frozenset({"open", "held"})
 SAVABLE = frozenset({"open", "held", "rejected"})
 """The states from which a record can still be billed."""
 
+FINAL = frozenset({"metered", "conflict", "unbillable"})
+"""The states that stay, once they are told and AWS's window has closed."""
+
+type ExpiringRow = tuple[int, str, str, str, int, int]
+
+EXPIRING = "SET expires_at=? WHERE pk=? AND sk=? AND seal=? AND quantity=? AND settled_at=?"
+"""PartiQL clauses that have DynamoDB remove a final record, unless it was changed: whatever changes one makes it due,
+which removes the time at which it was settled. MeteringRecord.expiring gives the parameters."""
+
 MAX_QUANTITY = 2_147_483_647
 """BatchMeterUsage takes 0 to 2147483647 (botocore model, UsageQuantity)."""
 
@@ -130,7 +139,8 @@ class MeteringRecord:
     once it is settled at `settled_at`; `reason` says why it was not simply metered. `tag_sets` of its allocations
     exist, with the tag keys `tag_keys` and at most `tag_bytes` bytes of JSON; they sum to `tagged_quantity`, or more if
     some were booked by a version that did not count it. The tags of `untagged_records` found no room. `tags_refused` is
-    AWS's error code for the allocations: from then on the record is sent without them.
+    AWS's error code for the allocations: from then on the record is sent without them. For `corrected` of its units a
+    billing adjustment is under way or made (marketplace.ledger.correction).
     """
 
     key: Key
@@ -157,6 +167,7 @@ class MeteringRecord:
     settled_at: EpochSeconds | None = None
     metering_record_id: str | None = None
     tags_refused: str | None = None
+    corrected: int = 0
 
     @classmethod
     def new(
@@ -230,9 +241,12 @@ class MeteringRecord:
         given: dict[str, Any] = {"unsealed": UNSEALED, "room": MAX_QUANTITY - added.quantity}
         if added.tag_sets:
             # Whether a tag set has room depends on the sets that are there: creating one needs them to be unchanged.
-            unchanged = "#tag_sets = :seen_tag_sets" if added.seen_tag_sets else "attribute_not_exists(#tag_sets)"
+            # A count of 0 is left where the only set was taken out again.
+            unchanged = "#tag_sets = :seen_tag_sets"
+            if not added.seen_tag_sets:
+                unchanged = f"attribute_not_exists(#tag_sets) OR {unchanged}"
             condition = f"({condition}) AND (attribute_not_exists(pk) OR {unchanged})"
-            given |= {"seen_tag_sets": added.seen_tag_sets} if added.seen_tag_sets else {}
+            given["seen_tag_sets"] = added.seen_tag_sets
         kept = self._values()
         if moves_deadlines:
             kept = {name: value for name, value in kept.items() if name not in deadlines}
@@ -254,6 +268,19 @@ class MeteringRecord:
         more."""
         condition = "#seal = :unsealed AND #quantity = :taken AND #records = :leaving"
         return condition, {"unsealed": UNSEALED, "taken": quantity, "leaving": records}
+
+    def correction(self, units: int) -> Update:
+        """So many of its units are corrected by a billing adjustment, while it has them, AWS bills it, and it does not
+        move to the archive."""
+        room = "(attribute_not_exists(#corrected) OR #corrected <= :room)"
+        condition = f"#state = :metered AND {room} AND attribute_not_exists(#expires_at)"
+        given = {"metered": "metered", "room": self.quantity - units}
+        return Update(add={"corrected": units}, condition=condition, given=given)
+
+    @staticmethod
+    def correction_undone(units: int) -> Update:
+        """AWS made no adjustment for these units."""
+        return Update(add={"corrected": -units}, condition="#corrected >= :units", given={"units": units})
 
     def as_metered(self, now: EpochSeconds, metering_record_id: str | None) -> Item:
         """The item once AWS has accepted the record: out of the index, with AWS's id for it."""
@@ -297,6 +324,16 @@ class MeteringRecord:
         )
         return update, after
 
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing changes the record any more: its state is final and told, and AWS's window for it has
+        closed, or AWS has accepted it."""
+        return self.state in FINAL and self.settled_at is not None and self.due_at is None
+
+    def expiring(self, expires_at: int) -> "ExpiringRow":
+        """The parameters of EXPIRING for a record that is final."""
+        return expires_at, self.key.pk, self.key.sk, self.seal, self.quantity, self.settled_at or 0
+
     def described(self) -> dict[str, Any]:
         """The record as the API shows it."""
         shown: dict[str, Any] = {
@@ -310,7 +347,7 @@ class MeteringRecord:
         }
         if self.state != "metered" and in_doubt(self.seal):
             shown["in_doubt"] = True
-        for name in ("metering_record_id", "reason", "tag_sets", "untagged_records", "tags_refused"):
+        for name in ("metering_record_id", "reason", "tag_sets", "untagged_records", "tags_refused", "corrected"):
             if value := getattr(self, name):
                 shown[name] = value
         if self.due_at is not None and self.state in SENDABLE:

@@ -114,6 +114,14 @@ def cloudtrail(region: str) -> Any:
     )
 
 
+def s3() -> Any:
+    """For the archive's bucket, which is in the function's own region."""
+    make: Any = new_client  # the stubs of this service are not among the project's
+    return make(
+        "s3", config=Config(connect_timeout=2, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 3})
+    )
+
+
 def entitlement(seller: SellerRole | None = None) -> "MarketplaceEntitlementServiceClient":
     client: MarketplaceEntitlementServiceClient = _client_of(seller)(
         "marketplace-entitlement", region_name=MARKETPLACE_REGION, config=_patient()

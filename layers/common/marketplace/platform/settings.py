@@ -106,6 +106,8 @@ class Settings:
     entitlement_max_age_minutes: Annotated[int, _number(int, 0)] = 15
     entitlement_stale_limit_minutes: Annotated[int, _number(int, 0)] = 1440
     usage_record_ttl_days: Annotated[int, _number(int, 2)] = 400
+    archive_after_months: Annotated[int, _number(int, 0, 120)] = 0
+    archive_bucket: str = ""
     overage_dimensions: Annotated[OverageDimensions, parsed_overage_dimensions] = _NONE
 
     def __post_init__(self) -> None:

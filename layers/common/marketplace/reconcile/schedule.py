@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
+from marketplace.archive.bucket import Objects
+from marketplace.archive.reader import UsageHistory
 from marketplace.dynamodb.table import Table
 from marketplace.platform.clock import DAY, HOUR, Clock, epoch, iso
 from marketplace.reconcile.cloudtrail import EventLookup, entries_of, looked_up
@@ -73,7 +75,7 @@ class ReconciliationReport:
 @dataclass(slots=True)
 class ScheduledReconciliation:
     """`senders`: the roles that send usage for this deployment, by name or ARN; None asks no event for its sender.
-    `trail`: CloudTrail in the region that usage is sent to."""
+    `trail`: CloudTrail in the region that usage is sent to. `archive`: where old usage is, if it is archived."""
 
     usage: Table
     subscriptions: Table
@@ -82,6 +84,7 @@ class ScheduledReconciliation:
     clock: Clock
     sleep: Callable[[float], None]
     senders: Collection[str] | None = None
+    archive: Objects | None = None
 
     def run(self, time_left: Callable[[], float]) -> ReconciliationReport:
         """Compares the days that are ready, until `time_left` gives no more seconds. Raises AwsError and
@@ -112,7 +115,10 @@ class ScheduledReconciliation:
         events = looked_up(self.trail, day, min(now, end + SENT_WITHIN), sleep=self.sleep)
         ids = subscriptions_with_usage(self.subscriptions, day)
         theirs = within(entries_of(events, gaps), day, end)
-        ours = our_entries(metering_records(self.usage, ids, day, end), settled_before=now - SHOWN_AFTER)
+        ours = our_entries(
+            metering_records(UsageHistory(self.usage, self.clock, self.archive), ids, day, end),
+            settled_before=now - SHOWN_AFTER,
+        )
         known = {one.id for one in store.differences(day)}
         kept: list[Difference] = []
         for found in reconcile(ours, theirs, accepted=store.acceptances(day), senders=self.senders, gaps=gaps):

@@ -24,11 +24,14 @@ from marketplace.statements.reader import MAX_PAGE as MAX_STATEMENT_PAGE
 from marketplace.subscriptions.identity import SUBSCRIPTION_ID
 from marketplace.subscriptions.model import Status
 from marketplace.usage.queries import MAX_PAGE as MAX_USAGE_PAGE
+from marketplace.usage.void import MAX_VOIDED
 
 MAX_RECORDS = 500
 MAX_RECORD_ID = 128
 USAGE_BODY_LIMIT = 2_097_152
 """Bytes: 500 records with five tags of the greatest length fit. Lambda takes 6 MB (Lambda quotas)."""
+VOID_BODY_LIMIT = 262_144
+"""Bytes: 100 records, each with an id and the ARN of a licence, fit."""
 _BODY_LIMIT = 16_384
 
 
@@ -153,6 +156,12 @@ class UsageBody(BaseModel, frozen=True, extra="forbid", defer_build=True):
     """Only the envelope: every record is checked by itself and gets a result of its own."""
 
     records: Annotated[list[object], Field(min_length=1, max_length=MAX_RECORDS)]
+
+
+class VoidBody(BaseModel, frozen=True, extra="forbid", defer_build=True):
+    """Only the envelope: every record is looked at by itself and gets a result of its own."""
+
+    records: Annotated[list[object], Field(min_length=1, max_length=MAX_VOIDED)]
 
 
 def subscription_id_of(request: Request) -> str:

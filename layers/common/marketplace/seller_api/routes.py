@@ -41,6 +41,7 @@ from marketplace.seller_api.problems import ProblemError
 from marketplace.seller_api.requests import (
     MAX_RECORD_ID,
     USAGE_BODY_LIMIT,
+    VOID_BODY_LIMIT,
     ClaimsQuery,
     EntitlementsQuery,
     NoQuery,
@@ -50,6 +51,7 @@ from marketplace.seller_api.requests import (
     SubscriptionsQuery,
     UsageBody,
     UsageQuery,
+    VoidBody,
     body_of,
     query_of,
     subscription_id_of,
@@ -68,6 +70,7 @@ from marketplace.usage.queries import UsageQueries
 from marketplace.usage.recorder import UsageRecorder
 from marketplace.usage.results import metric_of
 from marketplace.usage.retry import UsageRetry
+from marketplace.usage.void import UsageVoid
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,7 @@ class SellerRoutes:
     usage: UsageQueries
     statements: StatementReader
     usage_retry: UsageRetry
+    usage_void: UsageVoid
     clock: Clock
     entitlement_max_age: int
     metering_enabled: bool = True
@@ -200,6 +204,14 @@ class SellerRoutes:
         outcome = "UsageValidated" if validate else "UsageReported"
         return Answer(json_response(200, {"results": results}), outcome, counts=counts)
 
+    def void_usage(self, request: Request) -> Answer:
+        query_of(request, NoQuery)
+        body = body_of(request, VoidBody, VOID_BODY_LIMIT)
+        results, voided = self.usage_void.void(body.records, request.caller)
+        refused = sum(result["status"] == "rejected" for result in results)
+        counts = {"UsageVoided": voided, "VoidRejected": refused}
+        return Answer(json_response(200, {"results": results}), "VoidRequested", counts=counts)
+
     def list_usage(self, request: Request) -> Answer:
         query = query_of(request, UsageQuery)
         subscription_id = subscription_id_of(request)
@@ -292,6 +304,7 @@ ROUTES = (
         query=EntitlementsQuery,
     ),
     Route("POST /usage", "recordUsage", SellerRoutes.record_usage, query=RecordUsageQuery, body=UsageBody),
+    Route("POST /usage/void", "voidUsage", SellerRoutes.void_usage, body=VoidBody),
     Route("GET /subscriptions/{subscription_id}/usage", "listUsage", SellerRoutes.list_usage, query=UsageQuery),
     Route(
         "GET /subscriptions/{subscription_id}/statement",

@@ -1,6 +1,6 @@
 """Statements from the usage table: three bounded queries of the subscription's partition, whatever its history.
 
-    HOUR#<hour>#...           metering records and allocations
+    HOUR#<hour>#...           metering records and allocations; those of archived months from the archive
     DAY#<day>#<dimension>...  what a contract includes
     STATEMENT#<day>           a frozen day; its lines are in FROZEN#<day>#<digest>#<number>
 
@@ -17,6 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from marketplace.archive.bucket import Objects
+from marketplace.archive.reader import UsageHistory
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import Item, from_item, to_item
 from marketplace.dynamodb.paging import InvalidCursorError, cursor_of
@@ -64,9 +66,10 @@ class StatementPage:
 class StatementReader:
     """The usage table as statements see it. Methods raise AwsError when DynamoDB gives no answer."""
 
-    def __init__(self, table: Table, clock: Clock) -> None:
+    def __init__(self, table: Table, clock: Clock, archive: Objects | None = None) -> None:
         self._table = table
         self._clock = clock
+        self._history = UsageHistory(table, clock, archive)
 
     def statement(self, subscription_id: str, month: str) -> Statement:
         """A whole month, such as `2026-11`."""
@@ -99,7 +102,8 @@ class StatementReader:
         pk = keys.subscription_pk(subscription_id)
         now = epoch(self._clock())
         last = days_of(month)[-1]
-        hours = _ByDay(self._span(pk, f"{keys.HOUR_PREFIX}{first}", f"{keys.HOUR_PREFIX}{last}~"), keys.HOUR_PREFIX)
+        recorded = self._history.items(subscription_id, f"{keys.HOUR_PREFIX}{first}", f"{keys.HOUR_PREFIX}{last}~")
+        hours = _ByDay(recorded, keys.HOUR_PREFIX)
         included = _ByDay(self._span(pk, keys.day_prefix(first), f"{keys.day_prefix(last)}~"), keys.DAY_PREFIX)
         frozen = _ByDay(
             self._span(pk, keys.STATEMENT_PREFIX + first, f"{keys.STATEMENT_PREFIX}{last}~"), keys.STATEMENT_PREFIX

@@ -119,8 +119,13 @@ class Statement:
         return [one for day in self.days for one in day.corrections]
 
     @property
+    def settled(self) -> bool:
+        """Whether no day of it is open; true of a month without usage."""
+        return all(day.closed for day in self.days)
+
+    @property
     def closed(self) -> bool:
-        return bool(self.days) and all(day.closed for day in self.days)
+        return bool(self.days) and self.settled
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,10 +30,11 @@ from marketplace.ledger.record import MAX_QUANTITY, Addition, MeteringRecord, wh
 from marketplace.platform.clock import DAY, EpochSeconds, epoch
 from marketplace.platform.errors import RefusedError
 from marketplace.usage.included_days import Share, included_of_days
-from marketplace.usage.overage import Term, included_parts
+from marketplace.usage.overage import Term, counted_in
 from marketplace.usage.record import RecordName, TagSet, tag_set
 from marketplace.usage.report import UsageReport
 from marketplace.usage.tag_sets import Tagging, allocation_key
+from marketplace.usage.term_counter import TermCounter, used_of
 
 MAX_ACTIONS = 100
 """DynamoDB API reference, TransactWriteItems."""
@@ -113,7 +114,7 @@ class UsageStore:
 
     def used(self, terms: Iterable[Term]) -> dict[Key, int]:
         """How much of each term is used, by the key of its counter; nothing is read without a term."""
-        return {key: _used(item) for key, item in self._table.get_many(term.counter for term in terms).items()}
+        return {key: used_of(item) for key, item in self._table.get_many(term.counter for term in terms).items()}
 
     def book(self, jobs: Sequence[Job], now: EpochSeconds) -> list[Booked | NotBooked]:
         """Counts all the reports of all the jobs in their metering records, or none of them; one outcome per job.
@@ -122,14 +123,14 @@ class UsageStore:
         transaction.
         """
         stored = self._look(jobs)
-        counters: dict[Key, _Counter] = {}
+        counters: dict[Key, TermCounter] = {}
         parts = [_part(job, counters, stored) for job in jobs]
         refusals = [part.refusal for part in parts]
         if any(refusals):
             return [NotBooked({}, refusal) for refusal in refusals]
         writes = [self._writes(part, now) for part in parts]
-        touched = [counter for counter in counters.values() if counter.taken]
-        uses = [self._table.update_action(counter.term.counter, counter.use()) for counter in touched]
+        touched = [counter for counter in counters.values() if counter.matters]
+        uses = [counter.action(self._table) for counter in touched]
         checks = self._checks(parts)
         lists = [self._charged(part, now) for part in parts if part.charged]
         shares = (share for part in parts for share in part.shares)
@@ -256,43 +257,6 @@ def _of_terms(bookings: Iterable[Booking]) -> int:
     return len(counters) + len(grants) + bool(found) + len(tag_sets)
 
 
-@dataclass(slots=True)
-class _Counter:
-    """How much of a term is used, as read; what jobs take of it, and whether that leaves some usage without."""
-
-    term: Term
-    used: int
-    taken: int = 0
-    exhausted: bool = False
-
-    def take(self, quantity: int) -> int:
-        """How much of the quantity is included, after what was taken before."""
-        (part,) = included_parts([quantity], self.term.left(self.used + self.taken))
-        self.taken += part
-        self.exhausted = self.exhausted or part < quantity
-        return part
-
-    def use(self) -> Update:
-        """Uses up what the jobs take of the term. Where all of their usage is included, it is enough that there is
-        room, so reporters do not get into each other's way; where it is used up, nobody else may have taken a unit
-        since."""
-        term = self.term
-        bound: int | None
-        if not self.exhausted:
-            condition, bound = "attribute_not_exists(#used) OR #used <= :bound", term.limit - self.taken
-        elif self.used:
-            condition, bound = "#used = :bound", self.used
-        else:
-            condition, bound = "attribute_not_exists(#used)", None
-        values = {"dimension": term.dimension, "included_dimension": term.included_dimension, "limit": term.limit}
-        return Update(
-            set=values if term.ends_at is None else {**values, "term_end": term.ends_at},
-            add={"used": self.taken},
-            condition=condition,
-            given={} if bound is None else {"bound": bound},
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class _Part:
     """A job decided: what of each report is included in a term, and what is left for the metering record."""
@@ -347,14 +311,14 @@ class _Part:
         )
 
 
-def _part(job: Job, counters: dict[Key, _Counter], stored: Mapping[Key, Item]) -> _Part:
+def _part(job: Job, counters: dict[Key, TermCounter], stored: Mapping[Key, Item]) -> _Part:
     included: dict[RecordName, int] = {}
     metered: list[tuple[Booking, int]] = []
     for booking in job.bookings:
         beyond = booking.report.quantity
         if booking.term is not None:
             key = booking.term.counter
-            counter = counters.setdefault(key, _Counter(booking.term, _used(stored.get(key, {}))))
+            counter = counters.setdefault(key, TermCounter(booking.term, used_of(stored.get(key, {}))))
             included[booking.name] = counter.take(beyond)
             beyond -= included[booking.name]
         if beyond or booking.term is None:
@@ -371,10 +335,6 @@ def _by_tag_set(metered: Iterable[tuple[Booking, int]]) -> dict[TagSet, int]:
     return added
 
 
-def _used(counter: Item) -> int:
-    return int(counter["used"]["N"]) if counter else 0
-
-
 def _moment(booking: Booking, now: EpochSeconds) -> EpochSeconds:
     return now if booking.report.timestamp is None else epoch(booking.report.timestamp)
 
@@ -384,9 +344,11 @@ def _split(part: _Part, booking: Booking, now: EpochSeconds) -> dict[str, Any]:
     term = booking.term
     if term is None:
         return {}
+    included = part.included[booking.name]
     return {
         "at": _moment(booking, now),
-        "included": part.included[booking.name],
+        "included": included,
+        "counted": counted_in(term, included) or None,
         "included_dimension": term.included_dimension,
         "term_limit": term.limit,
         "term_end": term.ends_at,
@@ -407,7 +369,7 @@ def _outcomes(
 
 
 def _in_use(
-    counters: Sequence[_Counter], grants: Sequence[Key], reasons: Sequence[Mapping[str, Any]]
+    counters: Sequence[TermCounter], grants: Sequence[Key], reasons: Sequence[Mapping[str, Any]]
 ) -> dict[Key, Obstacle]:
     """The counters that another writer changed or is changing, and the grants that are others by now."""
     shared: list[tuple[Key, Obstacle]] = [(counter.term.counter, "changed") for counter in counters]

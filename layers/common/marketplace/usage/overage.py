@@ -5,8 +5,9 @@ it. These are the pure rules; marketplace.usage.contract_terms finds a subscript
 counts.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.keys import Key
@@ -40,6 +41,14 @@ class Term:
     def left(self, used: int) -> int:
         """Units that are still included; none when an entitlement was lowered below what was used."""
         return max(0, self.limit - used)
+
+
+def counted_in(term: Term, units: int, before: Sequence[Sequence[Any]] = ()) -> list[list[Any]]:
+    """What a usage record keeps of the counters that its included units stand in: each with its key and the units.
+    `before`: what it kept so far."""
+    counted = {Key(pk, sk): count for pk, sk, count in before}
+    counted[term.counter] = counted.get(term.counter, 0) + units
+    return [[*key, count] for key, count in counted.items() if count]
 
 
 def included_parts(quantities: Iterable[int], left: int) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from marketplace.subscriptions.model import Subscription
 from marketplace.usage.booking import MAX_ACTIONS, Booked, Booking, Job, NotBooked, actions
 from marketplace.usage.overage import Term
 from marketplace.usage.record import RecordName, Rejection
-from marketplace.usage.report import FUTURE_TOLERANCE, UsageReport
+from marketplace.usage.report import FUTURE_TOLERANCE, NamedRecord, UsageReport
 from marketplace.usage.results import (
     ACCOUNT_UNKNOWN,
     ENDED_RECENTLY,
@@ -79,7 +79,7 @@ type Results = dict[int, Result]
 """The results of a request so far, by the place of the record in it."""
 
 
-def names_of(reports: Iterable[UsageReport], subscriptions: Iterable[Subscription]) -> list[RecordName]:
+def names_of(reports: Iterable[NamedRecord], subscriptions: Iterable[Subscription]) -> list[RecordName]:
     """The name of each report's usage record. What a migrated customer reports is one usage under two names: by the
     licence's subscription and by the legacy customer's."""
     pairs = [(one.id, other) for one in subscriptions if (other := one.migrated_to or one.migrated_from)]

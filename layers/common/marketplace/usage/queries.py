@@ -1,15 +1,21 @@
-"""Where the usage went: metering records by hour, and the proof chain of one usage record."""
+"""Where the usage went: metering records by hour, and the proof chain of one usage record; those of archived months
+too."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
+from marketplace.archive.bucket import Objects
+from marketplace.archive.reader import UsageHistory
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item
+from marketplace.dynamodb.keys import Key
 from marketplace.dynamodb.paging import cursor_of, key_after
 from marketplace.dynamodb.table import Table, key_of
-from marketplace.ledger.record import METERING_RECORDS, MeteringRecord
-from marketplace.platform.clock import iso
+from marketplace.ledger.correction import Correction
+from marketplace.ledger.record import METERING_RECORDS, MeteringRecord, is_metering_record
+from marketplace.platform.clock import Clock, iso, utc_now
 
 MAX_PAGE = 500
 
@@ -25,8 +31,9 @@ class Page:
 class UsageQueries:
     """The usage table, read only. Methods raise AwsError when DynamoDB gives no answer."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, clock: Clock = utc_now, archive: Objects | None = None) -> None:
         self._table = table
+        self._history = UsageHistory(table, clock, archive)
 
     def metering_records(
         self, subscription_id: str, *, start: int, end: int, cursor: str | None = None, limit: int = 100
@@ -37,16 +44,28 @@ class UsageQueries:
         """
         first, last = keys.hour_prefix(start), keys.hour_prefix(end)
         pk = keys.subscription_pk(subscription_id)
+        after = None if cursor is None else key_after(cursor, pk, first, last)
+        most = max(1, min(limit, MAX_PAGE))
+        if self._history.archived_months(subscription_id, first, last):
+            return self._with_archive(subscription_id, first if after is None else after.sk, last, most, after)
         page = self._table.page(
             "pk = :pk AND sk BETWEEN :first AND :last",
             {"pk": pk, "first": first, "last": last},
             where=METERING_RECORDS.expression,
-            after=None if cursor is None else key_after(cursor, pk, first, last).item(),
-            limit=max(1, min(limit, MAX_PAGE)),
+            after=None if after is None else after.item(),
+            limit=most,
             consistent=False,
         )
         records = [MeteringRecord.from_item(item).described() for item in page.items]
         return Page(records, None if page.after is None else cursor_of(*key_of(page.after)))
+
+    def _with_archive(self, subscription_id: str, first: str, last: str, limit: int, after: Key | None) -> Page:
+        """The same of hours that are archived, in part at least."""
+        items = self._history.items(subscription_id, first, last)
+        wanted = (item for item in items if is_metering_record(item) and (after is None or key_of(item) != after))
+        found = list(islice(wanted, limit + 1))
+        shown = [MeteringRecord.from_item(item).described() for item in found[:limit]]
+        return Page(shown, None if len(found) <= limit else cursor_of(*key_of(found[limit - 1])))
 
     def proof(self, subscription_id: str, record_id: str) -> dict[str, Any] | None:
         """What was reported under this id, which hour took it, and what AWS Marketplace answered for that hour; None
@@ -57,9 +76,10 @@ class UsageQueries:
         record = from_item(item)
         billed_to = record.get("billed_to", subscription_id)
         contract = _contract(record)
-        metered = contract is None or contract["overage"] > 0
+        metered = "voided_at" not in record and (contract is None or contract["overage"] > 0)
         key = keys.metering_record(billed_to, record["hour"], record["dimension"])
-        hour = self._table.get(key) if metered else None
+        hour = self._history.get(key) if metered else None
+        corrections = [] if hour is None else self._corrections(MeteringRecord.from_item(hour), record_id)
         reported: dict[str, Any] = {
             "id": record["record_id"],
             "dimension": record["dimension"],
@@ -70,20 +90,32 @@ class UsageQueries:
         }
         if record.get("untagged"):
             reported["untagged"] = True
-        proof = {
+        if "voided_at" in record:
+            reported |= {"voided_at": iso(record["voided_at"]), "voided_by": record["voided_by"]}
+        proof: dict[str, Any] = {
             "subscription_id": subscription_id,
             "billed_to": billed_to,
             "record": reported,
             "hour": iso(record["hour"]),
             "metering_record": None if hour is None else MeteringRecord.from_item(hour).described(),
         }
+        if corrections:
+            proof["corrections"] = corrections
         return proof if contract is None else {**proof, "contract": contract}
+
+    def _corrections(self, hour: MeteringRecord, record_id: str) -> list[dict[str, Any]]:
+        """The corrections of a usage record, and those of its hour that name none."""
+        if not hour.corrected:
+            return []
+        found = self._table.items_under(hour.key.pk, keys.corrections_prefix(hour.hour, hour.dimension))
+        corrections = map(Correction.from_item, found)
+        return [one.described() for one in corrections if one.record_id in (None, record_id)]
 
 
 def _contract(record: Mapping[str, Any]) -> dict[str, Any] | None:
     """How much of a usage record a contract includes, by the limit and the term that it counts against, and what was
-    charged and has to be credited to the buyer; None for usage that is metered whole."""
-    if "included" not in record:
+    charged and has to be credited to the buyer; None for usage that is metered whole, or voided."""
+    if "included" not in record or "voided_at" in record:
         return None
     included, limit, term_end = record["included"], record["term_limit"], record.get("term_end")
     overage, correction = record["quantity"] - included, record.get("correction_due")

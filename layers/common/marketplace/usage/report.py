@@ -53,22 +53,14 @@ def _valid_tags(value: object) -> object:
     return value
 
 
-class UsageReport(BaseModel, frozen=True, extra="forbid", defer_build=True):
-    """One usage record as the seller's application reports it.
-
-    `id` is the seller's own and makes repeating safe. Exactly one of `subscription_id` and `license_arn` is given.
-    Without `timestamp` the usage is of the moment it arrives.
-    """
+class NamedRecord(BaseModel, frozen=True, extra="forbid", defer_build=True):
+    """A usage record by its name: the seller's own `id`, and exactly one of `subscription_id` and `license_arn`."""
 
     id: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,128}$", strict=True)]
     subscription_id: Annotated[str, Field(pattern=SUBSCRIPTION_ID.pattern, strict=True)] | None = None
     license_arn: (
         Annotated[str, Field(min_length=1, max_length=2048, strict=True), AfterValidator(_not_blank)] | None
     ) = None
-    dimension: Annotated[str, Field(min_length=1, max_length=255, strict=True)]
-    quantity: Annotated[int, Field(strict=True, ge=0, le=MAX_QUANTITY)]
-    timestamp: Moment | None = None
-    tags: Annotated[dict[str, str] | None, BeforeValidator(_valid_tags)] = None
 
     @model_validator(mode="after")
     def _one_subscription(self) -> Self:
@@ -82,6 +74,19 @@ class UsageReport(BaseModel, frozen=True, extra="forbid", defer_build=True):
         if self.license_arn is not None:
             return LicenseIdentity(self.license_arn).subscription_id
         return self.subscription_id or ""
+
+
+class UsageReport(NamedRecord, frozen=True, extra="forbid", defer_build=True):
+    """One usage record as the seller's application reports it.
+
+    `id` is the seller's own and makes repeating safe. Exactly one of `subscription_id` and `license_arn` is given.
+    Without `timestamp` the usage is of the moment it arrives.
+    """
+
+    dimension: Annotated[str, Field(min_length=1, max_length=255, strict=True)]
+    quantity: Annotated[int, Field(strict=True, ge=0, le=MAX_QUANTITY)]
+    timestamp: Moment | None = None
+    tags: Annotated[dict[str, str] | None, BeforeValidator(_valid_tags)] = None
 
     def has_content_of(self, other: Self) -> bool:
         """Whether both report the same usage, with tags in any order; whose usage it is does not count. A report
@@ -109,14 +114,19 @@ def _digest(content: Sequence[object]) -> str:
 
 def parsed(raw: object) -> UsageReport | Rejection:
     """A report from parsed JSON, or a Rejection that names the field; raises nothing."""
+    report = valid(UsageReport, raw)
+    if isinstance(report, UsageReport) and len(report.dimension.encode()) > 255:
+        return Rejection("invalid_dimension", "dimension: at most 255 bytes in UTF-8 are allowed")
+    return report
+
+
+def valid[M: NamedRecord](model: type[M], raw: object) -> M | Rejection:
+    """Parsed JSON as this model, or a Rejection that names the field; raises nothing."""
     try:
-        report = UsageReport.model_validate(raw)
+        return model.model_validate(raw)
     except ValidationError as error:
         complaints: dict[str, str] = {}
         for one in error.errors(include_url=False, include_context=False, include_input=False)[:_COMPLAINTS]:
             complaints.setdefault(str(one["loc"][0]) if one["loc"] else "record", one["msg"])
         said = (f"{field}: {text.removeprefix('Value error, ')}" for field, text in complaints.items())
         return Rejection(f"invalid_{next(iter(complaints))}", "; ".join(said))
-    if len(report.dimension.encode()) > 255:
-        return Rejection("invalid_dimension", "dimension: at most 255 bytes in UTF-8 are allowed")
-    return report

@@ -25,7 +25,7 @@ from marketplace.dynamodb.table import Table
 from marketplace.dynamodb.transactions import Write
 from marketplace.dynamodb.update import Update
 from marketplace.entitlements.store import EntitlementStore, unchanged
-from marketplace.ledger.record import UNSEALED, Addition, MeteringRecord
+from marketplace.ledger.record import UNSEALED, MeteringRecord
 from marketplace.platform.clock import Clock, EpochSeconds, epoch, iso
 from marketplace.platform.errors import ThrottledError
 from marketplace.platform.settings import OverageDimensions
@@ -35,14 +35,17 @@ from marketplace.subscriptions.seller_events import SellerEvent, outbox_item, st
 from marketplace.subscriptions.waiting import waits
 from marketplace.usage.contract_terms import ContractTerms
 from marketplace.usage.included_days import included_of_days
-from marketplace.usage.overage import Term
-from marketplace.usage.record import RecordName, TagSet, tag_bytes, tag_set, tags_digest
+from marketplace.usage.overage import Term, counted_in
+from marketplace.usage.record import RecordName, TagSet, tag_set
+from marketplace.usage.taking_back import Taken, taken_out
+from marketplace.usage.term_counter import used_of
 
 _AT_ONCE = 16
 """Usage records of one transaction, which has 100 actions: each takes at most five (itself under both names of a
 migrated customer, its allocation, its counter, the day's included units); the metering record and what is granted take
 the rest."""
 _ATTEMPTS = 10
+_NOT_VOIDED = "attribute_not_exists(#voided_at)"
 
 
 class _AsStored:
@@ -69,6 +72,8 @@ class _Charged:
     def overage(self) -> int:
         """Units that are charged and were not named as a correction yet."""
         values = self.values
+        if "voided_at" in values:
+            return 0
         return int(values["quantity"] - values["included"] - values.get("correction_due", 0))
 
     @property
@@ -118,10 +123,11 @@ class Rerating:
         self._mapping = overage_dimensions
         self._clock = clock
 
-    def __call__(self, subscription_id: str, since: int) -> None:
+    def __call__(self, subscription_id: str, since: int, *, as_charged: bool = False) -> None:
         """Gives back, or lists, what was charged of the subscription's contract for usage of times after `since`
-        (seconds since the epoch; the last three days at most) and is included. Raises AwsError: what is left is for the
-        repetition."""
+        (seconds since the epoch; the last three days at most) and is included. `as_charged`: no usage is given more
+        than what the term included when it was charged; so only what a void has freed is given. Raises AwsError: what
+        is left is for the repetition."""
         if not self._mapping:
             return
         known = dict(self._reader.get_many([subscription_id]))
@@ -135,7 +141,7 @@ class Rerating:
             if product == subscription.product_code:
                 for records in self._by_hour(owner, dimension, since):
                     for start in range(0, len(records), _AT_ONCE):
-                        self._settle(records[start : start + _AT_ONCE], subscription, known)
+                        self._settle(records[start : start + _AT_ONCE], subscription, known, as_charged)
 
     def _by_hour(self, owner: str, dimension: str, since: int) -> list[list[RecordName]]:
         """The usage records that were charged, of one metering record each, in the order of the hours."""
@@ -154,11 +160,15 @@ class Rerating:
         return [_Charged(name, from_item(found[name.keys[0]])) for name in names if name.keys[0] in found]
 
     def _settle(
-        self, records: Sequence[RecordName], subscription: Subscription, known: Mapping[str, Subscription]
+        self,
+        records: Sequence[RecordName],
+        subscription: Subscription,
+        known: Mapping[str, Subscription],
+        as_charged: bool,
     ) -> None:
         """Gives back what is due of records of one metering record, or lists it."""
         for _ in range(_ATTEMPTS):
-            due = self._due(self._read(records), subscription, known)
+            due = self._due(self._read(records), subscription, known, as_charged)
             if not due:
                 return
             hour = due[0].record.hour
@@ -176,7 +186,11 @@ class Rerating:
         raise ThrottledError("UsageInUse", "others kept changing the same usage")
 
     def _due(
-        self, records: Iterable[_Charged], subscription: Subscription, known: Mapping[str, Subscription]
+        self,
+        records: Iterable[_Charged],
+        subscription: Subscription,
+        known: Mapping[str, Subscription],
+        as_charged: bool,
     ) -> list[_Due]:
         now = epoch(self._clock())
         charged = [record for record in records if record.overage > 0]
@@ -192,7 +206,8 @@ class Rerating:
         used = self._used({term for _, term in of})
         due: list[_Due] = []
         for record, term in of:
-            units = min(record.overage, term.left(used[term.counter]))
+            limit = min(term.limit, record.values["term_limit"]) if as_charged else term.limit
+            units = min(record.overage, max(0, limit - used[term.counter]))
             used[term.counter] += units
             if units:
                 due.append(_Due(record, term, units))
@@ -200,7 +215,7 @@ class Rerating:
 
     def _used(self, terms: Collection[Term]) -> dict[Key, int]:
         found = self._usage.get_many(term.counter for term in terms)
-        return {term.counter: int(found[term.counter]["used"]["N"]) if term.counter in found else 0 for term in terms}
+        return {term.counter: used_of(found.get(term.counter, {})) for term in terms}
 
     def _counted(self, due: Sequence[_Due]) -> list[Write]:
         taken: dict[Key, tuple[Term, int]] = {}
@@ -215,45 +230,11 @@ class Rerating:
         return [self._subscriptions.check_action(key, *unchanged(revision)) for key, revision in grants]
 
     def _given_back(self, due: Sequence[_Due], stored: MeteringRecord) -> list[Write]:
-        units = sum(one.units for one in due)
-        leaving = [one for one in due if one.whole]
-        untagged = sum(1 for one in leaving if one.record.values.get("untagged"))
         records = [self._usage.update_action(key, _included(one)) for one in due for key in one.record.name.keys]
-        hour = stored.key
-        allocations, gone = self._allocations(due, hour)
-        if stored.quantity == units and stored.records == len(leaving):
-            # An empty record would be sent as a zero, and AWS keeps the first quantity of an hour.
-            condition, given = MeteringRecord.removal(units, len(leaving))
-            return [*records, self._usage.delete_action(hour, condition, given), *allocations]
-        taken = Addition(
-            units,
-            len(leaving),
-            untagged_records=untagged,
-            tagged_quantity=0 if stored.tagged_quantity is None else sum(one.units for one in due if one.record.tags),
-            tag_sets=len(gone),
-            tag_bytes=sum(tag_bytes(tags) for tags in gone),
-        )
-        return [*records, self._usage.update_action(hour, MeteringRecord.reduction(taken)), *allocations]
-
-    def _allocations(self, due: Sequence[_Due], hour: Key) -> tuple[list[Write], list[TagSet]]:
-        """The units taken out of the allocations of their tag sets, and the tag sets that are gone with them."""
-        taken: dict[TagSet, int] = {}
-        for one in due:
-            if one.record.tags:
-                taken[one.record.tags] = taken.get(one.record.tags, 0) + one.units
-        places = {tags: Key(hour.pk, keys.allocation_prefix(hour.sk) + tags_digest(tags)) for tags in taken}
-        found = self._usage.get_many(places.values())
-        writes: list[Write] = []
-        gone: list[TagSet] = []
-        for tags, units in taken.items():
-            key = places[tags]
-            if key in found and int(found[key]["quantity"]["N"]) == units:
-                gone.append(tags)
-                writes.append(self._usage.delete_action(key, "#quantity = :taken", {"taken": units}))
-            else:
-                update = Update(add={"quantity": -units}, condition="#quantity > :taken", given={"taken": units})
-                writes.append(self._usage.update_action(key, update))
-        return writes, gone
+        taken = [
+            Taken(one.units, one.record.tags, one.whole, bool(one.record.values.get("untagged"))) for one in due
+        ]  # fmt: skip
+        return [*records, *taken_out(self._usage, stored, taken)]
 
     def _listed(self, due: Sequence[_Due], subscription: Subscription) -> list[Write]:
         first = due[0].record
@@ -309,11 +290,12 @@ def _included(due: _Due) -> Update:
     was = due.record.values["included"]
     values = {
         "included": was + due.units,
+        "counted": counted_in(due.term, due.units, due.record.values.get("counted", ())),
         "included_dimension": due.term.included_dimension,
         "term_limit": due.term.limit,
         "term_end": due.term.ends_at,
     }
-    return Update(set=values, condition="#included = :was", given={"was": was})
+    return Update(set=values, condition=f"#included = :was AND {_NOT_VOIDED}", given={"was": was})
 
 
 def _named(due: _Due) -> Update:
@@ -322,6 +304,6 @@ def _named(due: _Due) -> Update:
     condition = "attribute_not_exists(#correction_due)" if named is None else "#correction_due = :named"
     return Update(
         set={"correction_due": (named or 0) + due.units},
-        condition=f"#included = :was AND {condition}",
+        condition=f"#included = :was AND {condition} AND {_NOT_VOIDED}",
         given={"was": was} | ({} if named is None else {"named": named}),
     )

@@ -64,6 +64,23 @@ _REPEATED = Rejection(
 )
 
 
+UNKNOWN_RECORD = Rejection("unknown_record", "no usage is recorded under this id, so there is nothing to void")
+SEALED = Rejection(
+    "sealed",
+    "the hour of this record is sealed, so AWS Marketplace may have it; ask for a billing adjustment with the command "
+    "`correct` (docs/operations.md) once it is invoiced",
+)
+TOO_LATE = Rejection(
+    "too_late",
+    "the contract includes this record whole, and AWS Marketplace takes no more usage of its hour: what its term "
+    "includes is settled",
+)
+NOT_TRACEABLE = Rejection(
+    "not_traceable",
+    "the record was recorded by an earlier version, which did not keep which term of the contract it was counted in",
+)
+
+
 def not_a_quantity(included_dimension: str) -> Rejection:
     """Why usage can't be split that counts against this dimension's entitlement."""
     return Rejection(
@@ -108,6 +125,15 @@ class Conflict:
 
 
 @dataclass(frozen=True, slots=True)
+class Voided:
+    """Recorded in `hour` and taken back since: nothing of it is counted, and its id can't be used again."""
+
+    id: str
+    hour: EpochSeconds
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True)
 class Rejected:
     """Not recorded. `id` is None where the record has none."""
 
@@ -120,22 +146,28 @@ class Rejected:
         return self.rejection in (BUSY, UNAVAILABLE)
 
 
-type Result = Recorded | Duplicate | Conflict | Rejected
+type Result = Recorded | Duplicate | Conflict | Voided | Rejected
 
 
-def known(report: "UsageReport", stored: Mapping[str, Any]) -> Duplicate | Conflict:
+def known(report: "UsageReport", stored: Mapping[str, Any]) -> Duplicate | Conflict | Voided:
     """The result of a report whose id is stored already."""
     if not report.is_kept_as(stored["digest"], keys.subscription_id_of(stored["pk"])):
         return Conflict(report.id)
+    if "voided_at" in stored:
+        return voided(stored)
     hour = EpochSeconds(stored["hour"])
     return Duplicate(Recorded(report.id, hour, hour, stored["quantity"], included=stored.get("included")))
+
+
+def voided(stored: Mapping[str, Any]) -> Voided:
+    return Voided(stored["record_id"], EpochSeconds(stored["hour"]), stored["quantity"])
 
 
 def repetition(again: "UsageReport", first: "UsageReport", result: Result) -> Result:
     """The result of an id that stands twice in one request, from the result of the first. Only if the first was
     recorded can it be said at once what becomes of other content."""
     if not again.has_content_of(first):
-        is_recorded = isinstance(result, Recorded | Duplicate)
+        is_recorded = isinstance(result, Recorded | Duplicate | Voided)
         return Conflict(again.id) if is_recorded else Rejected(again.id, _REPEATED)
     return Duplicate(result) if isinstance(result, Recorded) else result
 
@@ -159,6 +191,16 @@ def as_json(result: Result) -> dict[str, object]:
                 "status": "conflict",
                 "reason": "other_content",
                 "message": "this id was recorded with other content, and that stands; use a new id for other usage",
+                "retryable": False,
+            }
+        case Voided():
+            return {
+                "id": result.id,
+                "status": "voided",
+                "hour": iso(result.hour),
+                "reason": "voided",
+                "message": f"the {result.quantity} units of this record were taken back, and its id can't be used "
+                "again; report other usage under a new id",
                 "retryable": False,
             }
         case Rejected():
