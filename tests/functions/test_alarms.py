@@ -13,6 +13,7 @@ import pytest
 
 from marketplace.commands.waiting import WaitingList
 from marketplace.dynamodb import keys
+from marketplace.lifecycle.agreement_api import MarketplaceAgreements
 from marketplace.metering.api import MeteringApi
 from marketplace.metering.heartbeat import Heartbeat
 from marketplace.platform.clock import DAY, HOUR, MINUTE, iso
@@ -209,6 +210,32 @@ def the_agreement_api_is_denied(watched: Watched) -> None:
     watched.runs()
 
 
+def the_agreement_api_refuses_the_request(watched: Watched) -> None:
+    def refuse(*_: Any) -> None:
+        raise RefusedError("ValidationException")
+
+    watched.seller.signs_up(watched.buyer())
+    watched.patch.setattr(MarketplaceAgreements, "of_license", refuse)
+    watched.seller.asks("reconcile")
+    watched.runs()
+
+
+def aws_takes_fewer_tags_than_it_says(watched: Watched) -> None:
+    """The seller API gives a metering record no tags that AWS's documents don't allow."""
+    send = MeteringApi.send
+
+    def refuse_tags(api: MeteringApi, group: Any, records: Any) -> Any:
+        if any(record.has_allocations for record in records):
+            raise RefusedError("InvalidTagException")
+        return send(api, group, records)
+
+    subscription = watched.seller.signs_up(watched.buyer())
+    watched.seller.reports(subscription, 5, tags={"team": "search"})
+    watched.time.advance(HOUR + 9 * MINUTE)
+    watched.patch.setattr(MeteringApi, "send", refuse_tags)
+    watched.runs()
+
+
 def a_reporter_that_breaks(watched: Watched) -> None:
     """Usage in every hour of a day, and then none."""
     subscription = watched.seller.signs_up(watched.buyer())
@@ -285,6 +312,8 @@ FIRED_BY: dict[str, Trouble] = {
     "BuyerAccountUnknownAlarm": a_licence_of_an_unknown_account,
     "EntitlementsRefusedAlarm": a_licence_of_an_unknown_account,
     "ReconciliationDeniedAlarm": the_agreement_api_is_denied,
+    "ReconciliationRefusedAlarm": the_agreement_api_refuses_the_request,
+    "TagsRefusedAlarm": aws_takes_fewer_tags_than_it_says,
     "UsageStoppedAlarm": a_reporter_that_breaks,
     "OldestUnpublishedEventSecondsAlarm": the_bus_takes_nothing,
     "OldestOverageCorrectionSecondsAlarm": overage_is_charged_that_the_contract_includes,

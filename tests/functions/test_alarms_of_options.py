@@ -11,11 +11,13 @@ from functions.resolve_customer import app as resolve_customer
 from functions.seller_api import app as seller_api
 from marketplace.platform.clock import DAY, HOUR
 from marketplace.reconcile.schedule import ScheduledReconciliation
-from tests.support.alarms import emitted, is_raised, under_its_own_name
+from tests.support.alarms import Emitted, emitted, is_raised, of_stage, under_its_own_name
 from tests.support.deployed import Context, http_event
 from tests.support.in_process import client
 from tests.support.memory_dynamodb import MemoryDynamoDB
+from tests.support.translated import of_type
 from tests.support.world import NOON, World
+from tools import template
 
 TODAY = NOON - NOON % DAY
 NEXT_MORNING = TODAY + DAY + 7 * HOUR
@@ -103,3 +105,37 @@ def test_a_new_version_that_fails_raises_the_alarm_that_takes_it_back(
     capsys.readouterr()
     app.lambda_handler(http_event("GET /register"), Context())
     assert is_raised(alarm, [emitted(capsys.readouterr().out)])
+
+
+def refused_by_waf(requests: int) -> list[Emitted]:
+    """What AWS WAF counts in five minutes with so many requests of one client where the limit is the default: under
+    the names of the rule and of its web ACL (AWS WAF Developer Guide, "AWS WAF metrics and dimensions")."""
+    acl = of_type("AWS::WAFv2::WebACL")["BuyersWebAcl"]
+    (rule,) = acl["Rules"]
+    assert rule["Statement"]["RateBasedStatement"]["EvaluationWindowSec"] == 300
+    limit = template.load()["Parameters"][rule["Statement"]["RateBasedStatement"]["Limit"]["Ref"]]["Default"]
+    named = "/".join(of_stage(one["VisibilityConfig"]["MetricName"]) for one in (acl, rule))
+    return [Emitted(named, "BlockedRequests", requests - limit)] if requests > limit else []
+
+
+@pytest.mark.parametrize(
+    ("requests", "raised"),
+    [
+        ([300, 300, 300], False),
+        ([5000, 5000], False),
+        ([5000, 5000, 20], False),
+        ([301, 301, 301], True),
+        ([5000, 5000, 5000], True),
+        ([20, 301, 900, 500], True),
+    ],
+)
+def test_a_client_that_waf_keeps_out_for_a_quarter_of_an_hour_raises_an_alarm(
+    requests: list[int], raised: bool
+) -> None:
+    assert is_raised("BuyersBlockedAlarm", [refused_by_waf(count) for count in requests]) is raised
+
+
+def test_two_stacks_of_an_account_count_apart() -> None:
+    acl = of_type("AWS::WAFv2::WebACL")["BuyersWebAcl"]
+    for one in (acl, *acl["Rules"]):
+        assert "${AWS::StackName}" in one["VisibilityConfig"]["MetricName"]["Fn::Sub"]

@@ -38,11 +38,12 @@ OF_AWS: dict[tuple[str, str], set[tuple[str, ...]]] = {
     },
     ("AWS/Logs", "IncomingBytes"): {("LogGroupName",)},
     ("AWS/Events", "FailedInvocations"): {("RuleName",)},
+    ("AWS/WAFV2", "BlockedRequests"): {("WebACL", "Rule")},
 }
 """Metrics of AWS and their dimensions (Lambda Developer Guide, "Types of metrics"; API Gateway Developer Guide, "HTTP
 API metrics"; SQS Developer Guide, "Available CloudWatch metrics"; DynamoDB Developer Guide, "Metrics and dimensions";
 CloudWatch Logs User Guide, "Monitoring with CloudWatch metrics"; EventBridge User Guide, "Monitoring Amazon
-EventBridge")."""
+EventBridge"; AWS WAF Developer Guide, "AWS WAF metrics and dimensions": CloudFront's have no dimension Region)."""
 
 TYPES = {
     "FunctionName": "AWS::Lambda::Function",
@@ -143,8 +144,19 @@ def test_a_metric_of_aws_is_one_that_aws_documents_of_a_resource_of_the_stack(so
             if dimension == "GlobalSecondaryIndexName":
                 table = of_type("AWS::DynamoDB::Table")[_logical(dimensions["TableName"])]
                 assert value in {index["IndexName"] for index in table["GlobalSecondaryIndexes"]}
+            elif namespace == "AWS/WAFV2":
+                assert value in names_of_waf()
             else:
                 assert resources()[_logical(value)]["Type"] == TYPES[dimension], value
+
+
+def names_of_waf() -> set[str]:
+    """What the metrics of the web ACL and of its rules are called."""
+    return {
+        _written(one["VisibilityConfig"]["MetricName"])
+        for acl in of_type("AWS::WAFv2::WebACL").values()
+        for one in (acl, *acl["Rules"])
+    }
 
 
 def _logical(value: str) -> str:

@@ -13,12 +13,13 @@ from tests.support.translated import of_type
 
 STAGE = "prod"
 NAMESPACE = "MarketplaceSaaS"
+DIMENSIONS = {NAMESPACE: ("service",), "AWS/WAFV2": ("WebACL", "Rule")}
 QUARTER = 900
 
 
 @dataclass(frozen=True, slots=True)
 class Emitted:
-    """One value of a metric, with the service that it is of."""
+    """One value of a metric, with the service that it is of, or the values of the other dimensions that it has."""
 
     service: str
     name: str
@@ -78,8 +79,7 @@ def states_during(name: str, periods: Sequence[Iterable[Emitted]]) -> Iterator[s
     """The states of a new alarm, and after each period (CloudWatch User Guide, "Alarm evaluation" and "Configuring how
     CloudWatch alarms treat missing data")."""
     alarm = of_type("AWS::CloudWatch::Alarm")[name]
-    (dimension,) = alarm["Dimensions"]
-    assert (alarm["Namespace"], dimension["Name"]) == (NAMESPACE, "service")
+    assert tuple(one["Name"] for one in alarm["Dimensions"]) == DIMENSIONS[alarm["Namespace"]]
     assert alarm["Statistic"] in {"Sum", "Maximum"}
     compare = {"GreaterThanThreshold": gt, "LessThanThreshold": lt}[alarm["ComparisonOperator"]]
     count, threshold = int(alarm["EvaluationPeriods"]), float(alarm["Threshold"])
@@ -100,8 +100,7 @@ def states_during(name: str, periods: Sequence[Iterable[Emitted]]) -> Iterator[s
 
 
 def _metric(alarm: dict[str, Any]) -> tuple[str, str]:
-    (dimension,) = alarm["Dimensions"]
-    return of_stage(dimension["Value"]), alarm["MetricName"]
+    return "/".join(of_stage(dimension["Value"]) for dimension in alarm["Dimensions"]), alarm["MetricName"]
 
 
 def in_periods_of(name: str, quarters: Sequence[list[Emitted]]) -> list[list[Emitted]]:
