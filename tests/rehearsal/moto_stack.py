@@ -34,6 +34,7 @@ NOT_BY_MOTO = frozenset(
         "AWS::Lambda::Alias",
         "AWS::Lambda::EventInvokeConfig",
         "AWS::Logs::MetricFilter",
+        "AWS::S3::BucketPolicy",
         "AWS::SNS::Subscription",
         "AWS::SQS::QueuePolicy",
         "AWS::WAFv2::WebACL",

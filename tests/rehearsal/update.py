@@ -13,6 +13,7 @@ from tests.rehearsal.resolver import Stack
 STATEFUL = frozenset(
     {
         "AWS::DynamoDB::Table",
+        "AWS::S3::Bucket",
         "AWS::SQS::Queue",
         "AWS::Logs::LogGroup",
         "AWS::Events::EventBus",
