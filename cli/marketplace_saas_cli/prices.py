@@ -51,6 +51,7 @@ def price_of(prices: Prices, product_code: str, dimension: str, subscription_id:
 
 
 def price_in(text: str, where: str) -> Decimal:
+    """The price that a text says; `where` names its place in an error. Raises RefusedError."""
     try:
         price = Decimal(text.strip())
     except InvalidOperation:

@@ -251,3 +251,25 @@ def test_prices_that_are_none_are_refused() -> None:
     for wrong in ("calls", "calls=", "=1", "calls=-1", "calls=nan"):
         with pytest.raises(RefusedError):
             prices_of([wrong])
+
+
+# -- usage that was taken back ------------------------------------------------------------------------------
+
+
+def test_a_voided_record_is_traced_as_voided_and_is_none_of_its_hour(world: World, duty: Duty) -> None:
+    buyer = next(one for one in buyers(world) if one.product_code == PAYG)
+    for name, quantity in (("kept", 3), ("wrong", 4)):
+        world.report(buyer, quantity, id=name)
+    world.void(buyer, "wrong")
+    world.to_due()
+    world.meter()
+
+    (chain,) = duty.json("trace", "wrong", "--subscription", buyer.id)["chains"]
+    assert chain["record"]["voided_by"] == "arn:aws:iam::1:user/a"
+    assert duty.run("trace", "wrong", "--subscription", buyer.id) == 0
+    assert "by arn:aws:iam::1:user/a; nothing of it is metered" in duty.out
+    assert "contract" not in duty.out
+    (kept,) = duty.json("trace", "kept", "--subscription", buyer.id)["chains"]
+    accepted = kept["metering_record"]["metering_record_id"]
+    (back,) = duty.json("trace", accepted)["chains"]
+    assert {one["id"]: one["quantity"] for one in back["usage_records"]} == {"kept": 3}

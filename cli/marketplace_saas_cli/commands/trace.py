@@ -106,7 +106,7 @@ def _reported(session: Session, subscription_id: str, record_id: str) -> dict[st
 def _cloudtrail(session: Session, record: MeteringRecord | None) -> dict[str, Any]:
     """What CloudTrail shows of the metering record, or why it could not be asked."""
     if record is None:
-        return {"asked": False, "why": "nothing was sent to AWS", "answers": []}
+        return {"asked": False, "why": "nothing of it was sent to AWS", "answers": []}
     if why := trail.beyond(record, session.now):
         return {"asked": False, "why": why, "answers": []}
     try:
@@ -138,6 +138,8 @@ def _human(chain: dict[str, Any]) -> list[Any]:
             f"{', AWS may have it' if record.get('in_doubt') else ''}",
             f"AWS's id       {record.get('metering_record_id', 'none')}",
         ]
+    elif reported and "voided_at" in reported:
+        parts.append(f"voided         {reported['voided_at']} by {reported['voided_by']}; nothing of it is metered")
     else:
         parts.append("hour           the contract includes it all; nothing is metered")
     answers = chain["cloudtrail"]["answers"]

@@ -90,8 +90,8 @@ class UsageQueries:
                 "dimension": record.dimension,
                 "payer": record.subscription_id,
             },
-            where="#hour = :hour AND #dimension = :dimension AND (attribute_not_exists(#billed_to) OR "
-            "#billed_to = :payer)",
+            where="#hour = :hour AND #dimension = :dimension AND attribute_not_exists(#voided_at) AND "
+            "(attribute_not_exists(#billed_to) OR #billed_to = :payer)",
         )
         return (str(from_item(item)["record_id"]) for item in items)
 
