@@ -152,7 +152,7 @@ def test_the_key_serves_who_uses_it_and_outlives_the_stack() -> None:
 
 def test_a_boundary_is_on_every_role() -> None:
     roles = stack(**ALL).of("AWS::IAM::Role")
-    assert len(roles) == 6
+    assert len(roles) == 8
     assert {body["PermissionsBoundary"] for body in roles.values()} == {ALL["PermissionsBoundaryArn"]}
 
 

@@ -14,6 +14,8 @@ STATEFUL = frozenset(
     {
         "AWS::DynamoDB::Table",
         "AWS::S3::Bucket",
+        # What keeps others out of a bucket that stays.
+        "AWS::S3::BucketPolicy",
         "AWS::SQS::Queue",
         "AWS::Logs::LogGroup",
         "AWS::Events::EventBus",
