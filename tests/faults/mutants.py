@@ -110,6 +110,12 @@ MUTANTS = (
         "self._table.page(condition, values, index=keys.DUE_INDEX).items",
     ),
     Mutant(
+        "usage in trouble that is refused for an unknown reason leaves the gauges until it is due",
+        "metering/settlement",
+        "due_at = due_time.of_next_step(due_at)",
+        "pass",
+    ),
+    Mutant(
         "what is sent first is what became due first",
         "metering/backlog",
         "key=lambda one: (one[0], one[1].refuse_at, one[1].key)",

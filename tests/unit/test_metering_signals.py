@@ -17,7 +17,7 @@ from marketplace.platform.errors import NoAnswerError
 from marketplace.subscriptions.model import Subscription
 from tests.support.calls import Calls, CrashError
 from tests.support.in_process import client as in_process_client
-from tests.support.memory_dynamodb import MemoryDynamoDB
+from tests.support.memory_dynamodb import MemoryDynamoDB, aws_error
 from tests.support.world import NOON, World
 
 KINDS = {"rejected": "Usage Rejected", "conflict": "Usage Conflict", "unbillable": "Usage Not Billable"}
@@ -250,6 +250,20 @@ def test_what_is_lost_leaves_the_index_a_day_after_it_was_told(world: World, sta
     assert gauges(world) == {}
     assert states(world) == {state: 2}
     assert all("due_shard" not in record and "due_at" not in record for record in world.stored())
+
+
+def test_held_usage_that_is_refused_for_an_unknown_reason_shows_at_every_run(world: World, calls: Calls) -> None:
+    trouble(world, "held")
+    world.meter()
+    calls.fail("batch_meter_usage", lambda: aws_error("SomethingNewException", "BatchMeterUsage"), times=None)
+    world.time.to(NOON + 19 * HOUR)
+    assert world.meter().records == {"unknown_refusal": 2}
+    asked = len(world.requests.asked)
+    for _ in range(3):
+        world.time.advance(900)
+        shown = gauges(world)
+        assert (shown["UnitsHeld"], shown["RecordsHeld"]) == (14, 2)
+    assert len(world.requests.asked) == asked
 
 
 def test_held_usage_shows_at_every_run_and_not_only_when_it_is_tried(world: World) -> None:

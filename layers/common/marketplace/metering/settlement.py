@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from marketplace.dynamodb.keys import Key, hour_and_dimension, subscription_id_of
+from marketplace.ledger import due_time
 from marketplace.ledger.deadlines import SENDING_MARGIN, SHOWN_FOR, held_due_at, window_closes_at
 from marketplace.ledger.due_index import Decision, DueEntry
 from marketplace.ledger.record import SENDABLE, UNSEALED, RecordChange, State, cleared, in_doubt
@@ -129,8 +130,10 @@ class Settlement:
 
     def _postpone(self, record: Sendable, token: str, now: EpochSeconds) -> None:
         """AWS refuses the record with an unknown code: it stays due, but not in everybody's way at every run, because
-        finding it takes several calls."""
+        finding it takes several calls. Usage that was in trouble before stays told, and in the gauges."""
         due_at = max(EpochSeconds(min(now + HOUR, record.record.refuse_at - SENDING_MARGIN)), now)
+        if record.record.state != "open":
+            due_at = due_time.of_next_step(due_at)
         change = RecordChange(due_at=due_at, seal=_seal_after(token, doubtful=record.doubtful))
         self.store.change_if(record.key, token, change)
 
