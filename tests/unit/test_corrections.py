@@ -237,6 +237,7 @@ NAMES = (
 
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.slow
 def test_a_correction_that_is_interrupted_at_any_call_is_asked_for_once(
     failure: Callable[[], BaseException], when: str
 ) -> None:

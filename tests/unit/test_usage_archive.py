@@ -339,6 +339,7 @@ def test_what_cannot_be_read_back_is_told_and_nothing_expires(archive: ArchiveWo
 # -- crashes and outages --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_crash_at_any_call_loses_nothing_and_ends_in_the_same_bytes() -> None:
     whole, statements = played()
     names = [name for name, _ in whole.calls.made]
@@ -475,6 +476,7 @@ REPORTS = st.lists(
 
 @settings(max_examples=25)
 @given(reports=REPORTS, part_items=st.integers(1, 9), seed=st.integers(0, 99))
+@pytest.mark.slow
 def test_table_and_archive_together_hold_what_was_recorded_whatever_it_was(
     reports: list[tuple[int, str, int, dict[str, str]]], part_items: int, seed: int
 ) -> None:

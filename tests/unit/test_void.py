@@ -436,6 +436,7 @@ def _at(
     included=st.integers(0, 20),
     data=st.data(),
 )  # fmt: skip
+@pytest.mark.slow
 def test_what_is_left_is_what_would_be_there_had_the_voided_never_been_reported(
     reports: list[tuple[str, int, str | None]], included: int, data: st.DataObject
 ) -> None:
