@@ -17,6 +17,8 @@ from tests.support.duty import on_duty
 from tests.support.lifecycle_world import LEGACY, LICENSED, LifecycleWorld, at, notification
 from tests.support.tables import Tables
 
+pytestmark = pytest.mark.slow
+
 NOW = at("2026-08-20T14:30:00Z")
 CUTOVER = at("2026-08-20T16:00:00Z")
 

@@ -24,6 +24,8 @@ from tests.support.observed_client import ObservedClient
 from tests.support.world import NOON, World
 from tools import template
 
+pytestmark = pytest.mark.slow
+
 STEPS = ("get_item", "get_item", *("query",) * 3, "update_item", "wait", *("query",) * 3, "transact_write_items")
 WAIT = STEPS.index("wait")
 END = len(STEPS)

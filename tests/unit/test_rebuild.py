@@ -16,6 +16,8 @@ from tests.support.duty import Duty, on_duty
 from tests.support.lifecycle_world import AGREEMENT, LEGACY, LICENSE_ARN, LICENSED, PRODUCT, LifecycleWorld, told
 from tests.support.tables import Tables
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def world(moto_dynamodb: Any, moto_tables: Tables) -> LifecycleWorld:
