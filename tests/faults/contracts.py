@@ -1,6 +1,6 @@
 """Whether contracts were charged as AWS's side says: by what the emulator granted at the time of the usage."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,8 +90,43 @@ class Charged:
         return self.usage - self.included
 
 
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """A time in which AWS listed nothing of a licence that grants something."""
+
+    began: int
+    ended: int
+
+    @property
+    def seconds(self) -> int:
+        return self.ended - self.began
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the product can know of one contract. `max_age`: for how many seconds a reading is good; `ended_at`: when
+    the contract ended at AWS; `silences`: when AWS listed nothing of it."""
+
+    max_age: int
+    ended_at: float | None = None
+    silences: Sequence[Silence] = ()
+
+    def since(self, booked: float) -> float:
+        """From when on what AWS showed may be what a record was booked by. AWS is asked when a contract ends, for the
+        last time that it can answer. If it lists nothing then, the usage of the last hour is booked by what was shown
+        whenever it was asked before: it can't wait."""
+        ended = self.ended_at
+        if (
+            ended is None
+            or booked < ended
+            or not any(one.began <= booked and one.ended >= ended for one in self.silences)
+        ):
+            return booked - self.max_age
+        return -FOREVER
+
+
 def charges(
-    terms: Iterable[AwsTerm], records: Iterable[tuple[float, Mapping[str, Any]]], max_age: int
+    terms: Iterable[AwsTerm], records: Iterable[tuple[float, Mapping[str, Any]]], shown: Shown
 ) -> Iterator[tuple[AwsTerm, Charged]]:
     """The usage of each term. `records`: the stored usage records of one contract's dimension, each with the moment of
     its usage. A record may be charged only beyond the least that AWS showed while the reading that it was booked by
@@ -102,6 +137,5 @@ def charges(
         for moment, record in ordered:
             if term.holds(moment):
                 booked = record["recorded_at"]
-                limit = term.smallest(booked - max_age, booked)
-                charged.add(moment, record, limit)
+                charged.add(moment, record, term.smallest(shown.since(booked), booked))
         yield term, charged

@@ -20,7 +20,7 @@ from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.waiting import WaitingItems
 from marketplace_emulator import AdminError, Purchase
 from marketplace_emulator import Settings as EmulatorSettings
-from tests.faults.contracts import charges, terms_of
+from tests.faults.contracts import Shown, Silence, charges, terms_of
 from tests.faults.invariant import MAPPED, Buyer, must
 from tests.faults.schedule import Schedule, tick_after
 from tests.support.deployment import METERING, QUEUES, READ_BACK, Deployment
@@ -98,8 +98,7 @@ class LifecycleSchedule(Schedule):
         self.extended: set[str] = set()
         self.outages: list[tuple[int, int]] = []
         self.silent_since: dict[str, int] = {}
-        self.silent_long: set[str] = set()
-        "Licences of which nothing was listed for so long that the product believes it."
+        self.silences: dict[str, list[Silence]] = {}
         return Deployment.on(
             dynamodb,
             time=time,
@@ -267,8 +266,8 @@ class LifecycleSchedule(Schedule):
         since = self.silent_since.pop(license_arn, None)
         if since is None:
             self.silent_since[license_arn] = now
-        elif now - since >= AWAITED_FOR:
-            self.silent_long.add(license_arn)
+        else:
+            self.silences.setdefault(license_arn, []).append(Silence(since, now))
         self.world.silent ^= {license_arn}
 
     def _subscribe(self, dice: random.Random) -> None:
@@ -391,8 +390,11 @@ class LifecycleSchedule(Schedule):
         terms = terms_of(buyer.purchase, "seats")
         # AWS shows what holds now: of a term that began and ended while nothing ran, nobody can know.
         unseen = any(began <= term.starts_at and term.until <= end for term in terms for began, end in self.outages)
-        unknowable = unseen or buyer.purchase.license_arn in self.silent_long
-        for term, charged in charges(terms, records, self.parameters.max_age + MINUTE):
+        silences = self.silences.get(buyer.purchase.license_arn, [])
+        # Of a licence of which nothing was listed for so long, the product believes it.
+        unknowable = unseen or any(silence.seconds >= AWAITED_FOR for silence in silences)
+        shown = Shown(self.parameters.max_age + MINUTE, buyer.purchase.ended_at, silences)
+        for term, charged in charges(terms, records, shown):
             where = f"{buyer.subscription.id}, term from {term.starts_at} until {term.until}"
             counted = charged.included + charged.corrected
             if buyer.purchase.id not in self.extended:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.faults import story
-from tests.faults.contracts import AwsTerm, charges
+from tests.faults.contracts import FOREVER, AwsTerm, Shown, Silence, charges
 from tests.faults.invariant import InvariantError
 from tests.faults.lifecycle_schedule import LifecycleSchedule
 from tests.faults.plays import minimised, run, steps_of
@@ -149,10 +149,10 @@ def test_the_suite_finds_a_loss_that_nobody_was_told_of() -> None:
 def test_a_contract_is_judged_by_what_aws_granted(included: int, corrected: int, charged_wrongly: int) -> None:
     term = AwsTerm(0, 1000, grants=((0, 3), (100, 10)))
     records = [(150.0, {"recorded_at": 200, "quantity": 12, "included": included, "correction_due": corrected})]
-    ((_, charged),) = charges([term], records, max_age=60)
+    ((_, charged),) = charges([term], records, Shown(60))
     assert charged.may_be_charged == 2
     assert charged.charged - charged.corrected - max(0, charged.usage - term.last) == charged_wrongly
-    ((_, by_an_old_reading),) = charges([term], records, max_age=150)
+    ((_, by_an_old_reading),) = charges([term], records, Shown(150))
     assert by_an_old_reading.may_be_charged == 9
 
 
@@ -161,8 +161,23 @@ def test_what_is_listed_to_be_corrected_takes_the_room_of_later_usage() -> None:
     term = AwsTerm(0, 1000, grants=((0, 3), (100, 10)))
     first = (50.0, {"recorded_at": 60, "quantity": 5, "included": 3, "correction_due": 2})
     later = (150.0, {"recorded_at": 200, "quantity": 9, "included": 5})
-    ((_, charged),) = charges([term], [first, later], max_age=10)
+    ((_, charged),) = charges([term], [first, later], Shown(10))
     assert (charged.charged, charged.may_be_charged) == (6, 6)
     assert (charged.charged - charged.corrected, charged.may_stay_charged) == (4, 4)
-    ((_, unlisted),) = charges([term], [(50.0, {**first[1], "correction_due": 0}), later], max_age=10)
+    ((_, unlisted),) = charges([term], [(50.0, {**first[1], "correction_due": 0}), later], Shown(10))
     assert (unlisted.charged, unlisted.may_be_charged) == (6, 4)
+
+
+def test_usage_of_an_ended_contract_is_booked_by_what_was_shown_before_aws_listed_nothing() -> None:
+    term = AwsTerm(0, FOREVER, ((0, 20), (500, 21)))
+    usage = [(900.0, {"quantity": 30, "included": 20, "recorded_at": 900})]
+    for ended_at, silences, most in (
+        (800, [Silence(400, 850)], 10),
+        (None, [Silence(400, 850)], 9),
+        (950, [Silence(400, 850)], 9),
+        (800, [Silence(400, 799)], 9),
+        (800, [Silence(910, 950)], 9),
+        (800, [], 9),
+    ):
+        ((_, charged),) = charges([term], usage, Shown(60, ended_at, silences))
+        assert charged.may_be_charged == most
