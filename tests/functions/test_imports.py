@@ -48,7 +48,7 @@ LOADED: dict[str, dict[str, str]] = {
     "reconcile_usage": {
         "archive": "bucket content marks reader",
         "dynamodb": "attributes keys table transactions update",
-        "ledger": "due_time record",
+        "ledger": "conflict due_time record",
         "platform": "aws_errors backoff clients clock errors seller_role settings",
         "reconcile": "cloudtrail compare difference evidence ledger schedule sorting store",
         "subscriptions": "identity model reader seller_events waiting",

@@ -20,6 +20,7 @@ from marketplace.corrections.billing_api import Billing, Invoice, NotCreated
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item
 from marketplace.dynamodb.table import Table
+from marketplace.ledger.conflict import excess, is_resolved
 from marketplace.ledger.correction import Correction, Standing, amount_of, correction_key
 from marketplace.ledger.deadlines import month_of
 from marketplace.ledger.record import MeteringRecord
@@ -47,8 +48,8 @@ class CorrectionRefusedError(Exception):
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What is to be corrected: a usage record by its id, or units of an hour and dimension with a `reference` of the
-    operator's. Without `units`, all that the usage record has in the hour. `price`: of one unit, in the currency of the
-    invoice."""
+    operator's. Without `units`, all that the usage record has in the hour, or what AWS has too much of a resolved
+    conflict. `price`: of one unit, in the currency of the invoice."""
 
     price: Decimal
     record_id: str | None = None
@@ -84,7 +85,7 @@ class Corrections:
     def preview(self, subscription: Subscription, wanted: Wanted, caller: str) -> Preview | Correction:
         """The correction as it would be requested, or the one that exists already."""
         hour, units = self._target(subscription, wanted)
-        if hour.state != "metered":
+        if hour.state not in {"metered", "conflict"}:
             raise CorrectionRefusedError(f"the hour is {hour.state}: AWS Marketplace bills nothing of it")
         owner = hour.subscription_id
         key = correction_key(owner, hour.hour, hour.dimension, wanted.record_id, wanted.reference)
@@ -92,9 +93,9 @@ class Corrections:
         before = None if item is None else Correction.from_item(item)
         if before is not None and before.state != "refused":
             return before
-        room = hour.quantity - hour.corrected
+        room = hour.billed - hour.corrected
         if not 0 < units <= room:
-            raise CorrectionRefusedError(f"{units} units can't be corrected: {room} of {hour.quantity} are left")
+            raise CorrectionRefusedError(f"{units} units can't be corrected: {room} of {hour.billed} are left")
         amount = amount_of(units, wanted.price)
         if wanted.price <= 0 or -int(Decimal(amount).as_tuple().exponent) > 8:
             raise CorrectionRefusedError("the price must be more than 0 and have at most eight decimal places")
@@ -196,9 +197,13 @@ class Corrections:
     def _target(self, subscription: Subscription, wanted: Wanted) -> tuple[MeteringRecord, int]:
         """The metering record, and how many of its units are to be corrected."""
         if wanted.record_id is None:
-            if wanted.hour is None or wanted.dimension is None or wanted.units is None or not wanted.reference:
+            if wanted.hour is None or wanted.dimension is None or not wanted.reference:
                 raise CorrectionRefusedError("name a usage record, or an hour, a dimension, units and a reference")
-            return self._hour(subscription.id, wanted.hour, wanted.dimension), wanted.units
+            hour = self._hour(subscription.id, wanted.hour, wanted.dimension)
+            units = excess(hour) or None if wanted.units is None else wanted.units
+            if units is None:
+                raise CorrectionRefusedError("say how many units of the hour are too many")
+            return hour, units
         item = self._usage.get(keys.usage_record(subscription.id, wanted.record_id))
         if item is None:
             raise CorrectionRefusedError(f"no usage is recorded under the id {wanted.record_id}")
@@ -217,7 +222,10 @@ class Corrections:
             raise CorrectionRefusedError(f"there is no metering record of {dimension} at {iso(hour)}")
         if EXPIRY in item:
             raise CorrectionRefusedError(f"{dimension} at {iso(hour)} is archived: ask AWS Marketplace's support")
-        return MeteringRecord.from_item(item)
+        record = MeteringRecord.from_item(item)
+        if record.state == "conflict" and not is_resolved(record):
+            raise CorrectionRefusedError("resolve the conflict first: it is not known what AWS Marketplace bills of it")
+        return record
 
     def _invoice(self, subscription: Subscription, wanted: Wanted, hour: EpochSeconds) -> Invoice:
         """The one invoice that the hour is on."""
