@@ -11,7 +11,7 @@ again has the same token, of which AWS makes one request. What AWS refuses gives
 transaction that stores the refusal.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -84,7 +84,7 @@ class Corrections:
 
     def preview(self, subscription: Subscription, wanted: Wanted, caller: str) -> Preview | Correction:
         """The correction as it would be requested, or the one that exists already."""
-        hour, units = self._target(subscription, wanted)
+        hour, units, tags = self._target(subscription, wanted)
         if hour.state not in {"metered", "conflict"}:
             raise CorrectionRefusedError(f"the hour is {hour.state}: AWS Marketplace bills nothing of it")
         owner = hour.subscription_id
@@ -121,6 +121,7 @@ class Corrections:
             prepared_at=epoch(self._clock()),
             prepared_by=caller,
             record_id=wanted.record_id,
+            tags=tags if hour.state == "metered" else None,
             reference=wanted.reference,
             description=wanted.description,
             attempt=1 if before is None else before.attempt + 1,
@@ -194,8 +195,10 @@ class Corrections:
         item = self._usage.get(correction.key)
         return None if item is None else Correction.from_item(item)
 
-    def _target(self, subscription: Subscription, wanted: Wanted) -> tuple[MeteringRecord, int]:
-        """The metering record, and how many of its units are to be corrected."""
+    def _target(
+        self, subscription: Subscription, wanted: Wanted
+    ) -> tuple[MeteringRecord, int, Mapping[str, str] | None]:
+        """The metering record, how many of its units are to be corrected, and which tags they have in it."""
         if wanted.record_id is None:
             if wanted.hour is None or wanted.dimension is None or not wanted.reference:
                 raise CorrectionRefusedError("name a usage record, or an hour, a dimension, units and a reference")
@@ -203,7 +206,7 @@ class Corrections:
             units = excess(hour) or None if wanted.units is None else wanted.units
             if units is None:
                 raise CorrectionRefusedError("say how many units of the hour are too many")
-            return hour, units
+            return hour, units, None
         item = self._usage.get(keys.usage_record(subscription.id, wanted.record_id))
         if item is None:
             raise CorrectionRefusedError(f"no usage is recorded under the id {wanted.record_id}")
@@ -214,7 +217,8 @@ class Corrections:
         units = metered if wanted.units is None else wanted.units
         if not 0 < units <= metered:
             raise CorrectionRefusedError(f"{wanted.record_id} has {metered} metered units; {units} can't be corrected")
-        return self._hour(record.get("billed_to", subscription.id), record["hour"], record["dimension"]), units
+        tags = None if record.get("untagged") else record.get("tags")
+        return self._hour(record.get("billed_to", subscription.id), record["hour"], record["dimension"]), units, tags
 
     def _hour(self, subscription_id: str, hour: EpochSeconds, dimension: str) -> MeteringRecord:
         item = self._usage.get(keys.metering_record(subscription_id, hour, dimension))
