@@ -63,7 +63,7 @@ LOADED: dict[str, dict[str, str]] = {
         "archive": "bucket content marks reader",
         "dynamodb": "attributes keys paging table transactions update",
         "entitlements": "entitlements rules source store terms",
-        "ledger": "conflict correction deadlines due_time recent record",
+        "ledger": "change conflict correction deadlines due_time recent record",
         "platform": "aws_errors backoff clients clock errors http logs moments pages problem seller_role settings "
         "snapshot",
         "registration": "account_links claim claim_history codes contacts free_trials",

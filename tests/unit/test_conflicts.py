@@ -316,6 +316,35 @@ def test_the_command_learns_from_cloudtrail_previews_and_carries(world: World, d
     assert billed(world) == 30
 
 
+def test_the_timeline_tells_what_was_voided_resolved_and_corrected(world: World, duty: Duty) -> None:
+    buyer = in_conflict(world, 3000, 5000)
+    duty.parameters = {**duty.parameters, "ProductCodes": PAYG}
+    world.report(buyer, 4, id="wrong")
+    world.void(buyer, "wrong", caller="arn:aws:iam::1:user/a")
+    world.time.advance(1)
+    assert duty.run(*order(buyer, "--yes")) == 0
+    world.time.to(NOON + 15 * DAY)
+    billing = BillingApi(client("marketplace-agreement", world.marketplace))
+    corrections = Corrections(world.usage_table(), billing, world.time.now)
+    wanted = Wanted(price=Decimal("0.001"), hour=HOUR_OF_USE, dimension="api_calls", reference="conflict")
+    preview = corrections.preview(buyer, wanted, "ops")
+    assert isinstance(preview, Preview)
+    corrections.request(preview)
+    world.time.advance(120)
+    corrections.follow(preview.correction)
+    shown = duty.json("subscriptions", "show", buyer.id)["timeline"]
+    told = {one["what"]: (one["at"], one["detail"]) for one in shown}
+    at, voided = told["voided"]
+    assert voided == "4 api_calls of 2026-11-18T13:00:00Z, wrong, by arn:aws:iam::1:user/a"
+    resolved_at, said = told["conflict resolved"]
+    assert at < resolved_at
+    assert said.startswith("3,000 api_calls of 2026-11-18T12:00:00Z, AWS Marketplace has 5,000, by ")
+    given = "2,000 api_calls of 2026-11-18T12:00:00Z, 2 USD"
+    assert told["correction prepared"] == (iso(NOON + 15 * DAY), f"{given}, by ops")
+    assert told["correction completed"] == (iso(NOON + 15 * DAY + 120), given)
+    assert [one["at"] for one in shown] == sorted(one["at"] for one in shown)
+
+
 def test_the_command_says_what_is_to_be_given_back_and_how(world: World, duty: Duty) -> None:
     buyer = in_conflict(world, 3000, 5000)
     assert duty.run(*order(buyer, "--yes")) == 0

@@ -1,6 +1,7 @@
 """Resolves a conflict with numbers: a person, or CloudTrail, says what AWS has of an hour that another sender metered.
 
-    1. update HOUR#<hour>#<dimension>   what AWS has, if nobody has said so before
+    1. update HOUR#<hour>#<dimension>   what AWS has, if nobody has said so before, and
+       put CHANGE#<time>#...            for the timeline
     2. record usage                     the units that AWS has too little, under an id that follows from the record; of
                                         no contract, so what was charged stays charged
     3. update HOUR#<hour>#<dimension>   which hour took them
@@ -17,6 +18,7 @@ from marketplace.commands.refusal import CommandRefusedError
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.table import Table
 from marketplace.ledger import conflict
+from marketplace.ledger.change import UsageChange
 from marketplace.ledger.record import MAX_QUANTITY, MeteringRecord
 from marketplace.platform.clock import Clock, EpochSeconds, epoch, iso
 from marketplace.platform.moments import moment_of
@@ -88,9 +90,7 @@ class Conflicts:
         """Does what was planned, and returns the conflict as it is stored then."""
         record = plan.record
         if record.aws_quantity is None:
-            self._usage.update_if(
-                record.key, conflict.resolution(record, plan.aws_quantity, caller, epoch(self._clock()))
-            )
+            self._store(plan, caller)
             record = self._read(record)
         if not conflict.is_resolved(record) or record.aws_quantity != plan.aws_quantity:
             raise CommandRefusedError("the record was changed by somebody else meanwhile; look again")
@@ -99,6 +99,26 @@ class Conflicts:
         hour = _hour_of(self._recorder.record([_usage(plan)])[0])
         self._usage.update_if(record.key, conflict.carried(record, hour))
         return self._read(record)
+
+    def _store(self, plan: Plan, caller: str) -> None:
+        """Keeps what AWS has, unless somebody was first."""
+        record, now = plan.record, epoch(self._clock())
+        told = UsageChange(
+            what="conflict resolved",
+            at=now,
+            by=caller,
+            name=record.key.sk,
+            dimension=record.dimension,
+            hour=record.hour,
+            units=record.quantity,
+            aws_quantity=plan.aws_quantity,
+        )
+        self._usage.write_together(
+            [
+                self._usage.update_action(record.key, conflict.resolution(record, plan.aws_quantity, caller, now)),
+                self._usage.put_action(told.to_item(record.subscription_id)),
+            ]
+        )
 
     def _read(self, record: MeteringRecord) -> MeteringRecord:
         return self.find(record.subscription_id, record.hour, record.dimension)
