@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from marketplace.corrections.store import CorrectionStore
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item
 from marketplace.ledger.change import UsageChange
-from marketplace.ledger.correction import Correction
 from marketplace.platform.clock import iso
 from marketplace.registration.claim_history import MAX_PAGE, ClaimHistory
 from marketplace.subscriptions.model import Subscription
@@ -57,8 +57,7 @@ def _changes(session: Session, subscription_id: str) -> list[dict[str, Any]]:
 def _corrections(session: Session, subscription_id: str) -> list[dict[str, Any]]:
     """Billing adjustments: when each was prepared, and when AWS has decided."""
     found = []
-    for item in session.usage.items_under(keys.subscription_pk(subscription_id), keys.CORRECTION_PREFIX):
-        one = Correction.from_item(item)
+    for one in CorrectionStore(session.usage).of(subscription_id):
         said = f"{one.units:,} {one.dimension} of {iso(one.hour)}, {one.amount} {one.currency}"
         found.append(
             {"at": iso(one.prepared_at), "what": "correction prepared", "detail": f"{said}, by {one.prepared_by}"}

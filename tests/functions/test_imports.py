@@ -27,9 +27,10 @@ LOADED: dict[str, dict[str, str]] = {
         "subscriptions": "identity model reader",
     },
     "entitlement_check": {
+        "corrections": "decisions store",
         "dynamodb": "attributes keys table transactions update",
         "entitlements": "entitlements rules source store terms",
-        "ledger": "activity deadlines due_time recent record rescheduling",
+        "ledger": "activity correction deadlines due_time recent record rescheduling",
         "lifecycle": "agreement_api changes facts joins lifecycle members messages notifications "
         "outcomes products reconciliation sqs_batch stopped_usage store timers waiting_gauges",
         "platform": "aws_errors backoff clients clock errors logs pages seller_role settings",

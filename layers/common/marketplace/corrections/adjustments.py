@@ -4,7 +4,8 @@
        update HOUR#<hour>#<dimension>          so many of its units are corrected, while that is no more than it has
     2. BatchCreateBillingAdjustmentRequest     with a client token that follows from the correction's key
     3. update CORRECTION#...                   requested, with AWS's id
-    4. GetBillingAdjustmentRequest             until it is completed or refused
+    4. GetBillingAdjustmentRequest             until it is completed or refused; or AWS's event says it
+                                               (marketplace.corrections.decisions)
 
 The first is one transaction, made before AWS is asked. Whoever dies afterwards leaves a prepared correction, and asking
 again has the same token, of which AWS makes one request. What AWS refuses gives the hour its units back, in the
@@ -12,16 +13,17 @@ transaction that stores the refusal.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 
 from marketplace.archive.content import EXPIRY
 from marketplace.corrections.billing_api import Billing, Invoice, NotCreated
+from marketplace.corrections.store import CorrectionStore
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item
 from marketplace.dynamodb.table import Table
 from marketplace.ledger.conflict import excess, is_resolved
-from marketplace.ledger.correction import Correction, Standing, amount_of, correction_key
+from marketplace.ledger.correction import Correction, amount_of, correction_key
 from marketplace.ledger.deadlines import month_of
 from marketplace.ledger.record import MeteringRecord
 from marketplace.platform.clock import Clock, EpochSeconds, epoch, iso
@@ -79,6 +81,7 @@ class Corrections:
 
     def __init__(self, usage: Table, billing: Billing, clock: Clock) -> None:
         self._usage = usage
+        self._store = CorrectionStore(usage)
         self._billing = billing
         self._clock = clock
 
@@ -139,7 +142,7 @@ class Corrections:
             ]
         )
         if stored is not None:
-            now = self._read(wanted)
+            now = self._store.read(wanted)
             if now is None or now.content != wanted.content or now.attempt != wanted.attempt:
                 raise CorrectionRefusedError("the hour was corrected by somebody else meanwhile; look again")
         return self.follow(wanted)
@@ -147,7 +150,7 @@ class Corrections:
     def follow(self, correction: Correction) -> Correction:
         """Takes a correction as far as AWS is: a prepared one is requested, a requested one is looked up."""
         for _ in range(_ATTEMPTS):
-            now = self._read(correction)
+            now = self._store.read(correction)
             if now is None:
                 raise CorrectionRefusedError("there is no such correction")
             moved = self._step(now)
@@ -156,44 +159,20 @@ class Corrections:
             correction = moved
         raise ThrottledError("CorrectionInUse", "others kept changing the same correction")
 
-    def of(self, subscription_id: str) -> list[Correction]:
-        """The corrections of a subscription, in the order of their hours."""
-        found = self._usage.items_under(keys.subscription_pk(subscription_id), keys.CORRECTION_PREFIX)
-        return [Correction.from_item(item) for item in found]
-
     def _step(self, now: Correction) -> Correction | None:
         """The correction one step further, as it was told; None when it has come to its end, or waits for AWS."""
         if now.state == "prepared":
             answer = self._billing.create(now)
             if isinstance(answer, NotCreated):
-                return self._refuse(now, answer.message)
-            return self._move(now, "requested", request_id=answer.request_id)
+                return self._store.refused(now, answer.message, epoch(self._clock()))
+            return self._store.requested(now, answer.request_id)
         if now.state != "requested" or now.request_id is None:
             return None
         status = self._billing.status(now.agreement_id, now.request_id)
         if status.status == "COMPLETED":
-            return self._move(now, "completed", ended_at=epoch(self._clock()))
-        return self._refuse(now, status.message) if status.status == "VALIDATION_FAILED" else None
-
-    def _move(self, now: Correction, state: Standing, **values: object) -> Correction:
-        self._usage.update_if(now.key, now.moved(state, **values))
-        return replace(now, state=state, **values)  # type: ignore[arg-type]
-
-    def _refuse(self, now: Correction, message: str) -> Correction:
-        """AWS made no adjustment: the hour has its units again."""
-        hour = keys.metering_record(keys.subscription_id_of(now.key.pk), now.hour, now.dimension)
-        values = {"message": message or "AWS Marketplace gave no reason", "ended_at": epoch(self._clock())}
-        self._usage.write_together(
-            [
-                self._usage.update_action(now.key, now.moved("refused", **values)),
-                self._usage.update_action(hour, MeteringRecord.correction_undone(now.units)),
-            ]
-        )
-        return replace(now, state="refused", **values)  # type: ignore[arg-type]
-
-    def _read(self, correction: Correction) -> Correction | None:
-        item = self._usage.get(correction.key)
-        return None if item is None else Correction.from_item(item)
+            return self._store.completed(now, epoch(self._clock()))
+        failed = status.status == "VALIDATION_FAILED"
+        return self._store.refused(now, status.message, epoch(self._clock())) if failed else None
 
     def _target(
         self, subscription: Subscription, wanted: Wanted
