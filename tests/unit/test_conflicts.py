@@ -312,6 +312,8 @@ def test_the_command_learns_from_cloudtrail_previews_and_carries(world: World, d
     done = duty.json(*order(buyer, "--yes"))
     assert (done["changed"], done["metering_record"]["aws_quantity"], done["to_credit"]) == (True, 10, 0)
     assert duty.json(*order(buyer))["changed"] is False
+    assert duty.run("trace", "r0", "--subscription", buyer.id) == 0
+    assert f"AWS Marketplace has 10; {done['metering_record']['carried_to']} took the rest" in duty.out
     assert duty.json("usage", "list")["metering_records"] == []
     assert billed(world) == 30
 
