@@ -81,9 +81,16 @@ MUTANTS = (
     Mutant(
         "sealing doesn't look at the seal it saw",
         "ledger/due_index",
-        "seal=? WHERE pk=? AND sk=? AND seal=?",
-        "seal=? WHERE pk=? AND sk=? AND product_code=?",
-        ("self.key.pk, self.key.sk, self.seal", "self.key.pk, self.key.sk, self.product_code"),
+        "AND sk=? AND seal=? AND",
+        "AND sk=? AND product_code=? AND",
+        ("self.key.sk, self.seal, self.state", "self.key.sk, self.product_code, self.state"),
+    ),
+    Mutant(
+        "sealing doesn't look whether the record is decided meanwhile",
+        "ledger/due_index",
+        'AND seal=? AND "state"=?',
+        "AND seal=?",
+        ("self.key.sk, self.seal, self.state", "self.key.sk, self.seal"),
     ),
     Mutant(
         "an outcome is written whoever holds the record",
