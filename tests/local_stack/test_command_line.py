@@ -439,6 +439,27 @@ def test_a_conflict_is_resolved_with_what_cloudtrail_shows(
     assert [(one["state"], one["quantity"]) for one in shown] == [("conflict", 6), ("metered", 2)]
 
 
+def test_an_adjustment_is_completed_by_aws_own_event_and_stands_in_timeline_and_statement(
+    stack: Stack, shell: Shell, buyer: Callable[..., str], tmp_path: Path
+) -> None:
+    subscription_id = buyer("555544443333")
+    reported(shell, stack, tmp_path, subscription_id, "adjusted")
+    stack.advance(2 * HOUR)
+    month = moment(stack)[:7]
+    stack.advance(13 * 24 * HOUR)  # the month is invoiced
+    made = shell.json("correct", subscription_id, "--record", "adjusted-3", "--price", "0.001", "--yes")
+    assert made["correction"]["state"] == "requested"
+    stack.advance(600)
+    told = [one["what"] for one in shell.json("subscriptions", "show", subscription_id)["timeline"]]
+    assert told[-3:] == [
+        "correction prepared",
+        "Purchase Agreement Billing Adjustment Completed",
+        "correction completed",
+    ]
+    shown = shell.json("statement", subscription_id, "--month", month)
+    assert sum(one["adjusted"] for one in (*shown["totals"], *shown["corrections"])) == 3
+
+
 def test_a_month_is_forecast_at_given_prices(
     stack: Stack, shell: Shell, buyer: Callable[..., str], tmp_path: Path
 ) -> None:
