@@ -8,6 +8,7 @@ from marketplace_saas_cli.commands import (
     doctor,
     finance,
     queue,
+    resolve,
     statement,
     status,
     subscriptions,
@@ -32,6 +33,7 @@ APP.command()(finance.forecast)
 APP.command()(usage.retry)
 APP.command()(correct.void)
 APP.command()(correct.correct)
+APP.command()(resolve.resolve)
 APP.command()(upkeep.rebuild)
 APP.command()(upkeep.migrate)
 APP.command()(upkeep.run)

@@ -377,7 +377,7 @@ MUTANTS = (
     ),
     Mutant(
         "sending refused usage again makes billed usage due",
-        "ledger/record",
+        "ledger/recent",
         '"#state IN (:rejected, :held, :unbillable)"',
         '"#state <> :rejected OR #state IN (:rejected, :held, :unbillable)"',
     ),
@@ -564,7 +564,7 @@ MUTANTS = (
     ),
     Mutant(
         "unbillable usage can't be made due again",
-        "ledger/record",
+        "ledger/recent",
         'names = ("rejected", "held", "unbillable")',
         'names = ("rejected", "held")',
         ("(:rejected, :held, :unbillable)", "(:rejected, :held)"),

@@ -8,6 +8,7 @@ gets the change from here:
     a closing, a return to life       MeteringRecord.rescheduled
     the seller's retry                MeteringRecord.made_due
     a zero for an hour without usage  MeteringRecord.new(...).to_item()
+    resolving a conflict              marketplace.ledger.conflict
 
 `seal` says who may change the record, and whether AWS may know it already:
 
@@ -140,7 +141,8 @@ class MeteringRecord:
     exist, with the tag keys `tag_keys` and at most `tag_bytes` bytes of JSON; they sum to `tagged_quantity`, or more if
     some were booked by a version that did not count it. The tags of `untagged_records` found no room. `tags_refused` is
     AWS's error code for the allocations: from then on the record is sent without them. For `corrected` of its units a
-    billing adjustment is under way or made (marketplace.ledger.correction).
+    billing adjustment is under way or made (marketplace.ledger.correction). The last three are of a conflict that was
+    resolved (marketplace.ledger.conflict).
     """
 
     key: Key
@@ -168,6 +170,9 @@ class MeteringRecord:
     metering_record_id: str | None = None
     tags_refused: str | None = None
     corrected: int = 0
+    aws_quantity: int | None = None
+    resolved_by: str | None = None
+    carried_to: EpochSeconds | None = None
 
     @classmethod
     def new(
@@ -269,12 +274,17 @@ class MeteringRecord:
         condition = "#seal = :unsealed AND #quantity = :taken AND #records = :leaving"
         return condition, {"unsealed": UNSEALED, "taken": quantity, "leaving": records}
 
+    @property
+    def billed(self) -> int:
+        """How many units AWS bills of the hour, as far as is known."""
+        return self.quantity if self.state == "metered" else self.aws_quantity or 0
+
     def correction(self, units: int) -> Update:
         """So many of its units are corrected by a billing adjustment, while it has them, AWS bills it, and it does not
         move to the archive."""
         room = "(attribute_not_exists(#corrected) OR #corrected <= :room)"
-        condition = f"#state = :metered AND {room} AND attribute_not_exists(#expires_at)"
-        given = {"metered": "metered", "room": self.quantity - units}
+        condition = f"#state = :seen_state AND {room} AND attribute_not_exists(#expires_at)"
+        given = {"seen_state": self.state, "room": self.billed - units}
         return Update(add={"corrected": units}, condition=condition, given=given)
 
     @staticmethod
@@ -326,8 +336,8 @@ class MeteringRecord:
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing changes the record any more: its state is final and told, and AWS's window for it has
-        closed, or AWS has accepted it."""
+        """Whether nothing changes the record any more by itself: its state is final and told, and AWS's window for it
+        has closed, or AWS has accepted it."""
         return self.state in FINAL and self.settled_at is not None and self.due_at is None
 
     def expiring(self, expires_at: int) -> "ExpiringRow":
@@ -350,6 +360,11 @@ class MeteringRecord:
         for name in ("metering_record_id", "reason", "tag_sets", "untagged_records", "tags_refused", "corrected"):
             if value := getattr(self, name):
                 shown[name] = value
+        for name in ("aws_quantity", "resolved_by"):
+            if (value := getattr(self, name)) is not None:
+                shown[name] = value
+        if self.carried_to is not None:
+            shown["carried_to"] = iso(self.carried_to)
         if self.due_at is not None and self.state in SENDABLE:
             shown["due_at"] = iso(due_time.moment_of(self.state, self.due_at))
         if self.due_at is not None and self.state in SAVABLE:
@@ -429,12 +444,3 @@ UNSETTLED = Selection(
     "attribute_exists(#due_shard) AND #state IN (:open, :held, :rejected)", {name: name for name in SAVABLE}
 )
 """Those that can still be billed."""
-
-
-def refused(dimension: str | None) -> Selection:
-    """Those that AWS refused, or takes no more, in one dimension or all."""
-    names = ("rejected", "held", "unbillable")
-    states = Selection("#state IN (:rejected, :held, :unbillable)", {name: name for name in names})
-    if dimension is None:
-        return states
-    return Selection(f"{states.expression} AND #dimension = :dimension", {**states.values, "dimension": dimension})

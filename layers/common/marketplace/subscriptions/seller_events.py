@@ -45,6 +45,8 @@ type Kind = Literal[
     "Usage Conflict",
     "Usage Not Billable",
     "Overage Correction Due",
+    "Correction Completed",
+    "Correction Refused",
     "Usage Differences Found",
     "Advisory Issued",
 ]

@@ -5,8 +5,7 @@ from typing import Any
 
 from marketplace.dynamodb.table import Table
 from marketplace.ledger.deadlines import refuse_at
-from marketplace.ledger.recent import recent_records
-from marketplace.ledger.record import refused
+from marketplace.ledger.recent import recent_records, refused
 from marketplace.platform.clock import Clock, EpochSeconds, epoch
 from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.reader import SubscriptionReader
