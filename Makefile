@@ -80,7 +80,7 @@ cli: $(CLI_ENV)/.installed ## the command line marketplace-saas, and one command
 	@$(CLI_ENV)/bin/marketplace-saas $(or $(ARGS),--help)
 
 # Checking -------------------------------------------------------------------------------------------------------------
-.PHONY: check check-code check-template check-locks test test-fast faults rehearse mutants bench fmt
+.PHONY: check check-code check-template check-locks test test-fast containers faults rehearse mutants bench fmt
 check: check-code check-template check-locks ## formatting, lint, types, import floors, template, locks
 
 check-code: $(VENV)/.installed
@@ -103,6 +103,11 @@ test: $(VENV)/.installed ## every test this machine can run
 FAST := tests/unit tests/template tests/functions
 test-fast: $(VENV)/.installed ## the tests for every few minutes: nothing slow, no container, no server, no browser
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not (slow or dynamodb_local or docker or browser or node)" $(FAST) $(ARGS)
+
+containers: $(VENV)/.installed ## every sample event in a container of its own, and all functions on Python 3.14 (needs Docker)
+	tools/lambda-image
+	tools/lambda-image 3.14
+	REQUIRE_ALL=1 $(BIN)/python -m pytest -q -m containers tests/local_invoke $(ARGS)
 
 SEEDS ?= 10000
 faults: $(VENV)/.installed ## SEEDS=10000 fault schedules: is every unit billed exactly once?
@@ -131,10 +136,14 @@ pictures: $(VENV)/.installed ## take the documents' pictures again, by doing the
 	PICTURES=docs/images $(BIN)/python -m pytest -q tests/documents/test_tutorial.py
 
 # Building -------------------------------------------------------------------------------------------------------------
-.PHONY: build lock clean
+.PHONY: build check-runtime lock clean
 build: $(VENV)/.installed $(SAM_ENV)/.installed ## sam build, ready for sam local and sam deploy
 	PYTHON=$(abspath $(BIN))/python $(SAM_ENV)/bin/sam build $(ARGS)
 	$(BIN)/python -m tools.check_layer .aws-sam/build/CommonLayer
+
+ENV ?= default
+check-runtime: $(VENV)/.installed ## is the built layer for the Python that ENV=default of samconfig.toml deploys?
+	@$(IMPORTS) $(BIN)/python -m tools.check_runtime --config-env $(ENV) $(ARGS)
 
 lock: $(VENV)/.installed ## write the lock files again from their .in files (ARGS=--upgrade for newer versions)
 	$(BIN)/python -m tools.locks $(ARGS)

@@ -5,6 +5,7 @@ python -m tools.check_layer .aws-sam/build/CommonLayer
 
 import io
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -53,6 +54,15 @@ def _machine(module: Path) -> int:
 def _tag(root: Path) -> str:
     """Answer the Python that the layer is for, as the names of its files say it: `cpython-313`."""
     return next((path.stem.rpartition(".")[2] for path in root.glob("marketplace/__pycache__/*.pyc")), "cpython-313")
+
+
+def runtime_of(layer: Path) -> str | None:
+    """Answer the Runtime that a built layer is for, such as python3.13: that of its bytecode and of all its compiled
+    modules. None where there is none, or more than one."""
+    root = layer / "python"
+    names = [path.name for pattern in ("*.pyc", "*.so") for path in root.rglob(pattern)]
+    found = {tag for name in names for tag in re.findall(r"\.cpython-3(\d+)[.-]", name)}
+    return f"python3.{found.pop()}" if len(found) == 1 else None
 
 
 def _compiled_modules_for_both(root: Path) -> list[str]:

@@ -5,9 +5,11 @@ The servers end with the module: moto keeps its state in modules, and another te
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +22,7 @@ import pytest
 from botocore.config import Config
 
 from local.deployment import Deployment
+from tests.support.machine import LAMBDA_IMAGE_314
 from tools import dynamodb_local, sam_local
 from tools.template import ROOT
 
@@ -50,9 +53,10 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _run(*command: str) -> subprocess.CompletedProcess[str]:
+def _run(*command: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    variables = environment or _environment()
     return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False, env=_environment(), timeout=PATIENCE
+        command, cwd=ROOT, capture_output=True, text=True, check=False, env=variables, timeout=PATIENCE
     )
 
 
@@ -64,6 +68,33 @@ def built() -> Path:
     done = _run(str(SAM), "build")
     assert done.returncode == 0, done.stderr
     return ROOT / ".aws-sam" / "build"
+
+
+@pytest.fixture(scope="session")
+def built_for_314(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Answer the folder of a finished `sam build` with the parameter Runtime python3.14. Where this machine has no
+    Python 3.14, the one of the Lambda image takes its place."""
+    folder = tmp_path_factory.mktemp("python3.14")
+    variables = _environment()
+    if shutil.which("python3.14") is None:
+        stand_in = folder / "bin" / "python3.14"
+        stand_in.parent.mkdir()
+        mounts = " ".join(f"--volume {one}:{one}" for one in sorted({"/tmp", str(ROOT), str(folder)}))
+        stand_in.write_text(
+            "#!/bin/sh\n"
+            f'exec docker run --rm --network none --entrypoint python3.14 {mounts} --workdir "$PWD" '
+            f'--env PYTHONHASHSEED {LAMBDA_IMAGE_314} "$@"\n'
+        )
+        stand_in.chmod(0o755)
+        variables["PATH"] = f"{stand_in.parent}:{variables['PATH']}"
+    options = ("--no-cached", "--build-dir", str(folder / "build"), "--parameter-overrides", "Runtime=python3.14")
+    done = _run(str(SAM), "build", *options, environment=variables)
+    assert done.returncode == 0, done.stderr
+    checked = _run(
+        sys.executable, "-m", "tools.check_layer", str(folder / "build" / "CommonLayer"), environment=variables
+    )
+    assert "cpython-314" in checked.stdout, checked.stderr
+    return folder / "build"
 
 
 @pytest.fixture(scope="module")
@@ -83,13 +114,29 @@ def env_json(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Path
     return path
 
 
+OVERRIDES = "Stage=local MeteringEnabled=true Architecture=x86_64"
+
+
 @pytest.fixture(scope="module")
-def invoke_once(built: Path, env_json: Path) -> Invoke:
+def invocation(built: Path, env_json: Path) -> Callable[[str, Path], list[str]]:
+    """Answer the command that runs a function once, as a person does, for its name and the file of an event."""
+
+    def command(function: str, event: Path) -> list[str]:
+        return [
+            *(str(SAM), "local", "invoke", function, "-e", str(event), "--env-vars", str(env_json)),
+            "--skip-pull-image",
+        ]
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def invoke_once(invocation: Callable[[str, Path], list[str]]) -> Invoke:
     """Answer how to run `sam local invoke` as a person does: a function's name and an event, to its answer."""
 
     def invoke(function: str, event: Path | dict[str, Any]) -> Any:
-        command = (str(SAM), "local", "invoke", function, "-e", str(event), "--env-vars", str(env_json))
-        done = _run(*command, "--skip-pull-image")
+        assert isinstance(event, Path)
+        done = _run(*invocation(function, event))
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip(), done.stderr  # a function that was cut off answers nothing
         return json.loads(done.stdout.strip().splitlines()[-1])
@@ -101,16 +148,27 @@ def invoke_once(built: Path, env_json: Path) -> Invoke:
 def invoke(built: Path, env_json: Path) -> Iterator[Invoke]:
     """Answer how to run a function: its name and an event, in the Lambda image, to its answer. Its container stays warm
     for the next event."""
-    port = dynamodb_local.free_port()
-    command = (
-        *(str(SAM), "local", "start-lambda", "--port", str(port), "--env-vars", str(env_json), "--skip-pull-image"),
-        *("--warm-containers", "LAZY", "--add-host", "host.docker.internal:host-gateway"),
-        *("--parameter-overrides", "Stage=local MeteringEnabled=true Architecture=x86_64"),
-    )
-    log = env_json.with_name("sam.log")
-    with log.open("w") as written, _started(command, written) as process:
-        wait_until(lambda: process.poll() is not None or _listens(port), seconds=PATIENCE)
-        assert process.poll() is None, log.read_text()
+    with _start_lambda(built, env_json, OVERRIDES) as run:
+        yield run
+
+
+@pytest.fixture(scope="module")
+def invoke_314(built_for_314: Path, env_json: Path) -> Iterator[Invoke]:
+    """As `invoke`, with Python 3.14."""
+    with _start_lambda(built_for_314, env_json, f"{OVERRIDES} Runtime=python3.14") as run:
+        yield run
+
+
+@pytest.fixture(scope="module")
+def api(built: Path, env_json: Path) -> Iterator[str]:
+    """Answer the address of `sam local start-api`."""
+    with _serving("start-api", built, env_json, OVERRIDES) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def _start_lambda(built: Path, env_json: Path, overrides: str) -> Iterator[Invoke]:
+    with _serving("start-lambda", built, env_json, overrides) as port:
         client = boto3.client(
             "lambda",
             endpoint_url=f"http://127.0.0.1:{port}",
@@ -130,7 +188,23 @@ def invoke(built: Path, env_json: Path) -> Iterator[Invoke]:
 
 
 @contextmanager
-def _started(command: Sequence[str], log: TextIO) -> Iterator[subprocess.Popen[bytes]]:
+def _serving(command: str, built: Path, env_json: Path, overrides: str) -> Iterator[int]:
+    """`sam local start-lambda` or `start-api`, listening on the port that is answered."""
+    port = dynamodb_local.free_port()
+    options = (
+        *(str(SAM), "local", command, "--template", str(built / "template.yaml"), "--port", str(port)),
+        *("--env-vars", str(env_json), "--skip-pull-image", "--warm-containers", "LAZY"),
+        *("--add-host", "host.docker.internal:host-gateway", "--parameter-overrides", overrides),
+    )
+    log = env_json.with_name(f"{command}-{port}.log")
+    with log.open("w") as written, started(options, written) as process:
+        wait_until(lambda: process.poll() is not None or _listens(port), seconds=PATIENCE)
+        assert process.poll() is None, log.read_text()
+        yield port
+
+
+@contextmanager
+def started(command: Sequence[str], log: TextIO) -> Iterator[subprocess.Popen[bytes]]:
     """SAM CLI, which removes its containers when it is interrupted."""
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment())
     try:
@@ -151,11 +225,13 @@ def _listens(port: int) -> bool:
 
 @pytest.fixture(scope="module")
 def marketplace(servers: Servers) -> Callable[..., Any]:
-    """Answer how to ask the emulator: a path under /admin and, to POST, a body."""
+    """Answer how to ask the emulator: a path under /admin, to POST a body, and another method."""
 
-    def ask(path: str, body: dict[str, Any] | None = None) -> Any:
+    def ask(path: str, body: dict[str, Any] | None = None, method: str | None = None) -> Any:
         request = urllib.request.Request(  # noqa: S310  the address is this test's own server
-            f"{servers.ports.urls()[2]}/admin/{path}", None if body is None else json.dumps(body).encode()
+            f"{servers.ports.urls()[2]}/admin/{path}",
+            None if body is None else json.dumps(body).encode(),
+            method=method,
         )
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  as above
             return json.load(answer)
