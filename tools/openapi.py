@@ -169,12 +169,15 @@ class MeteringRecord(Answer):
     dimension: str
     quantity: int
     records: int = Field(description="How many usage records it sums up")
-    state: str = Field(examples=["open", "metered", "held", "rejected", "conflict", "unbillable"])
+    state: str = Field(examples=["open", "metered", "held", "rejected", "conflict", "unbillable", "awaiting_approval"])
     sealed: bool = Field(description="It can't change any more")
     timestamp: str = Field(description="The Timestamp that AWS is told")
     in_doubt: bool = Field(default=False, description="It was sent and no answer is known yet")
     metering_record_id: str | None = None
     reason: str | None = None
+    approval: Literal["awaited", "approved", "refused"] | None = Field(
+        default=None, description="Of usage that was unusual: what you have decided"
+    )
     tag_sets: int | None = None
     untagged_records: int | None = None
     due_at: str | None = None
@@ -188,6 +191,14 @@ class MeteringRecordList(Answer):
     subscription_id: str
     metering_records: list[MeteringRecord]
     cursor: str | None
+
+
+class UsageDecided(Answer):
+    """The metering records that the request has decided about."""
+
+    subscription_id: str
+    decided: list[MeteringRecord]
+    more: bool = Field(description="There are others: send the same request again")
 
 
 class StatementUnits(Answer):
@@ -353,6 +364,13 @@ WORDS: dict[str, Words] = {
         (problems.PARAMETER_INVALID, problems.NOT_METERED),
         description="Makes metering records due again that are `rejected` (once you have mended what AWS refused them "
         "for, by publishing the dimension, say) or `held`. They are sent as they are; nothing is counted twice.",
+    ),
+    "decideUsage": Words(
+        "Approve or refuse unusual usage",
+        UsageDecided,
+        (problems.PARAMETER_INVALID,),
+        description="Decides about metering records that are `awaiting_approval`, of one dimension and hour or all. The "
+        "next metering run sends what is approved, and writes off what is refused. Until then a decision can be changed.",
     ),
     "proveUsage": Words(
         "Prove where a usage record went",

@@ -30,6 +30,7 @@ from marketplace.subscriptions.outbox import Outbox
 from marketplace.subscriptions.reader import SubscriptionReader
 from marketplace.subscriptions.recheck_queue import Requests
 from marketplace.subscriptions.seller_events import SellerBus
+from marketplace.usage.approval import UsageApproval
 from marketplace.usage.booking import UsageStore
 from marketplace.usage.contract_terms import ContractTerms
 from marketplace.usage.queries import UsageQueries
@@ -85,6 +86,7 @@ def routes() -> SellerRoutes:
         usage=UsageQueries(usage_table),
         statements=StatementReader(usage_table, utc_now),
         usage_retry=UsageRetry(usage_table, reader, utc_now),
+        usage_approval=UsageApproval(usage_table, reader, utc_now),
         clock=utc_now,
         entitlement_max_age=settings.entitlement_max_age_minutes * MINUTE,
         metering_enabled=settings.metering_enabled,

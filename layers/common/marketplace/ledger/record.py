@@ -4,6 +4,7 @@ The names of its attributes stand in this module and in marketplace.ledger.due_i
 gets the change from here:
 
     recording usage                   MeteringRecord.new(...).addition(...)
+    the seller's decision             MeteringRecord.decided
     a metering run                    DueEntry.sealing, RecordChange, Decision, MeteringRecord.as_metered
     a closing, a return to life       MeteringRecord.rescheduled
     the seller's retry                MeteringRecord.made_due
@@ -21,7 +22,7 @@ Every attempt first puts its own token in place of the seal that it saw, so that
 `due_at` places the record in the `due` index; marketplace.ledger.due_time says how.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
@@ -30,20 +31,24 @@ from marketplace.dynamodb.attributes import Item, from_item, to_item
 from marketplace.dynamodb.keys import Key
 from marketplace.dynamodb.update import Update
 from marketplace.ledger import due_time
+from marketplace.ledger.deadlines import approval_ends_at
 from marketplace.platform.clock import EpochSeconds, iso
 
 UNSEALED = "-"
 _CLEAR = "clear-"
 
-type State = Literal["open", "metered", "held", "rejected", "conflict", "unbillable"]
+type State = Literal["open", "metered", "held", "rejected", "conflict", "unbillable", "awaiting_approval"]
 """open: waits to be metered. metered: AWS has it. held: AWS said CustomerNotSubscribed or InvalidLicense; due again on
-activation. rejected: AWS refused the record itself. conflict: another sender took the hour. unbillable: AWS takes it no
+activation. awaiting_approval: unusual usage that was not sent; the seller decides, or its deadline does. rejected: AWS refused the record itself. conflict: another sender took the hour. unbillable: AWS takes it no
 more."""
 
-SENDABLE = frozenset({"open", "held"})
+type Approval = Literal["awaited", "approved", "refused"]
+"""Of a record that was unusual: what the seller has decided. It is not judged again."""
+
+SENDABLE = frozenset({"open", "held", "awaiting_approval"})
 """The states in which a record waits to be sent."""
 
-SAVABLE = frozenset({"open", "held", "rejected"})
+SAVABLE = frozenset({"open", "held", "rejected", "awaiting_approval"})
 """The states from which a record can still be billed."""
 
 MAX_QUANTITY = 2_147_483_647
@@ -130,7 +135,8 @@ class MeteringRecord:
     once it is settled at `settled_at`; `reason` says why it was not simply metered. `tag_sets` of its allocations
     exist, with the tag keys `tag_keys` and at most `tag_bytes` bytes of JSON; they sum to `tagged_quantity`, or more if
     some were booked by a version that did not count it. The tags of `untagged_records` found no room. `tags_refused` is
-    AWS's error code for the allocations: from then on the record is sent without them.
+    AWS's error code for the allocations: from then on the record is sent without them. `approval` is None for a record
+    that never was unusual.
     """
 
     key: Key
@@ -157,6 +163,7 @@ class MeteringRecord:
     settled_at: EpochSeconds | None = None
     metering_record_id: str | None = None
     tags_refused: str | None = None
+    approval: Approval | None = None
 
     @classmethod
     def new(
@@ -263,11 +270,14 @@ class MeteringRecord:
         return to_item({name: value for name, value in settled.items() if name not in _DUE_KEYS})
 
     def with_refusal_at(self, refuse_at: EpochSeconds, now: EpochSeconds) -> Schedule:
-        """The schedule of a held or rejected record whose deadline moves. A held one is told again, because its next
-        step follows from the deadline; the next step of a rejected one does not."""
+        """The schedule of a record that is not open and whose deadline moves. A held one is told again, because its
+        next step follows from the deadline; so does that of one that awaits approval, and the next step of a rejected
+        one does not."""
         due_at = self.schedule.due_at
         if self.state == "held" and refuse_at != self.refuse_at:
             due_at = due_time.of_decision(now)
+        if self.state == "awaiting_approval" and self.approval == "awaited" and due_time.is_told(due_at):
+            due_at = due_time.of_next_step(approval_ends_at(self.hour, refuse_at))
         return Schedule(self.state, due_at, refuse_at)
 
     def rescheduled(self, schedule: Schedule) -> Update | None:
@@ -286,16 +296,28 @@ class MeteringRecord:
         """The change that makes a refused record due, unless another writer got further, and the record after it. The
         seal stays, and with it whether an earlier attempt is in doubt."""
         shard = keys.due_shard(self.subscription_id)
+        approval: dict[str, Any] = {} if self.approval is None else {"approval": "approved"}
         update = Update(
-            set={"state": "open", "due_shard": shard, "due_at": now, "refuse_at": refuse_at},
+            set={"state": "open", "due_shard": shard, "due_at": now, "refuse_at": refuse_at, **approval},
             remove=("reason", "settled_at"),
             condition="#state = :seen_state AND #seal = :seen_seal",
             given={"seen_state": self.state, "seen_seal": self.seal},
         )
         after = replace(
-            self, state="open", due_shard=shard, due_at=now, refuse_at=refuse_at, reason=None, settled_at=None
+            self, state="open", due_shard=shard, due_at=now, refuse_at=refuse_at, reason=None, settled_at=None, **approval
         )
         return update, after
+
+    def decided(self, approval: Approval, now: EpochSeconds) -> tuple[Update, "MeteringRecord"]:
+        """What the seller decides about a record that awaits approval, unless a metering run has sealed it meanwhile,
+        and the record after it. The next run carries it out; a record that is not told yet is told first."""
+        due_at = due_time.of_next_step(now) if due_time.is_told(self.schedule.due_at) else self.schedule.due_at
+        update = Update(
+            set={"approval": approval, "due_at": due_at},
+            condition="#state = :seen_state AND #seal = :seen_seal AND #due_at = :seen_due_at",
+            given={"seen_state": self.state, "seen_seal": self.seal, "seen_due_at": self.due_at},
+        )
+        return update, replace(self, approval=approval, due_at=due_at)
 
     def described(self) -> dict[str, Any]:
         """The record as the API shows it."""
@@ -310,7 +332,7 @@ class MeteringRecord:
         }
         if self.state != "metered" and in_doubt(self.seal):
             shown["in_doubt"] = True
-        for name in ("metering_record_id", "reason", "tag_sets", "untagged_records", "tags_refused"):
+        for name in ("metering_record_id", "reason", "tag_sets", "untagged_records", "tags_refused", "approval"):
             if value := getattr(self, name):
                 shown[name] = value
         if self.due_at is not None and self.state in SENDABLE:
@@ -343,6 +365,7 @@ class RecordChange:
     settled_at: EpochSeconds | None = None
     metering_record_id: str | None = None
     tags_refused: str | None = None
+    approval: Approval | None = None
 
     def update(self, seal: str, *, seen_state: str | None = None, settled: bool = False) -> Update:
         """The change on the condition that the record still carries `seal`, and is in `seen_state` if that is given.
@@ -389,7 +412,8 @@ METERING_RECORDS = Selection("attribute_exists(#seal)", {})
 """The metering records among all items of an hour."""
 
 UNSETTLED = Selection(
-    "attribute_exists(#due_shard) AND #state IN (:open, :held, :rejected)", {name: name for name in SAVABLE}
+    f"attribute_exists(#due_shard) AND #state IN ({', '.join(f':{name}' for name in sorted(SAVABLE))})",
+    {name: name for name in SAVABLE},
 )
 """Those that can still be billed."""
 
@@ -397,7 +421,17 @@ UNSETTLED = Selection(
 def refused(dimension: str | None) -> Selection:
     """Those that AWS refused, or takes no more, in one dimension or all."""
     names = ("rejected", "held", "unbillable")
-    states = Selection("#state IN (:rejected, :held, :unbillable)", {name: name for name in names})
+    return _in_states(names, dimension)
+
+
+def awaiting_approval(dimension: str | None) -> Selection:
+    """Those that await approval, in one dimension or all."""
+    return _in_states(("awaiting_approval",), dimension)
+
+
+def _in_states(names: Sequence[str], dimension: str | None) -> Selection:
+    listed = ", ".join(f":{name}" for name in names)
+    states = Selection(f"#state IN ({listed})", {name: name for name in names})
     if dimension is None:
         return states
     return Selection(f"{states.expression} AND #dimension = :dimension", {**states.values, "dimension": dimension})

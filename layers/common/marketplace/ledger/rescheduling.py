@@ -41,7 +41,7 @@ class UsageDeadlines:
 
         def released(record: MeteringRecord) -> Schedule:
             regular = self._regular(record.hour)
-            if record.state == "rejected":
+            if record.state in {"rejected", "awaiting_approval"}:
                 return record.with_refusal_at(regular.refuse_at, EpochSeconds(now))
             return regular
 

@@ -9,6 +9,7 @@ METRIC_OF_OUTCOME = {
     "rejected": "UsageRejected",
     "conflict": "UsageConflict",
     "unbillable": "UsageUnbillable",
+    "awaiting_approval": "UsageAwaitingApproval",
     "unprocessed": "UsageUnprocessed",
     "unanswered": "UsageUnanswered",
     "unknown_status": "UsageUnknownStatus",
@@ -23,6 +24,7 @@ GAUGE_OF_STATE = {
     "rejected": "Rejected",
     "conflict": "Conflict",
     "unbillable": "Unbillable",
+    "awaiting_approval": "AwaitingApproval",
     "in_doubt": "InDoubt",
     "not_metered": "NotMetered",
     "open": "Waiting",
@@ -49,5 +51,7 @@ def counts_of(report: MeteringReport) -> dict[str, int]:
 
 
 def seconds_of(report: MeteringReport) -> dict[str, int]:
-    """The metrics of the unit Seconds by name."""
-    return {"OldestUnsettledAgeSeconds": report.oldest_unsettled_seconds}
+    """The metrics of the unit Seconds by name. The time that is left for an approval only exists while one is awaited."""
+    left = report.approval_seconds_left
+    waiting = {} if left is None else {"ApprovalSecondsLeft": left}
+    return {"OldestUnsettledAgeSeconds": report.oldest_unsettled_seconds, **waiting}

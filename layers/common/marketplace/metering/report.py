@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from marketplace.dynamodb.keys import Key
+from marketplace.ledger import due_time
 from marketplace.ledger.due_index import DueEntry
 from marketplace.ledger.record import SAVABLE, in_doubt
 from marketplace.platform.clock import HOUR, EpochSeconds
@@ -39,7 +40,8 @@ class MeteringReport:
 
     The rest are gauges of what stands in the index after the run, whoever brought it there: `standing_records` and
     `standing_units` by state, under `in_doubt` those of any state that may be billed already, under `not_metered` those
-    that a deployment which meters nothing does not send, and `units_at_risk` by the hours within which AWS refuses
+    that a deployment which meters nothing does not send, `approval_seconds_left` until the first of what awaits approval
+    waits no more (None where nothing does), and `units_at_risk` by the hours within which AWS refuses
     them. `failure` is a fault of our own that stopped a batch, and only that: whoever asked for the run must raise it
     once the report is published.
     """
@@ -55,6 +57,7 @@ class MeteringReport:
     standing_records: Counter[str] = field(default_factory=Counter)
     standing_units: Counter[str] = field(default_factory=Counter)
     units_at_risk: Counter[int] = field(default_factory=Counter)
+    approval_seconds_left: int | None = None
     breaker_opened: bool = False
     out_of_time: bool = False
     notes: list[Note] = field(default_factory=list)
@@ -88,6 +91,8 @@ class MeteringReport:
     def stands_as_seen(self, entry: DueEntry, now: EpochSeconds) -> None:
         """Takes note of a record that stands in the index as it was found there."""
         self.stand(entry.state, entry.quantity, entry.refuse_at, now, doubtful=in_doubt(entry.seal))
+        if entry.state == "awaiting_approval" and due_time.is_told(entry.due_at):
+            self.awaits_until(entry.moment, now)
 
     def stands_unmetered(self, entry: DueEntry) -> None:
         """Takes note of a record that waits to be sent and is not, because this deployment meters nothing."""
@@ -107,6 +112,13 @@ class MeteringReport:
             for hours in AT_RISK_HOURS if state in SAVABLE else ():
                 if refuse_at - now <= hours * HOUR:
                     self.units_at_risk[hours] += quantity
+
+    def awaits_until(self, end: EpochSeconds, now: EpochSeconds) -> None:
+        """Takes note of usage that awaits approval until then."""
+        left = max(0, end - now)
+        with self._turn:
+            known = self.approval_seconds_left
+            self.approval_seconds_left = left if known is None else min(known, left)
 
     def fail(self, error: Exception) -> None:
         """Counts a fault of this application that stopped a batch, and keeps the first one."""

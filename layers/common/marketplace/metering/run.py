@@ -11,13 +11,13 @@ one that AWS called too old is written off without a call.
 """
 
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from marketplace.dynamodb.attributes import Item
-from marketplace.dynamodb.keys import subscription_id_of
-from marketplace.ledger.deadlines import window_closes_at
+from marketplace.dynamodb.keys import Key, subscription_id_of
+from marketplace.ledger.deadlines import SCHEDULE_INTERVAL, SENDING_MARGIN, window_closes_at
 from marketplace.ledger.due_index import Decision, DueEntry, Unreadable
 from marketplace.ledger.record import (
     SENDABLE,
@@ -30,6 +30,7 @@ from marketplace.ledger.record import (
     token_in,
 )
 from marketplace.metering.api import MeteringApi
+from marketplace.metering.approval import Approvals
 from marketplace.metering.backlog import Backlog, Phase, phase_of
 from marketplace.metering.breaker import Breaker
 from marketplace.metering.likely_refusals import LikelyRefusals
@@ -80,7 +81,8 @@ class MeteringRun:
     """One run over what is due. `region` is where `api` sends; `time_left` gives the seconds until the function is
     ended; `workers` batches are under way at once; `new_token` names an attempt and never repeats. Unless
     `metering_enabled`, nothing is sent: what was recorded before waits until AWS's window has closed. `found_usage`
-    takes the ids of the subscriptions that have usage to send, however many records that is."""
+    takes the ids of the subscriptions that have usage to send, however many records that is. `approvals`
+    judges what is unusual."""
 
     store: MeteringStore
     api: MeteringApi
@@ -97,6 +99,7 @@ class MeteringRun:
     jitter: Callable[[], float] = random.random
     metering_enabled: bool = True
     found_usage: Callable[[Collection[str], EpochSeconds], None] = lambda _ids, _now: None
+    approvals: Approvals = Approvals()  # noqa: RUF009 - frozen
     report: MeteringReport = field(default_factory=MeteringReport, init=False)
     _breaker: Breaker = field(init=False)
     _settlement: Settlement = field(init=False)
@@ -108,7 +111,13 @@ class MeteringRun:
     def __post_init__(self) -> None:
         self._breaker = Breaker(self.monotonic, self.jitter)
         self._settlement = Settlement(
-            self.store, self.bus, self.requests, self.clock, self.report, metering_enabled=self.metering_enabled
+            self.store,
+            self.bus,
+            self.requests,
+            self.clock,
+            self.report,
+            metering_enabled=self.metering_enabled,
+            releases=self.approvals.releases,
         )
 
     def run(self) -> MeteringReport:
@@ -121,7 +130,9 @@ class MeteringRun:
         # AWS Marketplace takes no part in telling and writing off, so they don't wait for it to work.
         store_breaker = Breaker(self.monotonic, self.jitter)
         self._each(self._settlement.tell_entries, batches(work[Phase.TELL]), store_breaker)
-        self._each(self._meter, batches(work[Phase.SEND]), self._breaker)
+        released = [entry for phase in _SENDING for entry in work[phase] if entry.state == "awaiting_approval"]
+        self._each(self._settlement.announce_releases, batches(released), store_breaker)
+        self._each(self._meter, batches(self._announced(work[Phase.SEND], now)), self._breaker)
         self._each(self._send, batches(self._set_aside), self._breaker)
         self._each(self._send, late_batches(work[Phase.SEND_LATE]), self._breaker)
         self._each(self._settlement.write_off, batches(work[Phase.WRITE_OFF]), store_breaker)
@@ -162,6 +173,18 @@ class MeteringRun:
         work = backlog.phases()
         self.report.due = self.report.left + sum(map(len, work.values()))
         return work
+
+    def _announced(self, entries: list[DueEntry], now: EpochSeconds) -> list[DueEntry]:
+        """What is to be sent now: all but usage that has awaited approval and could not be told of, as long as another
+        scheduled run comes before AWS refuses it."""
+        announced = self._settlement.announced
+        return [
+            entry
+            for entry in entries
+            if entry.state != "awaiting_approval"
+            or entry.key in announced
+            or entry.refuse_at - now < SENDING_MARGIN + SCHEDULE_INTERVAL
+        ]
 
     def _take_stock(self, work: dict[Phase, list[DueEntry]]) -> None:
         """Counts what the run leaves behind."""
@@ -219,12 +242,14 @@ class MeteringRun:
         return self._breaker.is_open or self._out_of_time()
 
     def _take(self, entries: Sequence[DueEntry]) -> tuple[str, list[tuple[DueEntry, MeteringRecord]]]:
-        """Seals the entries with a token of our own; returns it with the records that carry it now. The others were
-        taken by another run, or have changed since the index was read; an invalid record is rejected."""
+        """Seals the entries with a token of our own; returns it with the records that carry it now and are to be sent.
+        The others were taken by another run, or have changed since the index was read; an invalid record is rejected,
+        and unusual usage awaits approval."""
         token = token_in(self.region, self.new_token())
         for code in self.store.seal(entries, token).elements():
             self.report.count_error(code)
-        items = self.store.read([entry.key for entry in entries])
+        keys = [entry.key for entry in entries]
+        items = self.store.read([*keys, *self.approvals.keys(entries)])
         taken: list[tuple[DueEntry, MeteringRecord]] = []
         for entry in entries:
             item = items.get(entry.key)
@@ -235,7 +260,26 @@ class MeteringRun:
                 self._settlement.reject_unsendable(entry, token)
             else:
                 taken.append((entry, record))
-        return token, taken
+        return token, self._judged(taken, items, token)
+
+    def _judged(
+        self, taken: list[tuple[DueEntry, MeteringRecord]], items: Mapping[Key, Item], token: str
+    ) -> list[tuple[DueEntry, MeteringRecord]]:
+        """The sealed records that are sent: those that the seller has refused, or not approved in time, are written
+        off, and unusual ones await approval if there is time for it."""
+        now = epoch(self.clock())
+        kept: list[tuple[Sendable, Outcome]] = []
+        sent: list[tuple[DueEntry, MeteringRecord]] = []
+        for entry, record in taken:
+            outcome = self.approvals.outcome(record, items, now)
+            if outcome is None:
+                sent.append((entry, record))
+            else:
+                kept.append((Sendable(record, {}, 0, in_doubt(entry.seal)), outcome))
+        if kept:
+            self._settlement.settle(kept, token)
+        self.approvals.learn([record for _, record in sent], items)
+        return sent
 
     def _meter(self, entries: list[DueEntry]) -> None:
         """Sends the entries of a batch, but for those that are likely to be refused: they come after all batches."""

@@ -5,19 +5,20 @@ Only `metered` is written whatever is stored, because AWS said so; every other o
 the record still carries the token of the attempt, so that of two runs only the later one's view is kept.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from marketplace.dynamodb.keys import Key, hour_and_dimension, subscription_id_of
+from marketplace.ledger import due_time
 from marketplace.ledger.deadlines import SENDING_MARGIN, SHOWN_FOR, held_due_at, window_closes_at
 from marketplace.ledger.due_index import Decision, DueEntry
-from marketplace.ledger.record import SENDABLE, UNSEALED, RecordChange, State, cleared, in_doubt
-from marketplace.metering.outcomes import Conflict, Held, Metered, Outcome, Rejected, StaysDue, Unbillable
+from marketplace.ledger.record import SENDABLE, UNSEALED, Approval, RecordChange, State, cleared, in_doubt
+from marketplace.metering.outcomes import AwaitsApproval, Conflict, Held, Metered, Outcome, Rejected, StaysDue, Unbillable
 from marketplace.metering.report import MeteringReport, Note
 from marketplace.metering.store import MeteringStore
 from marketplace.metering.wire import Sendable
-from marketplace.platform.clock import HOUR, Clock, EpochSeconds, epoch
+from marketplace.platform.clock import HOUR, Clock, EpochSeconds, epoch, iso
 from marketplace.platform.errors import AwsError
 from marketplace.subscriptions.seller_events import Kind, SellerEvent, stable_id
 
@@ -25,6 +26,7 @@ _EVENTS: dict[str, Kind] = {
     "rejected": "Usage Rejected",
     "conflict": "Usage Conflict",
     "unbillable": "Usage Not Billable",
+    "awaiting_approval": "Usage Awaiting Approval",
 }
 """The states that the seller's application hears of, and the event that tells it. For `held`, the subscription is
 looked at again instead."""
@@ -47,7 +49,8 @@ class SubscriptionRequests(Protocol):
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """Outcomes of one run; one that does not send, unless `metering_enabled`. `settled` holds the keys of the records
-    that it is done with, `untold` what it has decided and not told yet."""
+    that it is done with, `untold` what it has decided and not told yet, `announced` the usage that was released. `releases`
+    says whether usage that has awaited approval is sent."""
 
     store: MeteringStore
     bus: SellerBus
@@ -55,6 +58,8 @@ class Settlement:
     clock: Clock
     report: MeteringReport
     metering_enabled: bool = True
+    releases: Callable[[Approval | None], bool] = lambda _: True
+    announced: set[Key] = field(default_factory=set)
     settled: set[Key] = field(default_factory=set)
     untold: list[Decision] = field(default_factory=list)
 
@@ -82,6 +87,8 @@ class Settlement:
                     self._settle_earlier(record, metered, token, now)
                 case Held(reason):
                     self._decide(record, token, "held", reason, now)
+                case AwaitsApproval(reason):
+                    self._decide(record, token, "awaiting_approval", reason, now)
                 case Rejected(reason):
                     self._decide(record, token, "rejected", reason, now)
                 case Unbillable(reason):
@@ -131,6 +138,8 @@ class Settlement:
         """AWS refuses the record with an unknown code: it stays due, but not in everybody's way at every run, because
         finding it takes several calls."""
         due_at = max(EpochSeconds(min(now + HOUR, record.record.refuse_at - SENDING_MARGIN)), now)
+        if record.record.state != "open":
+            due_at = due_time.of_next_step(due_at)
         change = RecordChange(due_at=due_at, seal=_seal_after(token, doubtful=record.doubtful))
         self.store.change_if(record.key, token, change)
 
@@ -154,6 +163,7 @@ class Settlement:
             decided_at=now,
             reason=reason,
             closes_at=window_closes_at(record.timestamp),
+            approval="awaited" if state == "awaiting_approval" else None,
         )
         self._write(decision, token)
 
@@ -167,6 +177,8 @@ class Settlement:
         self.report.stand(
             decision.state, decision.quantity, decision.refuse_at, decision.decided_at, doubtful=in_doubt(decision.seal)
         )
+        if decision.state == "awaiting_approval":
+            self.report.awaits_until(decision.approval_ends_at, decision.decided_at)
 
     def _note(self, key: Key, quantity: int, state: str, reason: str) -> None:
         hour, dimension = hour_and_dimension(key.sk)
@@ -230,6 +242,16 @@ class Settlement:
                 self.requests.look_again(subscription_id, "not_subscribed", since=decision.decided_at)
                 self.store.told(decision, self._next_step(decision))
 
+    def announce_releases(self, entries: Sequence[DueEntry]) -> None:
+        """Tells of usage that has awaited approval and is about to be sent; `announced` holds what was told, and what
+        need not be. It may be told again, never less than once before it is sent in time."""
+        items = self.store.read([entry.key for entry in entries])
+        seen = [one for entry in entries if entry.key in items and (one := entry.decision(items[entry.key]))]
+        released = [one for one in seen if self.releases(one.approval)]
+        if released:
+            self.bus.publish([_release_event(one) for one in released])
+        self.announced.update(entry.key for entry in entries)
+
     def _next_step(self, decision: Decision) -> EpochSeconds:
         now = epoch(self.clock())
         match decision.state:
@@ -237,6 +259,8 @@ class Settlement:
                 return held_due_at(now, decision.refuse_at, decision.closes_at)
             case "rejected":
                 return decision.closes_at
+            case "awaiting_approval":
+                return decision.approval_ends_at if decision.approval == "awaited" else now
             case _:
                 return EpochSeconds(now + SHOWN_FOR)
 
@@ -260,10 +284,28 @@ def _seal_after(token: str, *, doubtful: bool) -> str:
     return token if doubtful else cleared(token)
 
 
+def _release_event(decision: Decision) -> SellerEvent:
+    """A record is released once at most, so the event has the same id however often."""
+    hour, dimension = hour_and_dimension(decision.key.sk)
+    return SellerEvent(
+        kind="Usage Released",
+        id=stable_id("released", decision.key.pk, decision.key.sk),
+        time=decision.decided_at,
+        detail={
+            "subscription_id": subscription_id_of(decision.key.pk),
+            "dimension": dimension,
+            "hour": hour,
+            "quantity": decision.quantity,
+            "reason": "approved" if decision.approval == "approved" else "deadline",
+        },
+    )
+
+
 def _event(decision: Decision) -> SellerEvent:
     """What the seller is told of a decision: with the same id however often, and with another one when AWS has refused
     the record anew, once the seller has made it due again."""
     hour, dimension = hour_and_dimension(decision.key.sk)
+    waits = {"until": iso(decision.approval_ends_at)} if decision.state == "awaiting_approval" else {}
     return SellerEvent(
         kind=_EVENTS[decision.state],
         id=stable_id(decision.state, decision.key.pk, decision.key.sk, cleared(decision.seal)),
@@ -274,5 +316,6 @@ def _event(decision: Decision) -> SellerEvent:
             "hour": hour,
             "quantity": decision.quantity,
             "reason": decision.reason,
+            **waits,
         },
     )
