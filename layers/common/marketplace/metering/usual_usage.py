@@ -51,7 +51,7 @@ class UsualUsage:
                 set={day: record.quantity},
                 keep={"since": record.hour},
                 remove=[_DAY + one for one in outdated if _DAY + one != day],
-                condition=f"attribute_not_exists(#{day}) OR #{day} < :{day}",
+                condition=f"attribute_not_exists(#{day}) OR #{day} <= :{day}",
             )
             self.table.update_if(_key(record.key), update)
 
