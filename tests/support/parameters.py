@@ -66,6 +66,8 @@ class Parameters:
     UsageRecordTtlDays: int = 400
     EntitlementMaxAgeMinutes: int = 15
     EntitlementStaleLimitMinutes: int = 1440
+    AnomalyHoldFactor: int = 0
+    AnomalyHoldAtDeadline: str = "Send"
 
     @property
     def seal_delay(self) -> int:
@@ -94,7 +96,11 @@ class Parameters:
         values: dict[str, Any] = {"MeteringRegion": REGIONS[0]}
         for name in cls.__dataclass_fields__:
             declared = load()["Parameters"][name]
-            if declared["Type"] == "Number":
+            if name == "AnomalyHoldFactor":
+                values[name] = dice.choice((0, 0, 1, 3, _between(dice, declared)))
+            elif name == "AnomalyHoldAtDeadline":
+                values[name] = dice.choice(declared["AllowedValues"])
+            elif declared["Type"] == "Number":
                 ends = (declared["MinValue"], declared["MaxValue"], declared["Default"], declared["Default"])
                 values[name] = int(dice.choice((*ends, *(_between(dice, declared) for _ in ends))))
             else:

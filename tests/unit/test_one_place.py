@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYER = ROOT / "layers" / "common" / "marketplace"
 MODULES = sorted([*LAYER.rglob("*.py"), *(ROOT / "functions").rglob("*.py")])
 
-RECORD = (LAYER / "ledger" / "record.py", LAYER / "ledger" / "due_index.py")
+RECORD = (LAYER / "ledger" / "record.py", LAYER / "ledger" / "due_index.py", LAYER / "ledger" / "selections.py")
 """The record, and the index that a metering run reads of it."""
 ATTRIBUTES = (
     "seal",
