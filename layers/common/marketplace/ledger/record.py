@@ -434,9 +434,12 @@ class RecordChange:
         """The change on the condition that the record still carries `seal`, and what was seen of it if that is given.
         `settled` takes it out of the index."""
         values = {name: value for name in self.__slots__ if (value := getattr(self, name)) is not None}
-        seen = {"seal": seal, "state": seen_state, "approval": seen_approval}
-        given = {f"seen_{name}": value for name, value in seen.items() if value is not None}
-        condition = " AND ".join(f"#{name} = :seen_{name}" for name, value in seen.items() if value is not None)
+        given: dict[str, Any] = {"seen_seal": seal}
+        condition = "#seal = :seen_seal"
+        for name, seen in (("state", seen_state), ("approval", seen_approval)):
+            if seen is not None:
+                condition += f" AND #{name} = :seen_{name}"
+                given[f"seen_{name}"] = seen
         return Update(set=values, remove=_DUE_KEYS if settled else (), condition=condition, given=given)
 
 

@@ -47,7 +47,7 @@ class _Request:
     named: bool
 
     def is_met_by(self, record: MeteringRecord) -> bool:
-        return record.state == "awaiting_approval" and record.approval == self.wanted
+        return record.approval == self.wanted
 
     def change_of(self, record: MeteringRecord) -> tuple[Update, MeteringRecord] | None:
         """None: the decision comes too late for the record. What a metering run has sealed to be sent may be known to
