@@ -1083,6 +1083,12 @@ MUTANTS = (
         "one.seal, one.state)",
     ),
     Mutant(
+        "a run that has seen usage before it was refused seals it",
+        "metering/settlement",
+        'approval="refused", seal=withdrawn(one.seal))',
+        'approval="refused")',
+    ),
+    Mutant(
         "usage is sent although its release could not be told",
         "metering/settlement",
         'if entry.state != "awaiting_approval" or entry.key in self.announced:',

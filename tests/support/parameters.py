@@ -2,7 +2,7 @@
 
 import random
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from marketplace.platform.clock import DAY, MINUTE
@@ -54,6 +54,10 @@ NOT_DRAWN = {
 """Parameters that the schedules don't vary, and why no unit depends on them."""
 
 
+OF_THE_HOLD = {"AnomalyHoldFactor", "AnomalyHoldAtDeadline"}
+"""Drawn apart, by Parameters.holding."""
+
+
 @dataclass(frozen=True)
 class Parameters:
     """One deployment's values, the template's defaults unless given. Times are in the unit that the name says."""
@@ -68,6 +72,13 @@ class Parameters:
     EntitlementStaleLimitMinutes: int = 1440
     AnomalyHoldFactor: int = 0
     AnomalyHoldAtDeadline: str = "Send"
+
+    def holding(self, dice: random.Random, *, refuses: bool) -> "Parameters":
+        """These with a hold, in half of the worlds; `refuses`: perhaps one that refuses what nobody has approved."""
+        declared = load()["Parameters"]
+        factor = dice.choice((0, 0, 0, 1, 3, _between(dice, declared["AnomalyHoldFactor"])))
+        at_deadline = dice.choice(declared["AnomalyHoldAtDeadline"]["AllowedValues"] if refuses else ["Send"])
+        return replace(self, AnomalyHoldFactor=factor, AnomalyHoldAtDeadline=at_deadline)
 
     @property
     def seal_delay(self) -> int:
@@ -96,11 +107,9 @@ class Parameters:
         values: dict[str, Any] = {"MeteringRegion": REGIONS[0]}
         for name in cls.__dataclass_fields__:
             declared = load()["Parameters"][name]
-            if name == "AnomalyHoldFactor":
-                values[name] = dice.choice((0, 0, 1, 3, _between(dice, declared)))
-            elif name == "AnomalyHoldAtDeadline":
-                values[name] = dice.choice(declared["AllowedValues"])
-            elif declared["Type"] == "Number":
+            if name in OF_THE_HOLD:
+                continue
+            if declared["Type"] == "Number":
                 ends = (declared["MinValue"], declared["MaxValue"], declared["Default"], declared["Default"])
                 values[name] = int(dice.choice((*ends, *(_between(dice, declared) for _ in ends))))
             else:

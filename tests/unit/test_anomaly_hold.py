@@ -704,6 +704,23 @@ def test_usage_that_is_refused_while_a_run_takes_it_is_not_sent_or_the_refusal_i
     assert not in_doubt(world.stored()[-1]["seal"]) or not refused
 
 
+def test_a_run_that_has_announced_usage_leaves_it_alone_once_another_has_refused_it(world: World, calls: Calls) -> None:
+    """The seller refuses, and a second run carries that out, before the first run seals."""
+    buyer = holding(world)
+    world.time.to(TODAY + 21 * HOUR)
+
+    def refused() -> None:
+        decide(world, buyer, "refuse")
+        world.meter()
+
+    at_call(calls, "batch_execute_statement", refused)
+    world.meter()
+    (record,) = world.stored("unbillable")
+    assert not in_doubt(record["seal"])
+    assert (billed(world), "in_doubt" in shown(world, buyer)) == (2 * USUAL, False)
+    assert len([event for event in world.bus.distinct().values() if event.kind == "Usage Not Billable"]) == 1
+
+
 def test_an_approval_is_not_lost_to_a_run_that_refuses_at_the_deadline(world: World, calls: Calls) -> None:
     world.parameters = Parameters(AnomalyHoldFactor=FACTOR, AnomalyHoldAtDeadline="Refuse")
     buyer = holding(world)

@@ -80,6 +80,12 @@ def cleared(token: str) -> str:
     return token if token.startswith(_CLEAR) else _CLEAR + token
 
 
+def withdrawn(seal: str) -> str:
+    """The seal of a record that is not to be sent: another one, so that an attempt which has seen the record before
+    does not seal it; in doubt if it was."""
+    return cleared(f"withdrawn-{seal.removeprefix(_CLEAR)}") if seal.startswith(_CLEAR) else f"withdrawn-{seal}"
+
+
 def in_doubt(seal: str) -> bool:
     """Whether an attempt stands behind this seal that AWS may have accepted without an answer."""
     return seal != UNSEALED and not seal.startswith(_CLEAR)

@@ -13,7 +13,7 @@ from marketplace.dynamodb.keys import Key, hour_and_dimension, subscription_id_o
 from marketplace.ledger import due_time
 from marketplace.ledger.deadlines import SCHEDULE_INTERVAL, SENDING_MARGIN, SHOWN_FOR, held_due_at, window_closes_at
 from marketplace.ledger.due_index import Decision, DueEntry
-from marketplace.ledger.record import SENDABLE, UNSEALED, Approval, RecordChange, State, cleared, in_doubt
+from marketplace.ledger.record import SENDABLE, UNSEALED, Approval, RecordChange, State, cleared, in_doubt, withdrawn
 from marketplace.metering.outcomes import (
     AwaitsApproval,
     Conflict,
@@ -266,7 +266,8 @@ class Settlement:
             if one.key not in self.announced:
                 reason = "refused_by_seller" if one.approval == "refused" else "not_approved"
                 refused = one.then("unbillable", _with_doubt(reason, one.seal), now)
-                self._write(replace(refused, approval="refused"), one.seal, one.state, one.approval)
+                written = replace(refused, approval="refused", seal=withdrawn(one.seal))
+                self._write(written, one.seal, one.state, one.approval)
 
     def is_to_be_sent(self, entry: DueEntry, now: EpochSeconds) -> bool:
         """Whether a due record is to be sent by this run: all but usage that has awaited approval and was written off,
