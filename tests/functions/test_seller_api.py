@@ -638,7 +638,9 @@ def test_an_outage_is_told_from_a_fault(
     monkeypatch: pytest.MonkeyPatch, route: str, fault: str, status: int, code: str
 ) -> None:
     down: Any = Down(getattr(errors, fault)("Code", "a message with 111122223333"))
-    monkeypatch.setattr(app, "routes", lambda: SellerRoutes(*[down] * 10, utc_now, 900))
+    monkeypatch.setattr(
+        app, "routes", lambda: SellerRoutes(down, down, down, down, down, down, down, down, down, down, utc_now, 900)
+    )
     log = StringIO()
     monkeypatch.setattr(app.logger.registered_handler, "stream", log)
     body = VALID_BODIES.get(route, {})
