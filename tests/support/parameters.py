@@ -76,7 +76,9 @@ class Parameters:
     def holding(self, dice: random.Random, *, refuses: bool) -> "Parameters":
         """These with a hold, in half of the worlds; `refuses`: perhaps one that refuses what nobody has approved."""
         declared = load()["Parameters"]
-        factor = dice.choice((0, 0, 0, 1, 3, _between(dice, declared["AnomalyHoldFactor"])))
+        most = int(declared["AnomalyHoldFactor"]["MaxValue"])
+        any_of = min(most, 2 * _between(dice, declared["AnomalyHoldFactor"]))  # half of the time the end of its range
+        factor = dice.choice((0, 0, 0, 1, 3, any_of))
         at_deadline = dice.choice(declared["AnomalyHoldAtDeadline"]["AllowedValues"] if refuses else ["Send"])
         return replace(self, AnomalyHoldFactor=factor, AnomalyHoldAtDeadline=at_deadline)
 
