@@ -20,6 +20,8 @@ from typing import Any
 AWS = """
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+NOTHING = b'{"Items": [], "Count": 0, "Responses": {}, "UnprocessedKeys": {}}'
+
 class Aws(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -27,9 +29,9 @@ class Aws(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers["content-length"]))
         self.send_response(200)
         self.send_header("content-type", "application/x-amz-json-1.0")
-        self.send_header("content-length", "34")
+        self.send_header("content-length", str(len(NOTHING)))
         self.end_headers()
-        self.wfile.write(b'{"Items": [], "Count": 0, "ok": 1}')
+        self.wfile.write(NOTHING)
 
     def log_message(self, *_):
         pass

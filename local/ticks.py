@@ -89,6 +89,13 @@ class Schedules:
 
     @staticmethod
     def _last(ticks: Ticks, tick: float, end: float) -> float:
+        """The last tick up to `end`, sought backwards from it; `tick` is one of them."""
+        seconds = 60
+        while tick < end - seconds:
+            if (found := ticks.after(end - seconds)) is not None and found <= end:
+                tick = found
+                break
+            seconds *= 2
         while (following := ticks.after(tick)) is not None and following <= end:
             tick = following
         return tick

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from marketplace.entitlements.terms import AWAITED_FOR
 from marketplace_emulator import Purchase
 
 FOREVER = float("inf")
@@ -105,11 +106,13 @@ class Silence:
 @dataclass(frozen=True, slots=True)
 class Shown:
     """What the product can know of one contract. `max_age`: for how many seconds a reading is good; `ended_at`: when
-    the contract ended at AWS; `silences`: when AWS listed nothing of it."""
+    the contract ended at AWS; `silences`: when AWS listed nothing of it; `expires_at`: the last ExpirationDate of a
+    contract that has ended."""
 
     max_age: int
     ended_at: float | None = None
     silences: Sequence[Silence] = ()
+    expires_at: float = FOREVER
 
     def since(self, booked: float) -> float:
         """From when on what AWS showed may be what a record was booked by. AWS is asked when a contract ends, for the
@@ -124,6 +127,13 @@ class Shown:
             return booked - self.max_age
         return -FOREVER
 
+    def limit(self, term: AwsTerm, moment: float, booked: float) -> int:
+        """How much is included of a term, as of usage of this moment that is booked then. Nothing once the renewal of a
+        contract that has ended is awaited no more."""
+        if moment >= self.expires_at and booked >= self.expires_at + AWAITED_FOR:
+            return 0
+        return term.smallest(self.since(booked), booked)
+
 
 def charges(
     terms: Iterable[AwsTerm], records: Iterable[tuple[float, Mapping[str, Any]]], shown: Shown
@@ -137,5 +147,5 @@ def charges(
         for moment, record in ordered:
             if term.holds(moment):
                 booked = record["recorded_at"]
-                charged.add(moment, record, term.smallest(shown.since(booked), booked))
+                charged.add(moment, record, shown.limit(term, moment, booked))
         yield term, charged

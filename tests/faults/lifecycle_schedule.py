@@ -20,7 +20,7 @@ from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.waiting import WaitingItems
 from marketplace_emulator import AdminError, Purchase
 from marketplace_emulator import Settings as EmulatorSettings
-from tests.faults.contracts import Shown, Silence, charges, terms_of
+from tests.faults.contracts import FOREVER, Shown, Silence, charges, terms_of
 from tests.faults.invariant import MAPPED, Buyer, must
 from tests.faults.schedule import Schedule, tick_after
 from tests.support.deployment import METERING, QUEUES, READ_BACK, Deployment
@@ -246,6 +246,8 @@ class LifecycleSchedule(Schedule):
         self.running = False
         began = self.world.time.seconds()
         super()._outage(dice)
+        if self.outages and began - self.outages[-1][1] < MINUTE:
+            began, _ = self.outages.pop()  # nothing was read between the two
         self.outages.append((began, self.world.time.seconds()))
         self.running = True
 
@@ -393,7 +395,9 @@ class LifecycleSchedule(Schedule):
         silences = self.silences.get(buyer.purchase.license_arn, [])
         # Of a licence of which nothing was listed for so long, the product believes it.
         unknowable = unseen or any(silence.seconds >= AWAITED_FOR for silence in silences)
-        shown = Shown(self.parameters.max_age + MINUTE, buyer.purchase.ended_at, silences)
+        ended_at, expires_at = buyer.purchase.ended_at, buyer.purchase.agreement.ends_at
+        expired = FOREVER if ended_at is None or expires_at is None else expires_at
+        shown = Shown(self.parameters.max_age + MINUTE, ended_at, silences, expired)
         for term, charged in charges(terms, records, shown):
             where = f"{buyer.subscription.id}, term from {term.starts_at} until {term.until}"
             counted = charged.included + charged.corrected

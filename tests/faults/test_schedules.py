@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from marketplace.entitlements.terms import AWAITED_FOR
 from tests.faults import story
 from tests.faults.contracts import FOREVER, AwsTerm, Shown, Silence, charges
 from tests.faults.invariant import InvariantError
@@ -223,3 +224,16 @@ def test_usage_of_an_ended_contract_is_booked_by_what_was_shown_before_aws_liste
     ):
         ((_, charged),) = charges([term], usage, Shown(60, ended_at, silences))
         assert charged.may_be_charged == most
+
+
+@pytest.mark.parametrize(
+    ("moment", "booked", "included"),
+    [(999, 1000 + AWAITED_FOR, 10), (1000, 999 + AWAITED_FOR, 10), (1000, 1000 + AWAITED_FOR, 0)],
+)
+def test_an_expired_contract_includes_nothing_once_no_renewal_is_awaited(
+    moment: int, booked: int, included: int
+) -> None:
+    term = AwsTerm(0, FOREVER, ((0, 10),))
+    usage = [(moment, {"quantity": 10, "included": included, "recorded_at": booked})]
+    ((_, charged),) = charges([term], usage, Shown(10 * AWAITED_FOR, 1000, expires_at=1000))
+    assert charged.may_be_charged == 10 - included
