@@ -1129,7 +1129,7 @@ MUTANTS = (
         "the seller's retry sends what the seller has refused",
         "ledger/selections",
         "(attribute_not_exists(#approval) OR #approval <> :refused)",
-        "(attribute_exists(pk) OR #approval <> :refused)",
+        "(attribute_not_exists(#approval) OR #state <> :refused)",
     ),
     Mutant(
         "a deadline that moves takes a decision back",

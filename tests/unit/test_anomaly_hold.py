@@ -686,7 +686,8 @@ def test_a_decision_that_meets_a_run_is_carried_out_or_answered_as_too_late(
 
 
 @pytest.mark.parametrize(
-    ("call", "skip"), [("batch_execute_statement", 0), ("batch_get_item", 0), ("batch_get_item", 1)]
+    ("call", "skip"),
+    [("batch_execute_statement", 0), ("batch_get_item", 0), ("batch_get_item", 1), ("batch_meter_usage", 0)],
 )
 def test_usage_that_is_refused_while_a_run_takes_it_is_not_sent_or_the_refusal_is_too_late(
     world: World, calls: Calls, call: str, skip: int
