@@ -388,16 +388,7 @@ class MeteringRecord:
         }
         if self.state != "metered" and in_doubt(self.seal):
             shown["in_doubt"] = True
-        names = (
-            "metering_record_id",
-            "reason",
-            "tag_sets",
-            "untagged_records",
-            "tags_refused",
-            "corrected",
-            "approval",
-        )
-        for name in names:
+        for name in _SHOWN:
             if value := getattr(self, name):
                 shown[name] = value
         if self.due_at is not None and self.state in SENDABLE:
@@ -417,6 +408,9 @@ _NUMBERS = tuple(
     field.name for field in fields(MeteringRecord) if field.type in (int, int | None, EpochSeconds, EpochSeconds | None)
 )
 _ADDED = ("quantity", "records", "untagged_records", "tagged_quantity", "tag_sets", "tag_bytes", "tag_keys")
+_SHOWN = ("metering_record_id", "reason", "tag_sets", "untagged_records", "tags_refused", "corrected", "approval")
+"""Attributes that the API shows where a record has them."""
+
 _DUE_KEYS = ("due_shard", "due_at")
 """The keys of the `due` index: a record without them is not in it."""
 

@@ -43,8 +43,3 @@ REFUSED_BY_AWS = Selection(
 """Those that AWS refused, or takes no more; not what the seller has refused."""
 
 AWAITING_APPROVAL = _in_states(("awaiting_approval",))
-
-REFUSED_BY_SELLER = Selection(
-    "#state = :unbillable AND #approval = :refused", {"unbillable": "unbillable", "refused": "refused"}
-)
-"""Those that were not sent, because nobody has approved them."""
