@@ -200,6 +200,13 @@ class MeteringRecord(Answer):
     tag_sets: int | None = None
     untagged_records: int | None = None
     corrected: int | None = Field(default=None, description="Units for which a billing adjustment is under way or made")
+    aws_quantity: int | None = Field(
+        default=None, description="Of a conflict that was resolved: what AWS Marketplace bills of the hour"
+    )
+    resolved_by: str | None = Field(default=None, description="Who resolved the conflict, at settled_at")
+    carried_to: str | None = Field(
+        default=None, description="The hour that took what AWS Marketplace has too little of a conflict"
+    )
     due_at: str | None = None
     refuse_at: str | None = Field(default=None, description="When AWS stops taking it")
     settled_at: str | None = None
@@ -230,7 +237,10 @@ class StatementUnits(Answer):
     metered: int = Field(description="AWS Marketplace bills it")
     refused: int = Field(description="AWS Marketplace refused it, or takes it no more: it is not billed")
     open: int = Field(description="It is not settled yet")
-    credit: int = Field(description="Of metered: what is to be credited, because the contract includes it")
+    credit: int = Field(
+        description="Of metered: what is to be credited, because the contract includes it or another sender metered it"
+    )
+    adjusted: int = Field(description="Of metered: what billing adjustments have given back")
 
 
 class StatementTotal(StatementUnits):

@@ -9,6 +9,7 @@ from marketplace_saas_cli.commands import (
     doctor,
     finance,
     queue,
+    resolve,
     statement,
     status,
     subscriptions,
@@ -33,6 +34,7 @@ APP.command()(finance.forecast)
 APP.command()(usage.retry)
 APP.command()(correct.void)
 APP.command()(correct.correct)
+APP.command()(resolve.resolve)
 APP.command()(upkeep.rebuild)
 APP.command()(upkeep.migrate)
 APP.command()(upkeep.run)

@@ -83,9 +83,16 @@ MUTANTS = (
     Mutant(
         "sealing doesn't look at the seal it saw",
         "ledger/due_index",
-        "seal=? WHERE pk=? AND sk=? AND seal=?",
-        "seal=? WHERE pk=? AND sk=? AND product_code=?",
-        ("self.key.pk, self.key.sk, self.seal", "self.key.pk, self.key.sk, self.product_code"),
+        "AND sk=? AND seal=? AND",
+        "AND sk=? AND product_code=? AND",
+        ("self.key.sk, self.seal, self.state", "self.key.sk, self.product_code, self.state"),
+    ),
+    Mutant(
+        "sealing doesn't look whether the record is decided meanwhile",
+        "ledger/due_index",
+        'AND seal=? AND "state"=?',
+        "AND seal=?",
+        ("self.key.sk, self.seal, self.state", "self.key.sk, self.seal"),
     ),
     Mutant(
         "an outcome is written whoever holds the record",
@@ -1081,12 +1088,6 @@ MUTANTS = (
         "metering/settlement",
         "one.seal, one.state, one.approval)",
         "one.seal, one.state)",
-    ),
-    Mutant(
-        "a run that has seen usage before it was refused seals it",
-        "metering/settlement",
-        'approval="refused", seal=withdrawn(one.seal))',
-        'approval="refused")',
     ),
     Mutant(
         "usage is sent although its release could not be told",

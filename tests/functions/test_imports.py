@@ -21,15 +21,16 @@ LOADED: dict[str, dict[str, str]] = {
     "archive_usage": {
         "archive": "archiver bucket content marks reader",
         "dynamodb": "attributes keys paging table transactions update",
-        "ledger": "correction deadlines due_time record",
+        "ledger": "conflict correction deadlines due_time record",
         "platform": "aws_errors backoff clients clock errors seller_role settings",
         "statements": "reader statement",
         "subscriptions": "identity model reader",
     },
     "entitlement_check": {
+        "corrections": "decisions store",
         "dynamodb": "attributes keys table transactions update",
         "entitlements": "entitlements rules source store terms",
-        "ledger": "activity deadlines due_time recent record rescheduling selections",
+        "ledger": "activity correction deadlines due_time recent record rescheduling selections",
         "lifecycle": "agreement_api changes facts joins lifecycle members messages notifications "
         "outcomes products reconciliation sqs_batch stopped_usage store timers waiting_gauges",
         "platform": "aws_errors backoff clients clock errors logs pages seller_role settings",
@@ -48,7 +49,7 @@ LOADED: dict[str, dict[str, str]] = {
     "reconcile_usage": {
         "archive": "bucket content marks reader",
         "dynamodb": "attributes keys table transactions update",
-        "ledger": "deadlines due_time record selections",
+        "ledger": "conflict deadlines due_time record selections",
         "platform": "aws_errors backoff clients clock errors seller_role settings",
         "reconcile": "cloudtrail compare difference evidence ledger schedule sorting store",
         "subscriptions": "identity model reader seller_events waiting",
@@ -63,7 +64,7 @@ LOADED: dict[str, dict[str, str]] = {
         "archive": "bucket content marks reader",
         "dynamodb": "attributes keys paging table transactions update",
         "entitlements": "entitlements rules source store terms",
-        "ledger": "correction deadlines due_time recent record selections",
+        "ledger": "change conflict correction deadlines due_time recent record selections",
         "platform": "aws_errors backoff clients clock errors http logs moments pages problem seller_role settings "
         "snapshot",
         "registration": "account_links claim claim_history codes contacts free_trials",

@@ -400,11 +400,14 @@ def test_of_several_dimensions_and_tag_sets_only_the_unusual_hour_waits_and_keep
 
 def test_what_dynamodb_leaves_unread_is_asked_for_and_no_new_dimension(world: World, store: MemoryDynamoDB) -> None:
     buyer = known(world)
+    used(world, buyer, NOON + DAY + 2 * HOUR, dimension="users", quantity=1)
+    decide(world, buyer, "approve")
+    world.meter()
 
     def undone(table: str, members: int) -> list[int]:
         return [member for member in range(members) if member >= 1]
 
-    world.time.to(TODAY + MINUTE)
+    world.time.to(TODAY + 3 * HOUR + MINUTE)
     world.report(buyer, USUAL)
     world.to_due()
     store.unprocessed = undone
@@ -412,7 +415,7 @@ def test_what_dynamodb_leaves_unread_is_asked_for_and_no_new_dimension(world: Wo
     store.unprocessed = None
     world.meter()
     assert not world.stored("awaiting_approval")
-    assert billed(world) == 3 * USUAL
+    assert billed(world) == 3 * USUAL + 1
 
 
 @pytest.mark.parametrize("failure", [throttled, no_answer])

@@ -217,6 +217,9 @@ class MeteringRecord(TypedDict):
     tag_sets: NotRequired[int | None]
     untagged_records: NotRequired[int | None]
     corrected: NotRequired[int | None]
+    aws_quantity: NotRequired[int | None]
+    resolved_by: NotRequired[str | None]
+    carried_to: NotRequired[str | None]
     due_at: NotRequired[str | None]
     refuse_at: NotRequired[str | None]
     settled_at: NotRequired[str | None]
@@ -275,6 +278,7 @@ class StatementCorrection(TypedDict):
     refused: int
     open: int
     credit: int
+    adjusted: int
     dimension: str
     tags: dict[str, str]
     day: str
@@ -301,6 +305,7 @@ class StatementLine(TypedDict):
     refused: int
     open: int
     credit: int
+    adjusted: int
     dimension: str
     tags: dict[str, str]
 
@@ -314,6 +319,7 @@ class StatementTotal(TypedDict):
     refused: int
     open: int
     credit: int
+    adjusted: int
     dimension: str
 
 

@@ -689,6 +689,21 @@ export interface components {
              * @description Units for which a billing adjustment is under way or made
              */
             corrected?: number | null;
+            /**
+             * Aws Quantity
+             * @description Of a conflict that was resolved: what AWS Marketplace bills of the hour
+             */
+            aws_quantity?: number | null;
+            /**
+             * Resolved By
+             * @description Who resolved the conflict, at settled_at
+             */
+            resolved_by?: string | null;
+            /**
+             * Carried To
+             * @description The hour that took what AWS Marketplace has too little of a conflict
+             */
+            carried_to?: string | null;
             /** Due At */
             due_at?: string | null;
             /**
@@ -822,9 +837,14 @@ export interface components {
             open: number;
             /**
              * Credit
-             * @description Of metered: what is to be credited, because the contract includes it
+             * @description Of metered: what is to be credited, because the contract includes it or another sender metered it
              */
             credit: number;
+            /**
+             * Adjusted
+             * @description Of metered: what billing adjustments have given back
+             */
+            adjusted: number;
             /** Dimension */
             dimension: string;
             /**
@@ -895,9 +915,14 @@ export interface components {
             open: number;
             /**
              * Credit
-             * @description Of metered: what is to be credited, because the contract includes it
+             * @description Of metered: what is to be credited, because the contract includes it or another sender metered it
              */
             credit: number;
+            /**
+             * Adjusted
+             * @description Of metered: what billing adjustments have given back
+             */
+            adjusted: number;
             /** Dimension */
             dimension: string;
             /**
@@ -940,9 +965,14 @@ export interface components {
             open: number;
             /**
              * Credit
-             * @description Of metered: what is to be credited, because the contract includes it
+             * @description Of metered: what is to be credited, because the contract includes it or another sender metered it
              */
             credit: number;
+            /**
+             * Adjusted
+             * @description Of metered: what billing adjustments have given back
+             */
+            adjusted: number;
             /** Dimension */
             dimension: string;
         };

@@ -236,6 +236,14 @@ def correction(subscription_id: str, hour: int, dimension: str, digest: str) -> 
     return Key(subscription_pk(subscription_id), corrections_prefix(hour, dimension) + digest)
 
 
+CHANGE_PREFIX = "CHANGE#"
+
+
+def usage_change(subscription_id: str, at: int, digest: str) -> Key:
+    """What somebody has changed about a subscription's usage; changes sort in time order."""
+    return Key(subscription_pk(subscription_id), f"{CHANGE_PREFIX}{iso(at)}#{digest}")
+
+
 def hour_and_dimension(metering_record_sk: str) -> tuple[str, str]:
     """What the sort key of a metering record says: the hour in ISO 8601, and the dimension."""
     _, hour, dimension = metering_record_sk.split("#", 2)

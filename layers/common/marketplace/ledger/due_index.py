@@ -155,9 +155,9 @@ class DueEntry:
         except (KeyError, ValueError):
             return Unreadable(key)
 
-    def sealing(self, token: str) -> tuple[str, str, str, str]:
+    def sealing(self, token: str) -> tuple[str, str, str, str, str]:
         """The parameters of SEALING that put the token in place of the seal this entry was seen with."""
-        return token, self.key.pk, self.key.sk, self.seal
+        return token, self.key.pk, self.key.sk, self.seal, self.state
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +172,9 @@ def _hour_of(key: Key) -> EpochSeconds:
     return epoch(datetime.fromisoformat(keys.hour_and_dimension(key.sk)[0]))
 
 
-SEALING = "SET seal=? WHERE pk=? AND sk=? AND seal=?"
-"""PartiQL clauses that seal a record; DueEntry.sealing gives the parameters."""
+SEALING = 'SET seal=? WHERE pk=? AND sk=? AND seal=? AND "state"=?'
+"""PartiQL clauses that seal a record; DueEntry.sealing gives the parameters. The state is compared because a record
+that is decided while an attempt is in doubt keeps the seal of that attempt; `state` is a reserved word."""
 
 
 def due_in(shard: str, now: EpochSeconds) -> Selection:

@@ -9,6 +9,7 @@ alone. Whoever changes a record gets the change from here:
     a closing, a return to life       MeteringRecord.rescheduled
     the seller's retry                MeteringRecord.made_due
     a zero for an hour without usage  MeteringRecord.new(...).to_item()
+    resolving a conflict              marketplace.ledger.conflict
 
 `seal` says who may change the record, and whether AWS may know it already:
 
@@ -153,7 +154,7 @@ class MeteringRecord:
     some were booked by a version that did not count it. The tags of `untagged_records` found no room. `tags_refused` is
     AWS's error code for the allocations: from then on the record is sent without them. For `corrected` of its units a
     billing adjustment is under way or made (marketplace.ledger.correction). `approval` is None for a record that never
-    was unusual.
+    was unusual. The last three are of a conflict that was resolved (marketplace.ledger.conflict).
     """
 
     key: Key
@@ -182,6 +183,9 @@ class MeteringRecord:
     tags_refused: str | None = None
     corrected: int = 0
     approval: Approval | None = None
+    aws_quantity: int | None = None
+    resolved_by: str | None = None
+    carried_to: EpochSeconds | None = None
 
     @classmethod
     def new(
@@ -283,12 +287,17 @@ class MeteringRecord:
         condition = "#seal = :unsealed AND #quantity = :taken AND #records = :leaving"
         return condition, {"unsealed": UNSEALED, "taken": quantity, "leaving": records}
 
+    @property
+    def billed(self) -> int:
+        """How many units AWS bills of the hour, as far as is known."""
+        return self.quantity if self.state == "metered" else self.aws_quantity or 0
+
     def correction(self, units: int) -> Update:
         """So many of its units are corrected by a billing adjustment, while it has them, AWS bills it, and it does not
         move to the archive."""
         room = "(attribute_not_exists(#corrected) OR #corrected <= :room)"
-        condition = f"#state = :metered AND {room} AND attribute_not_exists(#expires_at)"
-        given = {"metered": "metered", "room": self.quantity - units}
+        condition = f"#state = :seen_state AND {room} AND attribute_not_exists(#expires_at)"
+        given = {"seen_state": self.state, "room": self.billed - units}
         return Update(add={"corrected": units}, condition=condition, given=given)
 
     @staticmethod
@@ -356,8 +365,8 @@ class MeteringRecord:
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing changes the record any more: its state is final and told, and AWS's window for it has
-        closed, or AWS has accepted it."""
+        """Whether nothing changes the record any more by itself: its state is final and told, and AWS's window for it
+        has closed, or AWS has accepted it."""
         return self.state in FINAL and self.settled_at is not None and self.due_at is None
 
     def expiring(self, expires_at: int) -> "ExpiringRow":
@@ -391,6 +400,11 @@ class MeteringRecord:
         for name in _SHOWN:
             if value := getattr(self, name):
                 shown[name] = value
+        for name in ("aws_quantity", "resolved_by"):
+            if (value := getattr(self, name)) is not None:
+                shown[name] = value
+        if self.carried_to is not None:
+            shown["carried_to"] = iso(self.carried_to)
         if self.due_at is not None and self.state in SENDABLE:
             shown["due_at"] = iso(due_time.moment_of(self.state, self.due_at))
         if self.due_at is not None and self.state in SAVABLE:

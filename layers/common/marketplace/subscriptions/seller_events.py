@@ -47,6 +47,8 @@ type Kind = Literal[
     "Usage Awaiting Approval",
     "Usage Released",
     "Overage Correction Due",
+    "Correction Completed",
+    "Correction Refused",
     "Usage Differences Found",
     "Advisory Issued",
 ]
