@@ -4,6 +4,7 @@ import typer
 
 from marketplace_saas_cli.arguments import HELP
 from marketplace_saas_cli.commands import (
+    approvals,
     correct,
     doctor,
     finance,
@@ -40,6 +41,7 @@ APP.command()(upkeep.run)
 APP.command("put-back")(upkeep.put_back)
 APP.add_typer(subscriptions.APP, name="subscriptions")
 APP.add_typer(usage.APP, name="usage")
+APP.add_typer(approvals.APP, name="approvals")
 APP.add_typer(queue.APP, name="queue")
 
 

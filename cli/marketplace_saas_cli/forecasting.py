@@ -11,7 +11,7 @@ from marketplace.ledger.record import MeteringRecord
 from marketplace.platform.clock import DAY, HOUR
 
 RATE_DAYS = 7
-_BILLED = frozenset({"open", "held", "metered"})
+_BILLED = frozenset({"open", "held", "awaiting_approval", "metered"})
 """States of usage that AWS bills, or is expected to."""
 
 

@@ -10,10 +10,11 @@ import typer
 import marketplace_saas_client.operations as api
 from marketplace.ledger import conflict
 from marketplace.ledger.deadlines import refuse_at
-from marketplace.ledger.recent import recent_records, refused
+from marketplace.ledger.recent import recent_records
 from marketplace.ledger.record import MeteringRecord
+from marketplace.ledger.selections import REFUSED_BY_AWS
 from marketplace_saas_cli import walks
-from marketplace_saas_cli.commands.options import From, Identifier, OfSubscription, To
+from marketplace_saas_cli.commands.options import From, Identifier, OfDimension, OfSubscription, To
 from marketplace_saas_cli.context import session_of
 from marketplace_saas_cli.exits import FINE, TROUBLE, RefusedError
 from marketplace_saas_cli.files import written
@@ -138,12 +139,12 @@ def export(
 def retry(
     context: typer.Context,
     subscription_id: Identifier,
-    dimension: Annotated[str | None, typer.Option(help="only usage of this dimension")] = None,
+    dimension: OfDimension = None,
 ) -> None:
     """Has usage that AWS refused sent again by the next run, as it was: once the cause is mended on AWS's side."""
     session = session_of(context)
     walks.subscription(session, subscription_id)
-    found = list(recent_records(session.usage, subscription_id, session.now, refused(dimension)))
+    found = list(recent_records(session.usage, subscription_id, session.now, REFUSED_BY_AWS.of_dimension(dimension)))
     again = [record.described() for record in found if refuse_at(record.hour) > session.now]
     late = [record.described() for record in found if refuse_at(record.hour) <= session.now]
     if not again:

@@ -272,6 +272,14 @@ def all_due_shards() -> list[str]:
     return [f"{shard:02d}" for shard in range(DUE_SHARDS)]
 
 
+USUAL_PREFIX = "USUAL#"
+
+
+def usual_usage(subscription_id: str, dimension: str) -> Key:
+    """What is usual usage of a dimension of a subscription."""
+    return Key(subscription_pk(subscription_id), USUAL_PREFIX + encoded(dimension))
+
+
 def activity(shard: str) -> Key:
     """In which hours usage of the subscriptions of a shard was found."""
     return Key("ACTIVITY", shard)

@@ -14,8 +14,9 @@ from marketplace.dynamodb.attributes import Item, from_item
 from marketplace.dynamodb.keys import Key
 from marketplace.dynamodb.update import Update
 from marketplace.ledger import due_time
-from marketplace.ledger.deadlines import window_closes_at
-from marketplace.ledger.record import Group, RecordChange, Selection, State, in_doubt
+from marketplace.ledger.deadlines import approval_ends_at, window_closes_at
+from marketplace.ledger.record import SENDABLE, Approval, Group, RecordChange, State, in_doubt
+from marketplace.ledger.selections import Selection
 from marketplace.platform.clock import EpochSeconds, epoch
 
 type Step = Literal["send", "tell", "wait", "write off", "forget"]
@@ -37,6 +38,7 @@ class Decision:
     decided_at: EpochSeconds
     reason: str
     closes_at: EpochSeconds
+    approval: Approval | None = None
 
     def change(self) -> RecordChange:
         """What is written to the record."""
@@ -45,8 +47,14 @@ class Decision:
             reason=self.reason,
             seal=self.seal,
             due_at=due_time.of_decision(self.decided_at),
-            settled_at=None if self.state == "held" else self.decided_at,
+            settled_at=None if self.state in SENDABLE else self.decided_at,
+            approval=self.approval,
         )
+
+    @property
+    def approval_ends_at(self) -> EpochSeconds:
+        """Until when the record waits for approval."""
+        return approval_ends_at(_hour_of(self.key), self.refuse_at)
 
     def then(self, state: State, reason: str, now: EpochSeconds) -> "Decision":
         """The decision that follows this one."""
@@ -59,6 +67,7 @@ class Decision:
             "seal": self.seal,
             "due_at": due_time.of_decision(self.decided_at),
             "refuse_at": self.refuse_at,
+            **({} if self.approval is None else {"approval": self.approval}),
         }
         condition = " AND ".join(f"#{name} = :seen_{name}" for name in seen)
         given = {f"seen_{name}": value for name, value in seen.items()}
@@ -84,7 +93,7 @@ class DueEntry:
 
     @property
     def hour(self) -> EpochSeconds:
-        return epoch(datetime.fromisoformat(keys.hour_and_dimension(self.key.sk)[0]))
+        return _hour_of(self.key)
 
     @property
     def moment(self) -> EpochSeconds:
@@ -99,7 +108,7 @@ class DueEntry:
             return "tell"
         if self.moment > now:
             return "wait"
-        return "send" if self.state == "held" else "write off" if self.state == "rejected" else "forget"
+        return "send" if self.state in SENDABLE else "write off" if self.state == "rejected" else "forget"
 
     def waits_for_another_region(self, region: str) -> bool:
         """Whether an attempt in another region than this one is in doubt: AWS removes duplicates within a region only,
@@ -126,6 +135,7 @@ class DueEntry:
             decided_at=self.moment,
             reason=str(values.get("reason", "")),
             closes_at=window_closes_at(EpochSeconds(timestamp) if isinstance(timestamp, int) else self.hour),
+            approval=values.get("approval"),
         )
 
     @classmethod
@@ -156,6 +166,10 @@ class Unreadable:
     for a person, and nothing else waits for it."""
 
     key: Key
+
+
+def _hour_of(key: Key) -> EpochSeconds:
+    return epoch(datetime.fromisoformat(keys.hour_and_dimension(key.sk)[0]))
 
 
 SEALING = 'SET seal=? WHERE pk=? AND sk=? AND seal=? AND "state"=?'

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.table import Table
 from marketplace.ledger.deadlines import MAX_AGE
-from marketplace.ledger.record import MeteringRecord, Selection
+from marketplace.ledger.record import MeteringRecord
+from marketplace.ledger.selections import Selection
 from marketplace.platform.clock import HOUR
 
 
@@ -20,12 +21,3 @@ def recent_records(table: Table, subscription_id: str, now: int, wanted: Selecti
     condition = "pk = :pk AND sk BETWEEN :first AND :last"
     for item in table.items(condition, {**hours, **wanted.values}, where=wanted.expression):
         yield MeteringRecord.from_item(item)
-
-
-def refused(dimension: str | None) -> Selection:
-    """Those that AWS refused, or takes no more, in one dimension or all."""
-    names = ("rejected", "held", "unbillable")
-    states = Selection("#state IN (:rejected, :held, :unbillable)", {name: name for name in names})
-    if dimension is None:
-        return states
-    return Selection(f"{states.expression} AND #dimension = :dimension", {**states.values, "dimension": dimension})

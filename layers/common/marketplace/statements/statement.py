@@ -21,6 +21,7 @@ _PLACE: Mapping[State, str] = {
     "metered": "metered",
     "open": "open",
     "held": "open",
+    "awaiting_approval": "open",
     "rejected": "refused",
     "conflict": "refused",
     "unbillable": "refused",
@@ -28,7 +29,7 @@ _PLACE: Mapping[State, str] = {
 """Where the units of a metering record count, by its state. What was refused may be sent again until AWS's window
 closes."""
 
-_UNSETTLED = frozenset({"open", "held", "rejected"})
+_UNSETTLED = frozenset({"open", "held", "rejected", "awaiting_approval"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,8 @@ type Kind = Literal[
     "Usage Rejected",
     "Usage Conflict",
     "Usage Not Billable",
+    "Usage Awaiting Approval",
+    "Usage Released",
     "Overage Correction Due",
     "Correction Completed",
     "Correction Refused",
