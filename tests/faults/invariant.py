@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from marketplace.dynamodb.attributes import from_item
-from marketplace.ledger.record import in_doubt
+from marketplace.ledger.seal import in_doubt
 from marketplace.metering.report import MeteringReport
 from marketplace.platform.clock import DAY, HOUR, iso
 from marketplace.subscriptions.model import Subscription

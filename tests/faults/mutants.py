@@ -157,13 +157,13 @@ MUTANTS = (
     ),
     Mutant(
         "every DuplicateRecord is taken for our own",
-        "ledger/record",
+        "ledger/seal",
         "return seal != UNSEALED and not seal.startswith(_CLEAR)",
         "return True",
     ),
     Mutant(
         "every DuplicateRecord is taken for somebody else's",
-        "ledger/record",
+        "ledger/seal",
         "return seal != UNSEALED and not seal.startswith(_CLEAR)",
         "return False",
     ),
@@ -548,7 +548,7 @@ MUTANTS = (
     ),
     Mutant(
         "the seal names no region",
-        "ledger/record",
+        "ledger/seal",
         'return f"{attempt}@{region}"',
         "return attempt",
     ),

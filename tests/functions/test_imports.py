@@ -21,7 +21,7 @@ LOADED: dict[str, dict[str, str]] = {
     "archive_usage": {
         "archive": "archiver bucket content marks reader",
         "dynamodb": "attributes keys paging table transactions update",
-        "ledger": "conflict correction deadlines due_time record",
+        "ledger": "conflict correction deadlines due_time record seal",
         "platform": "aws_errors backoff clients clock errors seller_role settings",
         "statements": "reader statement",
         "subscriptions": "identity model reader",
@@ -30,7 +30,7 @@ LOADED: dict[str, dict[str, str]] = {
         "corrections": "decisions store",
         "dynamodb": "attributes keys table transactions update",
         "entitlements": "entitlements rules source store terms",
-        "ledger": "activity correction deadlines due_time recent record rescheduling selections",
+        "ledger": "activity correction deadlines due_time recent record rescheduling seal selections",
         "lifecycle": "agreement_api changes facts joins lifecycle members messages notifications "
         "outcomes products reconciliation sqs_batch stopped_usage store timers waiting_gauges",
         "platform": "aws_errors backoff clients clock errors logs pages seller_role settings",
@@ -40,7 +40,7 @@ LOADED: dict[str, dict[str, str]] = {
     },
     "meter_usage": {
         "dynamodb": "attributes keys table transactions update",
-        "ledger": "activity deadlines due_index due_time record selections",
+        "ledger": "activity deadlines due_index due_time record seal selections",
         "metering": "anomaly api approval backlog breaker heartbeat likely_refusals metrics outcomes "
         "rate report run settlement store usual_usage wire",
         "platform": "aws_errors backoff clients clock errors seller_role settings",
@@ -49,7 +49,7 @@ LOADED: dict[str, dict[str, str]] = {
     "reconcile_usage": {
         "archive": "bucket content marks reader",
         "dynamodb": "attributes keys table transactions update",
-        "ledger": "conflict deadlines due_time record selections",
+        "ledger": "conflict deadlines due_time record seal selections",
         "platform": "aws_errors backoff clients clock errors seller_role settings",
         "reconcile": "cloudtrail compare difference evidence ledger schedule sorting store",
         "subscriptions": "identity model reader seller_events waiting",
@@ -64,7 +64,7 @@ LOADED: dict[str, dict[str, str]] = {
         "archive": "bucket content marks reader",
         "dynamodb": "attributes keys paging table transactions update",
         "entitlements": "entitlements rules source store terms",
-        "ledger": "change conflict correction deadlines due_time recent record selections",
+        "ledger": "change conflict correction deadlines due_time recent record seal selections",
         "platform": "aws_errors backoff clients clock errors http logs moments pages problem seller_role settings "
         "snapshot",
         "registration": "account_links claim claim_history codes contacts free_trials",

@@ -13,8 +13,9 @@ from marketplace.dynamodb.table import Table
 from marketplace.entitlements.entitlements import Entitlements
 from marketplace.entitlements.rules import Entitlement, ValueType
 from marketplace.entitlements.store import EntitlementStore
-from marketplace.ledger.record import UNSEALED, MeteringRecord
+from marketplace.ledger.record import MeteringRecord
 from marketplace.ledger.rescheduling import UsageDeadlines
+from marketplace.ledger.seal import UNSEALED
 from marketplace.metering.api import MeteringApi
 from marketplace.metering.approval import Approvals
 from marketplace.metering.rate import CallRate

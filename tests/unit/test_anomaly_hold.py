@@ -10,7 +10,7 @@ import pytest
 
 from marketplace.dynamodb import keys
 from marketplace.ledger.deadlines import SENDING_MARGIN, SHOWN_FOR
-from marketplace.ledger.record import UNSEALED, in_doubt
+from marketplace.ledger.seal import UNSEALED, in_doubt
 from marketplace.metering.report import MeteringReport
 from marketplace.platform.clock import DAY, HOUR, MINUTE, iso
 from marketplace.platform.errors import AwsError

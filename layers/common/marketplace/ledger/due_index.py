@@ -15,7 +15,8 @@ from marketplace.dynamodb.keys import Key
 from marketplace.dynamodb.update import Update
 from marketplace.ledger import due_time
 from marketplace.ledger.deadlines import approval_ends_at, window_closes_at
-from marketplace.ledger.record import SENDABLE, Approval, Group, RecordChange, State, in_doubt
+from marketplace.ledger.record import SENDABLE, Approval, Group, RecordChange, State
+from marketplace.ledger.seal import in_doubt
 from marketplace.ledger.selections import Selection
 from marketplace.platform.clock import EpochSeconds, epoch
 

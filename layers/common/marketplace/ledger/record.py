@@ -11,15 +11,7 @@ alone. Whoever changes a record gets the change from here:
     a zero for an hour without usage  MeteringRecord.new(...).to_item()
     resolving a conflict              marketplace.ledger.conflict
 
-`seal` says who may change the record, and whether AWS may know it already:
-
-    "-"                       unsealed: usage can still be added
-    "<id>@<region>"           sealed, and in doubt: the attempt with this token may have reached AWS in that region, no
-                              answer is written down
-    "clear-<id>@<region>"     sealed, and no attempt without an answer stands behind it
-
-Every attempt first puts its own token in place of the seal that it saw, so that a slower writer finds another seal.
-
+`seal` says who may change the record, and whether AWS may know it already (marketplace.ledger.seal).
 `due_at` places the record in the `due` index; marketplace.ledger.due_time says how.
 """
 
@@ -32,10 +24,8 @@ from marketplace.dynamodb.keys import Key
 from marketplace.dynamodb.update import Update
 from marketplace.ledger import due_time
 from marketplace.ledger.deadlines import approval_ends_at
+from marketplace.ledger.seal import UNSEALED, in_doubt
 from marketplace.platform.clock import EpochSeconds, iso
-
-UNSEALED = "-"
-_CLEAR = "clear-"
 
 type State = Literal["open", "metered", "held", "rejected", "conflict", "unbillable", "awaiting_approval"]
 """open: waits to be metered. metered: AWS has it. held: AWS said CustomerNotSubscribed or InvalidLicense; due again on
@@ -74,27 +64,6 @@ MAX_ALLOCATION_BYTES = 900_000
 type Group = tuple[str, str]
 """What may go into one call: the integration and the product (one product per call; ProductCode and LicenseArn never
 together, botocore model: duplicate billing)."""
-
-
-def cleared(token: str) -> str:
-    """The seal once every attempt behind this token has an answer that says: not accepted."""
-    return token if token.startswith(_CLEAR) else _CLEAR + token
-
-
-def withdrawn(seal: str) -> str:
-    """The seal of a record that is not to be sent: another one, so that an attempt which has seen the record before
-    does not seal it; in doubt if it was."""
-    return cleared(f"withdrawn-{seal.removeprefix(_CLEAR)}") if seal.startswith(_CLEAR) else f"withdrawn-{seal}"
-
-
-def in_doubt(seal: str) -> bool:
-    """Whether an attempt stands behind this seal that AWS may have accepted without an answer."""
-    return seal != UNSEALED and not seal.startswith(_CLEAR)
-
-
-def token_in(region: str, attempt: str) -> str:
-    """The seal of an attempt, named by an id that never repeats, to send the record to AWS in a region."""
-    return f"{attempt}@{region}"
 
 
 class InvalidRecordError(ValueError):

@@ -19,16 +19,8 @@ from marketplace.dynamodb.attributes import Item
 from marketplace.dynamodb.keys import Key, subscription_id_of
 from marketplace.ledger.deadlines import window_closes_at
 from marketplace.ledger.due_index import Decision, DueEntry, Unreadable
-from marketplace.ledger.record import (
-    SENDABLE,
-    UNSEALED,
-    Group,
-    InvalidRecordError,
-    MeteringRecord,
-    in_doubt,
-    is_sealed_for_sending,
-    token_in,
-)
+from marketplace.ledger.record import SENDABLE, Group, InvalidRecordError, MeteringRecord, is_sealed_for_sending
+from marketplace.ledger.seal import UNSEALED, in_doubt, token_in
 from marketplace.metering.api import MeteringApi
 from marketplace.metering.approval import Approvals
 from marketplace.metering.backlog import Backlog, Phase, phase_of

@@ -13,7 +13,8 @@ from marketplace.dynamodb.keys import Key, hour_and_dimension, subscription_id_o
 from marketplace.ledger import due_time
 from marketplace.ledger.deadlines import SCHEDULE_INTERVAL, SENDING_MARGIN, SHOWN_FOR, held_due_at, window_closes_at
 from marketplace.ledger.due_index import Decision, DueEntry
-from marketplace.ledger.record import SENDABLE, UNSEALED, Approval, RecordChange, State, cleared, in_doubt, withdrawn
+from marketplace.ledger.record import SENDABLE, Approval, RecordChange, State
+from marketplace.ledger.seal import UNSEALED, cleared, in_doubt, withdrawn
 from marketplace.metering.outcomes import (
     AwaitsApproval,
     Conflict,

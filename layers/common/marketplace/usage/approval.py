@@ -9,7 +9,8 @@ from marketplace.dynamodb.table import Table
 from marketplace.dynamodb.update import Update
 from marketplace.ledger.deadlines import refuse_at
 from marketplace.ledger.recent import recent_records
-from marketplace.ledger.record import Approval, MeteringRecord, in_doubt
+from marketplace.ledger.record import Approval, MeteringRecord
+from marketplace.ledger.seal import in_doubt
 from marketplace.ledger.selections import AWAITING_APPROVAL
 from marketplace.platform.clock import Clock, EpochSeconds, epoch
 from marketplace.subscriptions.model import Subscription

@@ -28,7 +28,8 @@ from marketplace.dynamodb.transactions import Write
 from marketplace.dynamodb.update import Update
 from marketplace.ledger.change import UsageChange
 from marketplace.ledger.deadlines import window_closes_at
-from marketplace.ledger.record import UNSEALED, MeteringRecord
+from marketplace.ledger.record import MeteringRecord
+from marketplace.ledger.seal import UNSEALED
 from marketplace.platform.clock import Clock, EpochSeconds, epoch
 from marketplace.platform.errors import AwsError, ThrottledError, UnavailableError
 from marketplace.subscriptions.model import Subscription
