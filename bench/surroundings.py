@@ -19,7 +19,7 @@ from botocore.config import Config
 
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import to_item
-from marketplace.ledger.record import UNSEALED
+from marketplace.ledger.seal import UNSEALED
 from marketplace.platform import clients
 from marketplace.subscriptions.identity import LicenseIdentity
 from marketplace.usage.record import tag_set, tags_digest

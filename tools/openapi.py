@@ -187,15 +187,26 @@ class MeteringRecord(Answer):
     dimension: str
     quantity: int
     records: int = Field(description="How many usage records it sums up")
-    state: str = Field(examples=["open", "metered", "held", "rejected", "conflict", "unbillable"])
+    state: str = Field(examples=["open", "metered", "held", "rejected", "conflict", "unbillable", "awaiting_approval"])
     sealed: bool = Field(description="It can't change any more")
     timestamp: str = Field(description="The Timestamp that AWS is told")
     in_doubt: bool = Field(default=False, description="It was sent and no answer is known yet")
     metering_record_id: str | None = None
     reason: str | None = None
+    approval: Literal["awaited", "approved", "refused"] | None = Field(
+        default=None, description="Of usage that was unusual: what is decided about it"
+    )
+    approval_ends_at: str | None = Field(default=None, description="Until when it awaits approval")
     tag_sets: int | None = None
     untagged_records: int | None = None
     corrected: int | None = Field(default=None, description="Units for which a billing adjustment is under way or made")
+    aws_quantity: int | None = Field(
+        default=None, description="Of a conflict that was resolved: what AWS Marketplace bills of the hour"
+    )
+    resolved_by: str | None = Field(default=None, description="Who resolved the conflict, at settled_at")
+    carried_to: str | None = Field(
+        default=None, description="The hour that took what AWS Marketplace has too little of a conflict"
+    )
     due_at: str | None = None
     refuse_at: str | None = Field(default=None, description="When AWS stops taking it")
     settled_at: str | None = None
@@ -209,6 +220,15 @@ class MeteringRecordList(Answer):
     cursor: str | None
 
 
+class UsageDecided(Answer):
+    """The metering records that the request was about."""
+
+    subscription_id: str
+    decided: list[MeteringRecord] = Field(description="They carry this decision, and the next metering run acts on it")
+    undecided: list[MeteringRecord] = Field(description="The decision came too late for them")
+    more: bool = Field(description="There are others: send the same request again")
+
+
 class StatementUnits(Answer):
     """Units of usage: `recorded` is `included`, `metered`, `refused` and `open` together."""
 
@@ -217,7 +237,10 @@ class StatementUnits(Answer):
     metered: int = Field(description="AWS Marketplace bills it")
     refused: int = Field(description="AWS Marketplace refused it, or takes it no more: it is not billed")
     open: int = Field(description="It is not settled yet")
-    credit: int = Field(description="Of metered: what is to be credited, because the contract includes it")
+    credit: int = Field(
+        description="Of metered: what is to be credited, because the contract includes it or another sender metered it"
+    )
+    adjusted: int = Field(description="Of metered: what billing adjustments have given back")
 
 
 class StatementTotal(StatementUnits):
@@ -411,7 +434,17 @@ WORDS: dict[str, Words] = {
         UsageRetried,
         (problems.PARAMETER_INVALID, problems.NOT_METERED),
         description="Makes metering records due again that are `rejected` (once you have mended what AWS refused them "
-        "for, by publishing the dimension, say) or `held`. They are sent as they are; nothing is counted twice.",
+        "for, by publishing the dimension, say) or `held`. They are sent as they are; nothing is counted twice. What "
+        "you have refused to approve stays as it is.",
+    ),
+    "decideUsage": Words(
+        "Approve or refuse unusual usage",
+        UsageDecided,
+        (problems.PARAMETER_INVALID, problems.NOT_METERED),
+        description="Decides about metering records that are `awaiting_approval`, of a dimension, of an hour or all. "
+        "The next metering run sends what is approved, and makes `unbillable` what is refused. With `dimension` and "
+        "`hour` a decision can be changed: until that run, and from refused to approved until AWS takes the hour no "
+        "more. Without them it is about what nobody has decided. Repeating it is safe.",
     ),
     "proveUsage": Words(
         "Prove where a usage record went",

@@ -4,10 +4,12 @@ import typer
 
 from marketplace_saas_cli.arguments import HELP
 from marketplace_saas_cli.commands import (
+    approvals,
     correct,
     doctor,
     finance,
     queue,
+    resolve,
     statement,
     status,
     subscriptions,
@@ -32,12 +34,14 @@ APP.command()(finance.forecast)
 APP.command()(usage.retry)
 APP.command()(correct.void)
 APP.command()(correct.correct)
+APP.command()(resolve.resolve)
 APP.command()(upkeep.rebuild)
 APP.command()(upkeep.migrate)
 APP.command()(upkeep.run)
 APP.command("put-back")(upkeep.put_back)
 APP.add_typer(subscriptions.APP, name="subscriptions")
 APP.add_typer(usage.APP, name="usage")
+APP.add_typer(approvals.APP, name="approvals")
 APP.add_typer(queue.APP, name="queue")
 
 

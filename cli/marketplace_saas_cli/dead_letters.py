@@ -6,7 +6,7 @@ from typing import Any
 
 from marketplace.ledger.deadlines import refuse_at
 from marketplace.ledger.recent import recent_records
-from marketplace.ledger.record import UNSETTLED
+from marketplace.ledger.selections import UNSETTLED
 from marketplace.lifecycle.notifications import MalformedMessageError, Notification, QueueMessage, parsed
 from marketplace.platform.clock import iso
 from marketplace.subscriptions.model import CLOSING_WINDOW

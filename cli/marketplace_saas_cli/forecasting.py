@@ -11,7 +11,7 @@ from marketplace.ledger.record import MeteringRecord
 from marketplace.platform.clock import DAY, HOUR
 
 RATE_DAYS = 7
-_BILLED = frozenset({"open", "held", "metered"})
+_BILLED = frozenset({"open", "held", "awaiting_approval", "metered"})
 """States of usage that AWS bills, or is expected to."""
 
 
@@ -69,16 +69,17 @@ def summed(
     sums: dict[tuple[Owner, str], Sum] = defaultdict(Sum)
     first: dict[tuple[Owner, str], int] = {}
     for owner, record in records:
-        if record.state not in _BILLED:
+        if record.state not in _BILLED and not record.billed:
             continue
+        units = record.billed or record.quantity
         name = owner, record.dimension
         one = sums[name]
         first[name] = min(first.get(name, record.hour), record.hour)
         if month.start <= record.hour < month.end:
-            if record.state == "metered":
-                one.metered += record.quantity
+            if record.billed:
+                one.metered += units
             else:
-                one.waiting += record.quantity
+                one.waiting += units
         if record.hour >= month.rate_from:
-            one.recent += record.quantity
+            one.recent += units
     return dict(sums), first

@@ -6,8 +6,10 @@ from typing import Any
 
 from marketplace.ledger.record import MeteringRecord
 from marketplace.platform.clock import DAY, HOUR, epoch, hour_of, iso
-from marketplace.reconcile.cloudtrail import Event, looked_up
+from marketplace.reconcile.cloudtrail import Event, entries_of, looked_up
+from marketplace.reconcile.evidence import Gap, Quantity, UnreadableEvidenceError, our_payer
 from marketplace_saas_cli.aws import REGION
+from marketplace_saas_cli.exits import RefusedError
 from marketplace_saas_cli.session import Session
 
 KEPT = 90 * DAY
@@ -27,6 +29,31 @@ def answers_about(session: Session, record: MeteringRecord) -> list[dict[str, An
             if _is_about(result, record):
                 found.append(_shown(event, result))
     return found
+
+
+def accepted_of(session: Session, record: MeteringRecord) -> int:
+    """How many units AWS has accepted for the hour of a record, whoever sent them. Raises RefusedError when the event
+    history can't say, and AwsError."""
+    found: dict[str, Quantity] = {}
+    gaps: list[Gap] = []
+    try:
+        if why := beyond(record, session.now):
+            raise UnreadableEvidenceError(why)
+        end = min(session.now, record.hour + DAY + 7 * HOUR)
+        events = looked_up(client(session), record.hour, max(end, record.hour + 1), sleep=session.sleep)
+        for number, entry in enumerate(entries_of(events, gaps)):
+            if entry[:3] == (our_payer(record), record.dimension, record.hour):
+                found[entry.reference or str(number)] = entry.quantity
+        units = sum(found.values())
+        if gaps:
+            raise UnreadableEvidenceError("an event of CloudTrail does not show its records")
+        if not found:
+            raise UnreadableEvidenceError("CloudTrail shows no accepted usage of the hour")
+        if units != int(units):
+            raise UnreadableEvidenceError(f"AWS has {units} units, which are not whole")
+    except UnreadableEvidenceError as error:
+        raise RefusedError(f"{error}; say with --aws what AWS has") from error
+    return int(units)
 
 
 def results_of(event: Event) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import get_args
 from marketplace.dynamodb import keys
 from marketplace.ledger.due_index import DueEntry, Unreadable, unsettled_in
 from marketplace.ledger.record import MeteringRecord
-from marketplace.platform.clock import DAY, HOUR, epoch, hour_of
+from marketplace.platform.clock import DAY, HOUR, EpochSeconds, epoch, hour_of
 from marketplace.platform.moments import moment_of
 from marketplace.seller_api.subscription_queries import Filter, SubscriptionQueries
 from marketplace.subscriptions.model import Status, Subscription
@@ -78,6 +78,14 @@ def hours(session: Session, first: str | None, last: str | None, *, days: int = 
     if end <= start:
         raise RefusedError("--to must be later than --from")
     return start, end
+
+
+def hour(text: str) -> EpochSeconds:
+    """The hour of a moment that somebody has written. Raises RefusedError."""
+    try:
+        return hour_of(epoch(moment_of(text)))
+    except ValueError as error:
+        raise RefusedError(f"the time {error}") from error
 
 
 def who(subscription: Subscription) -> dict[str, str | None]:

@@ -8,6 +8,7 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from marketplace.corrections.decisions import AdjustmentDecisions
 from marketplace.dynamodb.table import Table
 from marketplace.entitlements.entitlements import Entitlements
 from marketplace.entitlements.source import MarketplaceEntitlements
@@ -79,6 +80,7 @@ def messages() -> Messages:
         products=Products(table, terms_finder(agreements)),
         product_codes=given.product_codes,
         find_licenses=license_finder(agreements),
+        adjustments=AdjustmentDecisions(usage_table),
     )
     reconciliation = Reconciliation(store=store, agreements=agreements, lifecycle=lifecycle, queue=queue, clock=utc_now)
     gauges = WaitingGauges(WaitingItems(table), utc_now, StoppedUsage(usage_table, table, utc_now).find)

@@ -16,12 +16,14 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from marketplace.dynamodb.table import Table
 from marketplace.ledger.activity import HourlyActivity
 from marketplace.metering.api import MeteringApi
+from marketplace.metering.approval import Approvals
 from marketplace.metering.heartbeat import ActiveByStatus, Heartbeat
 from marketplace.metering.metrics import counts_of, seconds_of
 from marketplace.metering.rate import CallRate
 from marketplace.metering.report import MeteringReport
 from marketplace.metering.run import MeteringRun
 from marketplace.metering.store import MeteringStore
+from marketplace.metering.usual_usage import UsualUsage
 from marketplace.platform import clients, clock
 from marketplace.platform.clock import MINUTE
 from marketplace.platform.errors import AwsError, UnavailableError
@@ -54,6 +56,8 @@ def metering() -> Callable[[Callable[[], float]], MeteringRun]:
     rate = CallRate(given.metering_calls_per_second, time.monotonic, time.sleep)
     bus = SellerBus(clients.events(), given.event_bus_name)
     requests = Requests(clients.sqs(), given.notification_queue_url)
+    usual = UsualUsage(table, given.anomaly_hold_factor) if given.anomaly_hold_factor else None
+    approvals = Approvals(usual, refuses=given.anomaly_hold_at_deadline == "Refuse")
 
     def run(time_left: Callable[[], float]) -> MeteringRun:
         return MeteringRun(
@@ -70,6 +74,7 @@ def metering() -> Callable[[Callable[[], float]], MeteringRun]:
             new_token=lambda: uuid.uuid4().hex,
             metering_enabled=given.metering_enabled,
             found_usage=activity.found,
+            approvals=approvals,
         )
 
     return run

@@ -31,6 +31,7 @@ from marketplace.subscriptions.outbox import Outbox
 from marketplace.subscriptions.reader import SubscriptionReader
 from marketplace.subscriptions.recheck_queue import Requests
 from marketplace.subscriptions.seller_events import SellerBus
+from marketplace.usage.approval import UsageApproval
 from marketplace.usage.booking import UsageStore
 from marketplace.usage.contract_terms import ContractTerms
 from marketplace.usage.queries import UsageQueries
@@ -90,6 +91,7 @@ def routes() -> SellerRoutes:
         statements=StatementReader(usage_table, utc_now, archive),
         usage_retry=UsageRetry(usage_table, reader, utc_now),
         usage_void=UsageVoid(usage_table, reader, utc_now, rerate, outbox.publish),
+        usage_approval=UsageApproval(usage_table, reader, utc_now),
         clock=utc_now,
         entitlement_max_age=settings.entitlement_max_age_minutes * MINUTE,
         metering_enabled=settings.metering_enabled,

@@ -67,6 +67,8 @@ def _unit(key: tuple[int, str], record: Mapping[str, Any] | None, bill: list[Met
         differs = f"the application takes {metered:,} as metered, AWS has billed {billed:,}"
     elif state == "metered":
         pass
+    elif state == "awaiting_approval":
+        waits = "it is unusual and waits for your approval" + _because(record)
     elif state == "held":
         waits = _UNSETTLED["held"] + _because(record)
     elif billed:

@@ -16,6 +16,7 @@ STATE = {
     "open": ("", "Open"),
     "metered": ("good", "Metered"),
     "held": ("wait", "Held"),
+    "awaiting_approval": ("wait", "Awaits your approval"),
     "rejected": ("bad", "Rejected"),
     "conflict": ("bad", "Conflict"),
     "unbillable": ("bad", "Not billable"),
@@ -27,6 +28,10 @@ RESULT = {
     "rejected": ("bad", "Rejected"),
 }
 REASONS = {
+    "far_above_usual": "Far more than the subscription's greatest hour of the last days.",
+    "new_dimension": "The subscription has not used this dimension before.",
+    "not_approved": "It was unusual, and nobody approved it in time.",
+    "refused_by_seller": "It was unusual, and you refused it.",
     "entitled": "AWS grants it.",
     "in_grace": "Its date has passed, but AWS still lists it: a renewal may be on its way.",
     "not_entitled": "AWS grants no such dimension.",

@@ -114,7 +114,11 @@ class Engine:
 
     def execute(self, *rows: list[Attribute], table: str = "") -> Any:
         """What a batch of statements answers; a row holds the new seal, the key, and the seal that must be there."""
-        text = f'UPDATE "{table or self.usage}" SET seal=? WHERE pk=? AND sk=? AND seal=?'  # noqa: S608
+        return self.execute_where("", *rows, table=table)
+
+    def execute_where(self, more: str, *rows: list[Attribute], table: str = "") -> Any:
+        """The same with more clauses, for which a row holds the values behind the others."""
+        text = f'UPDATE "{table or self.usage}" SET seal=? WHERE pk=? AND sk=? AND seal=?{more}'  # noqa: S608
         statements: Any = [{"Statement": text, "Parameters": row} for row in rows]
         return self.client.batch_execute_statement(Statements=statements)["Responses"]
 
@@ -417,6 +421,18 @@ class TestSeveralItems:
         assert seals == ["-" if code else "new", "taken", None]
         due = engine.query("due_shard = :shard", shard=s("00"), IndexName="due")["Items"]
         assert [item["seal"]["S"] for item in due] == seals[:1]
+
+    @pytest.mark.parametrize(("state", "code"), [("open", None), ("rejected", "ConditionalCheckFailed")])
+    def test_a_statement_compares_an_attribute_with_a_reserved_word_for_a_name(
+        self, engine: Engine, state: str, code: str | None
+    ) -> None:
+        """DynamoDB Developer Guide, "Reserved words in DynamoDB": STATE is one; PartiQL takes them in double quotes."""
+        engine.put("a", "1", seal=s("-"), state=s(state))
+        (answer,) = engine.execute_where(' AND "state"=?', [*sealing("1"), s("open")])
+        assert answer.get("Error", {}).get("Code") == code
+        found = engine.get("a", "1")
+        assert found is not None
+        assert found["seal"] == s("-" if code else "new")
 
 
 class TestQueries:

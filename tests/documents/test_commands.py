@@ -43,6 +43,7 @@ NOT_HERE = {
     "sam publish": "publishes; tests/template packages the template",
     "aws cloudtrail": "the local stack has no CloudTrail, and says so",
     "marketplace-saas correct": "an invoice comes in the next month; tests/unit/test_corrections.py runs it",
+    "marketplace-saas resolve": "nobody else meters here; tests/unit/test_conflicts.py has another sender",
     "marketplace-saas put-back": "there is no restored table here; tests/unit/test_put_back.py has one",
     "aws dynamodb restore-table-to-point-in-time": "moto restores into a table without a name of the stack",
     "python report.py": "tests/documents/test_tutorial.py saves the program and runs it",

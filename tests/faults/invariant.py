@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from marketplace.dynamodb.attributes import from_item
-from marketplace.ledger.record import in_doubt
+from marketplace.ledger.seal import in_doubt
 from marketplace.metering.report import MeteringReport
 from marketplace.platform.clock import DAY, HOUR, iso
 from marketplace.subscriptions.model import Subscription
@@ -23,8 +23,13 @@ CONTENT = frozenset({
 })  # fmt: skip
 """Codes with which AWS refuses a record for what it contains."""
 
-IN_TROUBLE = ("held", "rejected", "conflict", "unbillable")
-EVENT_OF_STATE = {"rejected": "Usage Rejected", "conflict": "Usage Conflict", "unbillable": "Usage Not Billable"}
+IN_TROUBLE = ("held", "awaiting_approval", "rejected", "conflict", "unbillable")
+EVENT_OF_STATE = {
+    "awaiting_approval": "Usage Awaiting Approval",
+    "rejected": "Usage Rejected",
+    "conflict": "Usage Conflict",
+    "unbillable": "Usage Not Billable",
+}
 
 MAPPED = ("ca1contractandconsumption", "api_calls")
 """A dimension whose usage counts against an entitlement first."""
@@ -79,6 +84,10 @@ class CheckedWorld:
         "The seller's requests to make refused usage due again, by subscription: AWS may refuse it anew after each."
         self.seals: Counter[tuple[str, str]] = Counter()
         self.unanswered: Counter[tuple[str, str, int]] = Counter()
+        self.decided: dict[tuple[str, str, int], str] = {}
+        "What the seller was answered to have decided about unusual usage, by subscription, dimension and hour."
+        self.asked_to_refuse: set[tuple[str, str, int]] = set()
+        "What the seller has asked to refuse, whatever the answer was."
         self.outcome = Outcome()
 
     def buyer(self, number: int, product: str) -> Buyer:
@@ -102,6 +111,7 @@ class CheckedWorld:
         self._check_hours(records, hours, allocations)
         self._check_bill(hours, allocations)
         self._check_events(hours)
+        self._check_decided(hours)
         for hour in hours.values():
             self.outcome.units[fate(hour)] += hour["quantity"]
             self.outcome.records[fate(hour)] += 1
@@ -126,7 +136,8 @@ class CheckedWorld:
                 must("due_shard" in hour, f"held usage left the index: {hour}")
                 must(subscription_id in looked_at, f"nobody looks at {hour}")
                 continue
-            must(hour["state"] != "rejected" or "due_shard" in hour, f"rejected usage left the index: {hour}")
+            savable = hour["state"] in {"rejected", "awaiting_approval"}
+            must(not savable or "due_shard" in hour, f"usage that can still be billed left the index: {hour}")
             heard = (EVENT_OF_STATE[hour["state"]], subscription_id, hour["dimension"], iso(hour["hour"]))
             must(heard in told, f"nobody was told of {hour}")
 
@@ -229,8 +240,11 @@ class CheckedWorld:
             place, hour = ours[key]
             must(entry.quantity == hour["quantity"], f"{key} is billed with another quantity")
             billed_tags = {tags: quantity for tags, quantity in entry.allocations if tags}
-            expected = {} if "tags_refused" in hour else dict(allocations[place])
-            must(billed_tags == expected, f"{key} is billed with other allocations")
+            sent = dict(allocations[place])
+            expected = [{}] if "tags_refused" in hour else [sent]
+            if hour.get("reason") == "answered_as_duplicate":
+                expected.append(sent)  # AWS may have accepted an attempt that was made before it refused the tags
+            must(billed_tags in expected, f"{key} is billed with other allocations")
             must(hour["state"] == "metered" or in_doubt(hour["seal"]), f"{key} is billed and marked {hour['state']}")
         for key, (place, hour) in ours.items():
             if hour["state"] == "metered" and key not in seen:
@@ -241,6 +255,18 @@ class CheckedWorld:
             if fate(hour) == "rejected":
                 poisoned = hour["dimension"] == UNPUBLISHED or key[:2] in self.ever_refused
                 must(poisoned or self.clocks_stepped, f"{key} is rejected: {hour['reason']}")
+
+    def _check_decided(self, hours: dict[Any, Any]) -> None:
+        """What was refused is not billed, and nothing else is held back."""
+        about = {(hour["pk"].removeprefix("SUB#"), hour["dimension"], hour["hour"]): hour for hour in hours.values()}
+        for key, approval in self.decided.items():
+            must(about[key]["approval"] == approval, f"{key} was decided to be {approval}: {about[key]}")
+            must((fate(about[key]) == "refused") == (approval == "refused"), f"{key} is not {approval}: {about[key]}")
+        refuses = self.world.parameters.AnomalyHoldAtDeadline == "Refuse"
+        for key, hour in about.items():
+            if fate(hour) == "refused":
+                wanted = refuses or self.decided.get(key) == "refused" or key in self.asked_to_refuse
+                must(wanted, f"{key} was refused by nobody: {hour}")
 
     def _excused(self, place: tuple[str, str], hour: dict[str, Any]) -> bool:
         """AWS answers a doubtful attempt like another sender's: with DuplicateRecord. What was in doubt says so, and
@@ -280,8 +306,10 @@ def not_less(now: dict[str, Any], before: dict[str, Any]) -> bool:
 
 
 def fate(hour: dict[str, Any]) -> str:
-    """A metering record's state, and `rejected` for what became unbillable because AWS had refused it for its content:
-    AWS's window has closed since."""
+    """A metering record's state; `rejected` for what became unbillable because AWS had refused it for its content:
+    AWS's window has closed since; and `refused` for what the seller, or the deployment's choice, did not want sent."""
+    if hour["state"] == "unbillable" and hour.get("approval") == "refused":
+        return "refused"
     refused = hour["state"] == "unbillable" and hour["reason"].removesuffix("_in_doubt") in CONTENT
     return "rejected" if refused else str(hour["state"])
 

@@ -53,6 +53,8 @@ UNIT_TESTS = (
     "tests/unit/test_tag_attribution.py",
     "tests/unit/test_migration_billing.py",
     "tests/unit/test_not_metering.py",
+    "tests/unit/test_anomaly_rules.py",
+    "tests/unit/test_anomaly_hold.py",
 )
 LIFECYCLE_TESTS = (
     "tests/unit/test_seller_events.py",
@@ -81,9 +83,16 @@ MUTANTS = (
     Mutant(
         "sealing doesn't look at the seal it saw",
         "ledger/due_index",
-        "seal=? WHERE pk=? AND sk=? AND seal=?",
-        "seal=? WHERE pk=? AND sk=? AND product_code=?",
-        ("self.key.pk, self.key.sk, self.seal", "self.key.pk, self.key.sk, self.product_code"),
+        "AND sk=? AND seal=? AND",
+        "AND sk=? AND product_code=? AND",
+        ("self.key.sk, self.seal, self.state", "self.key.sk, self.product_code, self.state"),
+    ),
+    Mutant(
+        "sealing doesn't look whether the record is decided meanwhile",
+        "ledger/due_index",
+        'AND seal=? AND "state"=?',
+        "AND seal=?",
+        ("self.key.sk, self.seal, self.state", "self.key.sk, self.seal"),
     ),
     Mutant(
         "an outcome is written whoever holds the record",
@@ -148,13 +157,13 @@ MUTANTS = (
     ),
     Mutant(
         "every DuplicateRecord is taken for our own",
-        "ledger/record",
+        "ledger/seal",
         "return seal != UNSEALED and not seal.startswith(_CLEAR)",
         "return True",
     ),
     Mutant(
         "every DuplicateRecord is taken for somebody else's",
-        "ledger/record",
+        "ledger/seal",
         "return seal != UNSEALED and not seal.startswith(_CLEAR)",
         "return False",
     ),
@@ -329,8 +338,8 @@ MUTANTS = (
     Mutant(
         "usage is written off that was made due again meanwhile",
         "metering/settlement",
-        'self._write(seen.then("unbillable", reason, now), seen.seal, seen.state)',
-        'self._write(seen.then("unbillable", reason, now), seen.seal)',
+        'self._write(seen.then("unbillable", _with_doubt(reason, seen.seal), now), seen.seal, seen.state)',
+        'self._write(seen.then("unbillable", _with_doubt(reason, seen.seal), now), seen.seal)',
     ),
     Mutant(
         "one record that AWS never answers holds up all others",
@@ -370,9 +379,9 @@ MUTANTS = (
     ),
     Mutant(
         "sending refused usage again makes billed usage due",
-        "ledger/record",
-        '"#state IN (:rejected, :held, :unbillable)"',
-        '"#state <> :rejected OR #state IN (:rejected, :held, :unbillable)"',
+        "ledger/selections",
+        'f"{_REFUSED.expression} AND (',
+        'f"(#state <> :rejected OR {_REFUSED.expression}) AND (',
     ),
     Mutant(
         "what a run has decided is told by that run or never",
@@ -414,8 +423,8 @@ MUTANTS = (
     Mutant(
         "the next step of held usage follows from a deadline that has moved",
         "ledger/due_index",
-        '            "refuse_at": self.refuse_at,\n        }\n',
-        "        }\n",
+        '            "refuse_at": self.refuse_at,\n            **',
+        "            **",
     ),
     Mutant(
         "the gauges count what a run does and not what stands in the index",
@@ -539,7 +548,7 @@ MUTANTS = (
     ),
     Mutant(
         "the seal names no region",
-        "ledger/record",
+        "ledger/seal",
         'return f"{attempt}@{region}"',
         "return attempt",
     ),
@@ -557,10 +566,9 @@ MUTANTS = (
     ),
     Mutant(
         "unbillable usage can't be made due again",
-        "ledger/record",
-        'names = ("rejected", "held", "unbillable")',
-        'names = ("rejected", "held")',
-        ("(:rejected, :held, :unbillable)", "(:rejected, :held)"),
+        "ledger/selections",
+        '_in_states(("rejected", "held", "unbillable"))',
+        '_in_states(("rejected", "held"))',
     ),
     Mutant(
         "the deadline of a closing subscription ends the seller's retry",
@@ -750,7 +758,7 @@ MUTANTS = (
     ),
     Mutant(
         "a licence with usage of quantity 0 is moved",
-        "ledger/record",
+        "ledger/selections",
         "#records <> :nothing OR #quantity <> :nothing",
         "#quantity <> :nothing",
     ),
@@ -1032,6 +1040,137 @@ MUTANTS = (
         "metering/heartbeat",
         "        if mark is None or mark.filled_to < running:\n",
         "        if mark is None:\n",
+    ),
+    Mutant(
+        "unusual usage is sent unapproved",
+        "metering/approval",
+        "        return self.usual.oddity(record, read)\n",
+        "        return None\n",
+    ),
+    Mutant(
+        "what was approved is judged again",
+        "metering/approval",
+        "or record.approval is not None or",
+        "or",
+    ),
+    Mutant(
+        "usage that is refused while a run takes it is sent",
+        "metering/approval",
+        'return record.state != "awaiting_approval" or self.releases(record.approval)',
+        "return True",
+    ),
+    Mutant(
+        "what nobody decided is refused whatever the deployment says",
+        "metering/approval",
+        '(approval != "refused" and not self.refuses)',
+        '(approval != "refused" and self.refuses)',
+    ),
+    Mutant(
+        "what only its deadline has released is usual from then on",
+        "metering/approval",
+        'if one.approval in {None, "approved"}',
+        'if one.approval != "refused"',
+    ),
+    Mutant(
+        "unusual usage of a closing subscription waits beyond its deadline",
+        "ledger/deadlines",
+        "min(refuse_at(hour) - APPROVAL_MARGIN, refused - SENDING_MARGIN)",
+        "refuse_at(hour) - APPROVAL_MARGIN",
+    ),
+    Mutant(
+        "usage that awaits approval waits until AWS takes it no more",
+        "ledger/deadlines",
+        "min(refuse_at(hour) - APPROVAL_MARGIN, refused - SENDING_MARGIN)",
+        "refused",
+    ),
+    Mutant(
+        "a run refuses what is approved at this moment",
+        "metering/settlement",
+        "one.seal, one.state, one.approval)",
+        "one.seal, one.state)",
+    ),
+    Mutant(
+        "usage is sent although its release could not be told",
+        "metering/settlement",
+        'if entry.state != "awaiting_approval" or entry.key in self.announced:',
+        'if entry.state != "awaiting_approval" or entry.key not in self.settled:',
+    ),
+    Mutant(
+        "usage whose release can't be told is never sent",
+        "metering/settlement",
+        "return entry.key not in self.settled and entry.refuse_at - now < SENDING_MARGIN + SCHEDULE_INTERVAL",
+        "return False",
+    ),
+    Mutant(
+        "usage is refused that is being sent",
+        "usage/approval",
+        "and not in_doubt(record.seal):",
+        "and record.seal:",
+    ),
+    Mutant(
+        "a decision that meets the telling is forgotten",
+        "usage/approval",
+        "for _ in range(_TRIES):",
+        "for _ in range(1):",
+    ),
+    Mutant(
+        "a decision about everything undoes what was decided before",
+        "usage/approval",
+        'undecided = record.approval in {"awaited", request.wanted}',
+        "undecided = True",
+        ('is_open = self.named or record.approval == "awaited"', "is_open = True"),
+    ),
+    Mutant(
+        "refused usage can be approved when AWS takes it no more",
+        "usage/approval",
+        ' and self.wanted == "approved" and refuse_at(record.hour) > self.now:',
+        ' and self.wanted == "approved":',
+    ),
+    Mutant(
+        "the seller's retry sends what the seller has refused",
+        "ledger/selections",
+        "(attribute_not_exists(#approval) OR #approval <> :refused)",
+        "(attribute_not_exists(#approval) OR #state <> :refused)",
+    ),
+    Mutant(
+        "a deadline that moves takes a decision back",
+        "ledger/record",
+        """        if self.approval is not None:\n            condition += " AND""",
+        """        if self.approval == "":\n            condition += " AND""",
+    ),
+    Mutant(
+        "a dimension is judged in its first day",
+        "metering/anomaly",
+        "if hour < usual.since + LEARNED_FOR or not usual.greatest:",
+        "if not usual.greatest:",
+    ),
+    Mutant(
+        "usage of nothing is unusual",
+        "metering/anomaly",
+        "    if not quantity:\n",
+        "    if quantity < 0:\n",
+    ),
+    Mutant(
+        "what is usual and was left unread counts as a new dimension",
+        "metering/usual_usage",
+        "usual = others.pop(_key(record.key), None)",
+        "others.pop(_key(record.key), None)",
+    ),
+    Mutant(
+        "of two runs the smaller hour becomes the usual one",
+        "metering/usual_usage",
+        'f"attribute_not_exists(#{day}) OR #{day} <= :{day}"',
+        'f"attribute_not_exists(#{day}) OR #{day} <> :{day}"',
+    ),
+    Mutant(
+        "usage waits until what is usual can be stored",
+        "metering/run",
+        "        except AwsError as error:\n            # What is usual",
+        "        except KeyError as error:\n            # What is usual",
+        (
+            "            self.report.count_error(error.code)\n        return sent",
+            "            raise error\n        return sent",
+        ),
     ),
 )
 

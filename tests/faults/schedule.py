@@ -11,9 +11,11 @@ from typing import Any
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from marketplace.ledger.due_time import moment_of
-from marketplace.platform.clock import DAY, HOUR, hour_of
+from marketplace.ledger.record import MeteringRecord
+from marketplace.platform.clock import DAY, HOUR, EpochSeconds, hour_of
 from marketplace.platform.errors import UnavailableError
 from marketplace.subscriptions.seller_events import SellerEvent
+from marketplace.usage.approval import Choice
 from marketplace_emulator import Settings as EmulatorSettings
 from tests.faults.interleaving import CrashError, Scheduler
 from tests.faults.invariant import (
@@ -106,7 +108,10 @@ KINDS = {
 }
 
 
-HARMFUL = {"outage", "suspend", "close", "cancel", "skew", "foreign", "region"}
+DECISIONS = {"approve": 3, "refuse": 1}
+"""Further steps of a world that holds unusual usage."""
+
+HARMFUL = {"outage", "suspend", "close", "cancel", "skew", "foreign", "region", "refuse"}
 """What can make usage unbillable however well it is metered. Crashes, races and every fault of AWS or the store can't,
 as long as the schedule goes on."""
 
@@ -121,7 +126,19 @@ def steps_of(seed: int, kinds_of: Mapping[str, int] = KINDS) -> list[Step]:
     dice = random.Random(f"steps-{seed}")  # noqa: S311 - repeatable, not secret
     kinds = [kind for kind in kinds_of if not is_harmless(seed) or kind not in HARMFUL]
     weights = [kinds_of[kind] for kind in kinds]
-    return [Step(kind, dice.randrange(1_000_000)) for kind in dice.choices(kinds, weights, k=dice.randint(8, 30))]
+    steps = [Step(kind, dice.randrange(1_000_000)) for kind in dice.choices(kinds, weights, k=dice.randint(8, 30))]
+    # Drawn apart, so that the worlds without a hold stay as they are.
+    hold = hold_dice(seed)
+    if Parameters().holding(hold, refuses=not is_harmless(seed)).AnomalyHoldFactor:
+        allowed = {kind: weight for kind, weight in DECISIONS.items() if not is_harmless(seed) or kind not in HARMFUL}
+        for kind in hold.choices([*allowed], [*allowed.values()], k=hold.randint(2, 8)):
+            steps.insert(hold.randint(0, len(steps)), Step(kind, hold.randrange(1_000_000)))
+    return steps
+
+
+def hold_dice(seed: int) -> random.Random:
+    """Decides whether and how a seed's world holds unusual usage."""
+    return random.Random(f"hold-{seed}")  # noqa: S311 - repeatable, not secret
 
 
 class _ObservedBus(Bus):
@@ -154,7 +171,7 @@ class Schedule(CheckedWorld):
     """Plays steps in a world; `check` says whether every unit is where it must be.
 
     Besides the crashes that the seed draws, whoever makes call `crash_at` dies before it, or after it: every call has
-    two points. `points` names the call of each.
+    two points. `points` names the call of each. `holds`: unusual usage may be held, as the seed decides.
     """
 
     voids_included = True
@@ -163,7 +180,9 @@ class Schedule(CheckedWorld):
     timed = False
     "Whether every usage record says when the usage happened."
 
-    def __init__(self, seed: int, make_dynamodb: Callable[[], Any], crash_at: int | None = None) -> None:
+    def __init__(
+        self, seed: int, make_dynamodb: Callable[[], Any], crash_at: int | None = None, *, holds: bool = True
+    ) -> None:
         dice = random.Random(f"world-{seed}")  # noqa: S311 - repeatable, not secret
         self.seed, self.harmless = seed, is_harmless(seed)
         self.crash = dice.choice((0.0, 0.01, 0.05))
@@ -181,9 +200,11 @@ class Schedule(CheckedWorld):
         self.run_failed = False
         self.repeats = dice.choice((0.0, 0.02, 0.1))
         self.sdk = random.Random(f"sdk-{seed}")  # noqa: S311 - repeatable, not secret
-        self.parameters = Parameters.drawn(dice, heartbeat="users", overage=MAPPING)
+        drawn, hold = Parameters.drawn(dice, heartbeat="users", overage=MAPPING), hold_dice(seed)
+        self.parameters = drawn.holding(hold, refuses=not self.harmless) if holds else drawn
         super().__init__(self._world(make_dynamodb(), Timeline(start), settings))
         self._begin(dice, start)
+        self._learn(hold, start)
 
     def _world(self, dynamodb: Any, time: Timeline, settings: EmulatorSettings) -> World:
         return World.on(
@@ -207,6 +228,18 @@ class Schedule(CheckedWorld):
                 self.limits[buyer.subscription.id] = dice.choice((0, 3, 20, 2500))
                 self.world.grant(buyer.subscription, self.limits[buyer.subscription.id], ends_at=start + 90 * DAY)
 
+    def _learn(self, dice: random.Random, start: int) -> None:
+        """What is usual of some dimensions when the schedule begins; the others are new or not judged yet."""
+        if (usual := self.world.approvals().usual) is None:
+            return
+        for buyer in self.buyers:
+            for dimension in usage_dimensions(buyer):
+                if dice.random() < 0.6:
+                    hour = EpochSeconds(hour_of(start) - dice.choice((3 * HOUR, 2 * DAY, 2 * DAY)))
+                    times = {"timestamp": hour, "due_at": hour, "refuse_at": hour}
+                    seen = MeteringRecord.new(buyer.subscription, hour, dimension, **times)
+                    usual.learn([replace(seen, quantity=dice.choice((1, 5, 1000)))], {})
+
     # -- faults of the store ------------------------------------------------------------------------------
 
     def _observed(self, client: Any) -> Any:
@@ -223,7 +256,7 @@ class Schedule(CheckedWorld):
             self.seals.update((one["Parameters"][1]["S"], one["Parameters"][2]["S"]) for one in kwargs["Statements"])
         if name == "batch_meter_usage":
             self.unanswered.update(sent_as(record) for record in kwargs["UsageRecords"])
-            self._refuse(kwargs)
+            self._refuse_call(kwargs)
 
     def _after(self, name: str, kwargs: dict[str, Any]) -> None:
         if name == "batch_meter_usage":
@@ -249,7 +282,7 @@ class Schedule(CheckedWorld):
                 raise ReadTimeoutError(endpoint_url="dynamodb")
             raise ClientError({"Error": {"Code": "ProvisionedThroughputExceededException", "Message": ""}}, name)
 
-    def _refuse(self, kwargs: dict[str, Any]) -> None:
+    def _refuse_call(self, kwargs: dict[str, Any]) -> None:
         """AWS refuses a call whole, for any record in it."""
         for record in kwargs["UsageRecords"]:
             code = self.refusals.get(sent_as(record)[:2])
@@ -539,6 +572,43 @@ class Schedule(CheckedWorld):
             retried = self.world.retry().retry(buyer.subscription.id)
             self.outcome.due_again += len(retried.due_again) if retried else 0
 
+    def _approve(self, dice: random.Random) -> None:
+        self._decide(dice, "approve")
+
+    def _refuse(self, dice: random.Random) -> None:
+        self._decide(dice, "refuse")
+
+    def _decide(self, dice: random.Random, choice: Choice) -> None:
+        """The seller decides about unusual usage: all of a buyer's, or one hour by its name whatever was decided
+        before; at times beside a metering run or a change of the deadline."""
+        if not self.world.stored("awaiting_approval") and dice.random() < 0.5:
+            records = self._records(dice)
+            self._act(dice, lambda: self._submit(records))
+            self._play_until(dice, hour_of(self.world.time.seconds()) + 2 * HOUR)
+        decidable = [hour for hour in self.world.stored() if "approval" in hour]
+        owners = {hour["pk"].removeprefix("SUB#") for hour in decidable if hour["state"] == "awaiting_approval"}
+        buyer = dice.choice([one for one in self.buyers if one.subscription.id in owners] or self.buyers)
+        held = [hour for hour in decidable if hour["pk"].endswith(buyer.subscription.id)]
+        given: dict[str, Any] = {}
+        if held and dice.random() < 0.5:
+            hour = dice.choice(held)
+            given = {"dimension": hour["dimension"], "hour": hour["hour"]}
+            self.decided.pop((buyer.subscription.id, hour["dimension"], hour["hour"]), None)
+            self.retries[buyer.subscription.id] += 1
+        others: list[Callable[[], None]] = [self._meter_once] if dice.random() < 0.6 else []
+        others += self._business(dice)[:1] if dice.random() < 0.3 else []
+        self._act(dice, lambda: self._quietly(lambda: self._answered(buyer, choice, given)), *others)
+
+    def _answered(self, buyer: Buyer, choice: Choice, given: dict[str, Any]) -> None:
+        subscription_id = buyer.subscription.id
+        if choice == "refuse":
+            held = [hour for hour in self.world.stored() if "approval" in hour]
+            self.asked_to_refuse |= {(subscription_id, hour["dimension"], hour["hour"]) for hour in held}
+        made = self.world.approval().decide(subscription_id, choice, **given)
+        for one in made.decided if made is not None else ():
+            hour = int(datetime.fromisoformat(one["hour"]).timestamp())
+            self.decided[subscription_id, one["dimension"], hour] = one["approval"]
+
     def _skew(self, dice: random.Random) -> None:
         self.clocks_stepped = True
         self.world.time.skew = dice.choice((0, -90, 90, -2 * HOUR, 2 * HOUR))
@@ -611,7 +681,7 @@ class Schedule(CheckedWorld):
         super().check()
         if not self.kinds & HARMFUL:
             units = self.outcome.units
-            lost = units["recorded"] - sum(units[state] for state in ("metered", "rejected", "included"))
+            lost = units["recorded"] - sum(units[state] for state in ("metered", "rejected", "included", "refused"))
             # AWS called it too old, or its licence invalid: the last word about usage of a buyer whom it refused so.
             lost -= sum(
                 hour["quantity"]

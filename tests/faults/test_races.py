@@ -6,18 +6,22 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
 from botocore.exceptions import ClientError
 
-from marketplace.platform.clock import HOUR
+from marketplace.ledger.record import MeteringRecord
+from marketplace.platform.clock import DAY, HOUR, EpochSeconds, hour_of
 from marketplace.subscriptions.model import Subscription
+from marketplace.usage.approval import Choice, Decided
 from marketplace_emulator import Settings as EmulatorSettings
 from marketplace_emulator import serve
 from tests.faults.invariant import Buyer, CheckedWorld, usage_dimensions
 from tests.faults.killable import Child, Place, meter, report, run_together
 from tests.faults.schedule import TAGS
+from tests.support.parameters import Parameters
 from tests.support.tables import Tables
 from tests.support.world import NOON, Timeline, World
 
@@ -249,6 +253,55 @@ def test_metering_runs_over_the_same_hours_bill_each_once(race: Callable[..., Ra
     assert not any(report["conflict"] for report in reports)
     running.drain()
     running.check()
+
+
+@pytest.mark.parametrize("at_deadline", ["Send", "Refuse"])
+def test_decisions_beside_metering_runs_are_carried_out_or_answered_as_too_late(
+    race: Callable[..., Race], at_deadline: str
+) -> None:
+    """Unusual usage of forty buyers, at the end of its wait."""
+    running = race("duplicate", parameters=Parameters(AnomalyHoldFactor=3, AnomalyHoldAtDeadline=at_deadline))
+    world = running.world
+    buyers: list[Subscription] = [world.subscribe(f"7777{n:08d}") for n in range(40)]
+    hour = hour_of(world.time.seconds())
+    usual = world.approvals().usual
+    assert usual is not None
+    before = EpochSeconds(hour - 2 * DAY)
+    for buyer in buyers:
+        seen = MeteringRecord.new(buyer, before, "api_calls", timestamp=before, due_at=before, refuse_at=before)
+        usual.learn([replace(seen, quantity=1)], {})
+    records = [world.usage(buyer, 50, id=f"u-{n}") for n, buyer in enumerate(buyers)]
+    running.sent += records
+    running.submit(records)
+    world.to_due()
+    assert world.meter().records == {"awaiting_approval": len(buyers)}
+    world.time.to(hour + 21 * HOUR)
+    runs, deciders = 2, 4
+    start = threading.Barrier(runs + deciders)
+
+    def metering() -> None:
+        start.wait()
+        world.meter()
+
+    def deciding(mine: list[Subscription]) -> list[Decided | None]:
+        start.wait()
+        choices: tuple[Choice, ...] = ("approve", "refuse")
+        return [world.approval().decide(buyer.id, choices[n % 2]) for n, buyer in enumerate(mine)]
+
+    with ThreadPoolExecutor(runs + deciders) as pool:
+        metered = [pool.submit(metering) for _ in range(runs)]
+        decided = [pool.submit(deciding, buyers[n::deciders]) for n in range(deciders)]
+        for one in metered:
+            one.result()
+        for first, answers in enumerate(decided):
+            for buyer, made in zip(buyers[first::deciders], answers.result(), strict=True):
+                assert made is not None
+                for shown in made.decided:
+                    running.decided[buyer.id, "api_calls", hour] = shown["approval"]
+    running.drain()
+    running.check()
+    units = running.outcome.units
+    assert units["metered"] + units["refused"] == units["recorded"] == 50 * len(buyers)
 
 
 @pytest.mark.enable_socket  # the fork server is reached through a Unix socket

@@ -61,6 +61,48 @@ def test_whoever_dies_at_any_call_before_or_after_it_loses_no_unit_and_bills_non
         assert crashed.outcome.crashes == 1
 
 
+@pytest.fixture(scope="module", params=story.HELD_WORLDS)
+def held(request: pytest.FixtureRequest) -> tuple[int, Schedule]:
+    """The same for the story of usage that awaits approval."""
+    seed = story.HELD_WORLDS[request.param]
+    return seed, story.played(seed)
+
+
+def test_usage_is_held_for_every_reason_and_ends_in_every_way(held: tuple[int, Schedule]) -> None:
+    seed, schedule = held
+    assert story.HELD_WORLDS[schedule.world.settings.identical_resend] == seed
+    why = {(event.kind, event.detail["reason"]) for event in schedule.world.bus.events}
+    assert why >= {
+        ("Usage Awaiting Approval", "far_above_usual"),
+        ("Usage Awaiting Approval", "new_dimension"),
+        ("Usage Released", "approved"),
+        ("Usage Released", "deadline"),
+        ("Usage Not Billable", "refused_by_seller"),
+    }
+    assert len(schedule.decided) > 3
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_whoever_dies_at_any_call_while_usage_is_held_loses_no_unit_and_bills_none_twice(
+    held: tuple[int, Schedule], part: int
+) -> None:
+    seed, schedule = held
+    for point in story.points(schedule)[part::PARTS]:
+        try:
+            story.played(seed, crash_at=point)
+        except InvariantError as error:
+            pytest.fail(f"a crash at point {point}, {schedule.points[point]}: {error}")
+
+
+def test_the_suite_finds_usage_that_is_sent_although_it_was_refused() -> None:
+    """The check can fail: a record that is billed and was refused is noticed."""
+    schedule = story.played(story.HELD_WORLDS["success"])
+    key = next(key for key, approval in schedule.decided.items() if approval == "refused")
+    schedule.decided[key] = "approved"
+    with pytest.raises(InvariantError, match="decided to be approved"):
+        schedule.check()
+
+
 @pytest.fixture(scope="module", params=story.WHOLE_WORLDS)
 def whole(request: pytest.FixtureRequest) -> tuple[int, Schedule]:
     """The same for the story of a whole deployment."""

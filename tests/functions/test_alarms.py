@@ -158,6 +158,16 @@ def idle_hours_are_not_filled_in_time(watched: Watched) -> None:
     watched.runs(8)
 
 
+def usage_that_is_far_above_the_usual(watched: Watched) -> None:
+    watched.patch.setenv("ANOMALY_HOLD_FACTOR", "10")
+    forget()
+    subscription = watched.seller.signs_up(watched.buyer())
+    for quantity in (7, 71):
+        watched.seller.reports(subscription, quantity)
+        watched.time.advance(DAY if quantity == 7 else HOUR + 10 * MINUTE)
+        watched.runs()
+
+
 def usage_was_recorded_before_metering_was_switched_off(watched: Watched) -> None:
     watched.with_usage()
     watched.patch.setenv("METERING_ENABLED", "false")
@@ -295,6 +305,7 @@ FIRED_BY: dict[str, Trouble] = {
     "UsageConflictAlarm": another_sender_meters_the_same_hour,
     "UnitsConflictAlarm": another_sender_meters_the_same_hour,
     "UnitsHeldAlarm": the_buyers_account_is_suspended,
+    "UnitsAwaitingApprovalAlarm": usage_that_is_far_above_the_usual,
     "UsageInOtherRegionAlarm": the_region_is_changed_while_an_answer_is_missing,
     "UsageUnreadableAlarm": an_item_loses_an_attribute,
     "UsageUnknownRefusalAlarm": aws_answers_with_a_new_error_code,

@@ -21,15 +21,16 @@ LOADED: dict[str, dict[str, str]] = {
     "archive_usage": {
         "archive": "archiver bucket content marks reader",
         "dynamodb": "attributes keys paging table transactions update",
-        "ledger": "correction deadlines due_time record",
+        "ledger": "conflict correction deadlines due_time record seal",
         "platform": "aws_errors backoff clients clock errors seller_role settings",
         "statements": "reader statement",
         "subscriptions": "identity model reader",
     },
     "entitlement_check": {
+        "corrections": "decisions store",
         "dynamodb": "attributes keys table transactions update",
         "entitlements": "entitlements rules source store terms",
-        "ledger": "activity deadlines due_time recent record rescheduling",
+        "ledger": "activity correction deadlines due_time recent record rescheduling seal selections",
         "lifecycle": "agreement_api changes facts joins lifecycle members messages notifications "
         "outcomes products reconciliation sqs_batch stopped_usage store timers waiting_gauges",
         "platform": "aws_errors backoff clients clock errors logs pages seller_role settings",
@@ -39,16 +40,16 @@ LOADED: dict[str, dict[str, str]] = {
     },
     "meter_usage": {
         "dynamodb": "attributes keys table transactions update",
-        "ledger": "activity deadlines due_index due_time record",
-        "metering": "api backlog breaker heartbeat likely_refusals metrics outcomes "
-        "rate report run settlement store wire",
+        "ledger": "activity deadlines due_index due_time record seal selections",
+        "metering": "anomaly api approval backlog breaker heartbeat likely_refusals metrics outcomes "
+        "rate report run settlement store usual_usage wire",
         "platform": "aws_errors backoff clients clock errors seller_role settings",
         "subscriptions": "identity model reader recheck recheck_queue seller_events waiting",
     },
     "reconcile_usage": {
         "archive": "bucket content marks reader",
         "dynamodb": "attributes keys table transactions update",
-        "ledger": "due_time record",
+        "ledger": "conflict deadlines due_time record seal selections",
         "platform": "aws_errors backoff clients clock errors seller_role settings",
         "reconcile": "cloudtrail compare difference evidence ledger schedule sorting store",
         "subscriptions": "identity model reader seller_events waiting",
@@ -63,7 +64,7 @@ LOADED: dict[str, dict[str, str]] = {
         "archive": "bucket content marks reader",
         "dynamodb": "attributes keys paging table transactions update",
         "entitlements": "entitlements rules source store terms",
-        "ledger": "correction deadlines due_time recent record",
+        "ledger": "change conflict correction deadlines due_time recent record seal selections",
         "platform": "aws_errors backoff clients clock errors http logs moments pages problem seller_role settings "
         "snapshot",
         "registration": "account_links claim claim_history codes contacts free_trials",
@@ -71,8 +72,8 @@ LOADED: dict[str, dict[str, str]] = {
         "statements": "reader statement",
         "subscriptions": "free_trial identity model outbox predecessors reader recheck recheck_queue seller_events "
         "waiting",
-        "usage": "booking contract_terms included_days overage placement queries record recorder report rerating "
-        "results retry tag_sets taking_back term_counter void",
+        "usage": "approval booking contract_terms included_days overage placement queries record recorder report "
+        "rerating results retry tag_sets taking_back term_counter void",
     },
 }
 

@@ -30,6 +30,7 @@ USAGE = "GET /subscriptions/{subscription_id}/usage"
 SUBSCRIPTION = "GET /subscriptions/{subscription_id}"
 VOID = "POST /usage/void"
 RETRY = "POST /subscriptions/{subscription_id}/usage/retry"
+APPROVAL = "POST /subscriptions/{subscription_id}/usage/approval"
 SHOW_CODE = "GET /registrations/{code}"
 CLAIM_BY_ID = "POST /subscriptions/{subscription_id}/claim"
 RELEASE = "POST /subscriptions/{subscription_id}/claim/release"
@@ -42,6 +43,7 @@ VALID_BODIES: dict[str, dict[str, Any]] = {
     TRANSFER: {"tenant_id": "acme", "to_tenant_id": "globex", "claim_revision": 1, "reason": "why"},
     "POST /usage": {"records": [{}]},
     VOID: {"records": [{}]},
+    APPROVAL: {"decision": "approve"},
 }
 
 
@@ -443,6 +445,39 @@ def test_refused_usage_is_made_due_again(deployment: Deployed) -> None:
     assert "UsageRetried" in deployment.logged
 
 
+@pytest.mark.parametrize(("decision", "approval"), [("approve", "approved"), ("refuse", "refused")])
+@pytest.mark.parametrize("named", [(), ("dimension",), ("hour",), ("dimension", "hour")])
+def test_unusual_usage_is_decided_about(
+    deployment: Deployed, decision: str, approval: str, named: tuple[str, ...]
+) -> None:
+    path = {"subscription_id": activated(deployment)}
+    record = {"id": "r1", "subscription_id": path["subscription_id"], "dimension": "users", "quantity": 5}
+    call(deployment, "POST /usage", {"records": [record]})
+    hold(deployment)
+    (held,) = call(deployment, USAGE, path=path)[1]["metering_records"]
+    body = {"decision": decision, **{name: held[name].replace(":00:00Z", ":59:30Z") for name in named}}
+
+    for _ in range(2):
+        status, content = call(deployment, APPROVAL, body, path=path)
+
+        assert status == 200
+        (decided,) = content["decided"]
+        assert (decided["state"], decided["approval"]) == ("awaiting_approval", approval)
+        assert (content["undecided"], content["more"]) == ([], False)
+    (listed,) = call(deployment, USAGE, path=path)[1]["metering_records"]
+    assert listed["approval"] == approval
+    assert "UsageDecided" in deployment.logged
+
+
+def hold(deployment: Deployed) -> None:
+    """Every metering record as a run leaves it that holds it, and has told so."""
+    for item in deployment.dynamodb.scan(TableName=deployment.tables.usage)["Items"]:
+        if "seal" in item:
+            held = {"state": {"S": "awaiting_approval"}, "approval": {"S": "awaited"}, "seal": {"S": "clear-token"}}
+            later = {"due_at": {"N": str(-int(item["refuse_at"]["N"]))}, "reason": {"S": "far_above_usual"}}
+            deployment.dynamodb.put_item(TableName=deployment.tables.usage, Item={**item, **held, **later})
+
+
 def refuse(deployment: Deployed) -> None:
     """Every metering record as a run leaves it that AWS refused it to."""
     for item in deployment.dynamodb.scan(TableName=deployment.tables.usage)["Items"]:
@@ -489,6 +524,12 @@ BODIES: dict[str, tuple[str, ...]] = {
     VOID: (
         *("", "null", "[]", "{}", '{"records": []}', '{"records": {}}', '{"records": [{}], "reason": "x"}'),
         *('{"records": [NaN]}', json.dumps({"records": [{}] * 101})),
+    ),
+    APPROVAL: (
+        *("", "[]", "{}", '{"decision": "approved"}', '{"decision": null}', '{"decision": "approve", "all": true}'),
+        *('{"decision": "approve", "dimension": ""}', '{"decision": "refuse", "hour": "2026-11-22"}'),
+        *('{"decision": "refuse", "hour": 1795356300}', '{"decision": "refuse", "hour": "9999-12-31T23:59:59Z"}'),
+        '{"decision": "refuse", "dimension": "%s"}' % ("ö" * 128),
     ),
     RETRY: ("", "[]", '{"dimension": ""}', '{"dimension": 1}', '{"hour": 1}', '{"dimension": "%s"}' % ("ö" * 128)),
 }
@@ -557,7 +598,7 @@ def test_an_unknown_route_is_not_found(deployment: Deployed) -> None:
 
 SAMPLES = (
     *("claim", "subscriptions_list", "subscription_get", "entitlements_get", "entitlements_check"),
-    *("usage_post", "usage_validate", "usage_get", "usage_proof", "usage_retry"),
+    *("usage_post", "usage_validate", "usage_get", "usage_proof", "usage_retry", "usage_approval"),
     *("registration_get", "claim_subscription", "claim_release", "claim_transfer", "claims_list"),
 )
 
@@ -598,7 +639,7 @@ def test_an_outage_is_told_from_a_fault(
 ) -> None:
     down: Any = Down(getattr(errors, fault)("Code", "a message with 111122223333"))
     monkeypatch.setattr(
-        app, "routes", lambda: SellerRoutes(down, down, down, down, down, down, down, down, down, utc_now, 900)
+        app, "routes", lambda: SellerRoutes(down, down, down, down, down, down, down, down, down, down, utc_now, 900)
     )
     log = StringIO()
     monkeypatch.setattr(app.logger.registered_handler, "stream", log)

@@ -360,13 +360,21 @@ def test_a_deployment_that_does_not_meter_refuses_usage_and_says_so_after_an_hou
             )
 
 
-@pytest.mark.parametrize("body", ["{}", '{"dimension": "api_calls"}'])
-def test_a_deployment_that_does_not_meter_sends_nothing_again(
-    monkeypatch: pytest.MonkeyPatch, moto_dynamodb: Any, moto_tables: Tables, body: str
+@pytest.mark.parametrize(
+    ("route", "body"),
+    [
+        ("retry", "{}"),
+        ("retry", '{"dimension": "api_calls"}'),
+        ("approval", '{"decision": "approve"}'),
+        ("approval", '{"decision": "refuse"}'),
+    ],
+)
+def test_a_deployment_that_does_not_meter_sends_nothing_again_and_decides_nothing(
+    monkeypatch: pytest.MonkeyPatch, moto_dynamodb: Any, moto_tables: Tables, route: str, body: str
 ) -> None:
     with deployed(monkeypatch, moto_dynamodb, moto_tables, METERING_ENABLED="false") as deployment:
         path = {"subscription_id": activated(deployment)}
         answer = deployment.seller(
-            http_event("POST /subscriptions/{subscription_id}/usage/retry", path=path, body=body)
+            http_event(f"POST /subscriptions/{{subscription_id}}/usage/{route}", path=path, body=body)
         )
         assert (answer["statusCode"], json.loads(answer["body"])["error"]["code"]) == (409, "not_metered")

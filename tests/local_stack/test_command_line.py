@@ -401,6 +401,65 @@ def test_refused_usage_is_listed_and_sent_again(
     assert shell.run("retry", subscription_id) == FINE
 
 
+def test_a_usage_record_is_voided_once_confirmed_while_its_hour_is_open(
+    stack: Stack, shell: Shell, buyer: Callable[..., str], tmp_path: Path
+) -> None:
+    subscription_id = buyer()
+    reported(shell, stack, tmp_path, subscription_id, "mistaken")
+    assert shell.run("void", subscription_id, "nobody", "--yes") == USAGE
+    assert "no usage is recorded under the id nobody" in shell.err
+    assert shell.run("void", subscription_id, "mistaken-2") == NOT_CONFIRMED
+    assert "2 api_calls of" in shell.out
+    for _ in range(2):
+        assert shell.json("void", subscription_id, "mistaken-2", "--yes")["result"]["status"] == "voided"
+    stack.advance(2 * HOUR)
+    assert shell.json("trace", "mistaken-3")["chains"][0]["metering_record"]["quantity"] == 4
+    assert shell.run("void", subscription_id, "mistaken-3", "--yes") == USAGE
+    assert "sealed" in shell.err
+
+
+def test_a_conflict_is_resolved_with_what_cloudtrail_shows(
+    stack: Stack, shell: Shell, buyer: Callable[..., str], tmp_path: Path
+) -> None:
+    subscription_id = buyer("666677778888")
+    reported(shell, stack, tmp_path, subscription_id, "contested")
+    other_sender(stack, shell.json("subscriptions", "show", subscription_id), 4)
+    stack.advance(2 * HOUR)
+    listing = ("usage", "list", "--subscription", subscription_id)
+    (record,) = shell.json(*listing, status=TROUBLE)["metering_records"]
+    assert (record["state"], record["quantity"]) == ("conflict", 6)
+    stack.advance(HOUR)
+    given = ("resolve", subscription_id, "--hour", record["hour"], "--dimension", "api_calls")
+    assert shell.run(*given) == NOT_CONFIRMED
+    made = shell.json(*given, "--yes")
+    assert made["metering_record"]["aws_quantity"] == 4
+    assert shell.json(*given, "--yes")["changed"] is False
+    stack.advance(2 * HOUR)
+    shown = shell.json(*listing, "--all", "--from", record["hour"])["metering_records"]
+    assert [(one["state"], one["quantity"]) for one in shown] == [("conflict", 6), ("metered", 2)]
+
+
+def test_an_adjustment_is_completed_by_aws_own_event_and_stands_in_timeline_and_statement(
+    stack: Stack, shell: Shell, buyer: Callable[..., str], tmp_path: Path
+) -> None:
+    subscription_id = buyer("555544443333")
+    reported(shell, stack, tmp_path, subscription_id, "adjusted")
+    stack.advance(2 * HOUR)
+    month = moment(stack)[:7]
+    stack.advance(13 * 24 * HOUR)  # the month is invoiced
+    made = shell.json("correct", subscription_id, "--record", "adjusted-3", "--price", "0.001", "--yes")
+    assert made["correction"]["state"] == "requested"
+    stack.advance(600)
+    told = [one["what"] for one in shell.json("subscriptions", "show", subscription_id)["timeline"]]
+    assert told[-3:] == [
+        "correction prepared",
+        "Purchase Agreement Billing Adjustment Completed",
+        "correction completed",
+    ]
+    shown = shell.json("statement", subscription_id, "--month", month)
+    assert sum(one["adjusted"] for one in (*shown["totals"], *shown["corrections"])) == 3
+
+
 def test_a_month_is_forecast_at_given_prices(
     stack: Stack, shell: Shell, buyer: Callable[..., str], tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from marketplace.corrections.decisions import AdjustmentDecisions
 from marketplace.entitlements.entitlements import Entitlements
 from marketplace.entitlements.source import MarketplaceEntitlements
 from marketplace.lifecycle.agreement_api import MarketplaceAgreements, license_finder, terms_finder
@@ -158,6 +159,7 @@ class Deployment(World):
             products=Products(self.table(self.tables.subscriptions), terms_finder(agreements)),
             product_codes=frozenset(self.marketplace.registry.products),
             find_licenses=license_finder(agreements),
+            adjustments=AdjustmentDecisions(self.usage_table()),
         )
         reconciliation = Reconciliation(
             store=store, agreements=agreements, lifecycle=lifecycle, queue=queue, clock=self.time.now

@@ -233,9 +233,9 @@ _QUERY = (
 )
 _UPDATE_STATEMENT = re.compile(
     r'\s*UPDATE\s+"([^"]+)"\s+SET\s+(\w+)\s*=\s*\?\s+WHERE\s+(\w+)\s*=\s*\?\s+AND\s+(\w+)\s*=\s*\?\s+'
-    r"AND\s+((?:\w+\s*=\s*\?\s*(?:AND\s+)?)+)"
+    r'AND\s+((?:(?:\w+|"\w+")\s*=\s*\?\s*(?:AND\s+)?)+)'
 )
-_COMPARED = re.compile(r"(\w+)\s*=\s*\?")
+_COMPARED = re.compile(r'(\w+)"?\s*=\s*\?')
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 import random
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from marketplace.platform.clock import DAY, MINUTE
@@ -54,6 +54,10 @@ NOT_DRAWN = {
 """Parameters that the schedules don't vary, and why no unit depends on them."""
 
 
+OF_THE_HOLD = {"AnomalyHoldFactor", "AnomalyHoldAtDeadline"}
+"""Drawn apart, by Parameters.holding."""
+
+
 @dataclass(frozen=True)
 class Parameters:
     """One deployment's values, the template's defaults unless given. Times are in the unit that the name says."""
@@ -66,6 +70,17 @@ class Parameters:
     UsageRecordTtlDays: int = 400
     EntitlementMaxAgeMinutes: int = 15
     EntitlementStaleLimitMinutes: int = 1440
+    AnomalyHoldFactor: int = 0
+    AnomalyHoldAtDeadline: str = "Send"
+
+    def holding(self, dice: random.Random, *, refuses: bool) -> "Parameters":
+        """These with a hold, in half of the worlds; `refuses`: perhaps one that refuses what nobody has approved."""
+        declared = load()["Parameters"]
+        most = int(declared["AnomalyHoldFactor"]["MaxValue"])
+        any_of = min(most, 2 * _between(dice, declared["AnomalyHoldFactor"]))  # half of the time the end of its range
+        factor = dice.choice((0, 0, 0, 1, 3, any_of))
+        at_deadline = dice.choice(declared["AnomalyHoldAtDeadline"]["AllowedValues"] if refuses else ["Send"])
+        return replace(self, AnomalyHoldFactor=factor, AnomalyHoldAtDeadline=at_deadline)
 
     @property
     def seal_delay(self) -> int:
@@ -94,6 +109,8 @@ class Parameters:
         values: dict[str, Any] = {"MeteringRegion": REGIONS[0]}
         for name in cls.__dataclass_fields__:
             declared = load()["Parameters"][name]
+            if name in OF_THE_HOLD:
+                continue
             if declared["Type"] == "Number":
                 ends = (declared["MinValue"], declared["MaxValue"], declared["Default"], declared["Default"])
                 values[name] = int(dice.choice((*ends, *(_between(dice, declared) for _ in ends))))

@@ -13,19 +13,23 @@ from marketplace.dynamodb.table import Table
 from marketplace.entitlements.entitlements import Entitlements
 from marketplace.entitlements.rules import Entitlement, ValueType
 from marketplace.entitlements.store import EntitlementStore
-from marketplace.ledger.record import UNSEALED, MeteringRecord
+from marketplace.ledger.record import MeteringRecord
 from marketplace.ledger.rescheduling import UsageDeadlines
+from marketplace.ledger.seal import UNSEALED
 from marketplace.metering.api import MeteringApi
+from marketplace.metering.approval import Approvals
 from marketplace.metering.rate import CallRate
 from marketplace.metering.report import MeteringReport
 from marketplace.metering.run import MeteringRun
 from marketplace.metering.store import MeteringStore
+from marketplace.metering.usual_usage import UsualUsage
 from marketplace.platform.clock import DAY, HOUR, hour_of
 from marketplace.platform.errors import AwsError
 from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.reader import SubscriptionReader
 from marketplace.subscriptions.recheck import NOT_SUBSCRIBED
 from marketplace.subscriptions.seller_events import SellerEvent
+from marketplace.usage.approval import UsageApproval
 from marketplace.usage.booking import UsageStore
 from marketplace.usage.contract_terms import ContractTerms
 from marketplace.usage.queries import UsageQueries
@@ -285,7 +289,17 @@ class World:
             workers=1,
             jitter=lambda: 0.5,
             metering_enabled=self.metering_enabled,
+            approvals=self.approvals(),
         )
+
+    def approvals(self) -> Approvals:
+        factor = self.parameters.AnomalyHoldFactor
+        usual = UsualUsage(self.usage_table(), factor) if factor else None
+        return Approvals(usual, refuses=self.parameters.AnomalyHoldAtDeadline == "Refuse")
+
+    def approval(self) -> UsageApproval:
+        reader = SubscriptionReader(self.table(self.tables.subscriptions))
+        return UsageApproval(self.usage_table(), reader, self.time.now)
 
     def deadlines(self) -> UsageDeadlines:
         return UsageDeadlines(self.usage_table(), self.parameters.seal_delay)

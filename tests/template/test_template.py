@@ -42,6 +42,7 @@ SELLER_ROUTES = {
     ("get", "/subscriptions/{subscription_id}/usage"),
     ("get", "/subscriptions/{subscription_id}/statement"),
     ("post", "/subscriptions/{subscription_id}/usage/retry"),
+    ("post", "/subscriptions/{subscription_id}/usage/approval"),
     ("get", "/subscriptions/{subscription_id}/usage/{record_id+}"),
 }
 ENDPOINTS = {

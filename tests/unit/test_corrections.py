@@ -10,6 +10,7 @@ import pytest
 
 from marketplace.corrections.adjustments import CorrectionRefusedError, Corrections, Preview, Wanted
 from marketplace.corrections.billing_api import BillingApi
+from marketplace.corrections.store import CorrectionStore
 from marketplace.dynamodb.attributes import from_item
 from marketplace.ledger.correction import Correction
 from marketplace.platform.clock import DAY, HOUR, EpochSeconds, hour_of
@@ -101,7 +102,7 @@ def test_units_of_an_hour_are_corrected_under_a_reference(world: World) -> None:
         )
         made(world, buyer, wanted)
     assert asked(world) == [("1", "PENDING"), ("0.5", "PENDING")]
-    assert [one.reference for one in corrections(world).of(buyer.id)] in (["a", "b"], ["b", "a"])
+    assert [one.reference for one in CorrectionStore(world.usage_table()).of(buyer.id)] in (["a", "b"], ["b", "a"])
     assert corrected(world) == 1500
 
 
@@ -177,7 +178,7 @@ def test_an_unclear_answer_leaves_the_correction_prepared(world: World, calls: C
     calls.fail("batch_create_billing_adjustment_request", no_answer, when="after")
     with pytest.raises(NoAnswerError):
         made(world, buyer, of_record())
-    (correction,) = corrections(world).of(buyer.id)
+    (correction,) = CorrectionStore(world.usage_table()).of(buyer.id)
     assert (correction.state, corrected(world)) == ("prepared", 5000)
     assert made(world, buyer, of_record()).state == "requested"
     assert asked(world) == [("5", "PENDING")]

@@ -192,7 +192,7 @@ def line(units: int, team: str) -> dict[str, Any]:
 
 
 def counts(units: int) -> dict[str, int]:
-    return {"recorded": units, "included": 0, "metered": units, "refused": 0, "open": 0, "credit": 0}
+    return {"recorded": units, "included": 0, "metered": units, "refused": 0, "open": 0, "credit": 0, "adjusted": 0}
 
 
 def pages(*totals: int) -> Iterator[dict[str, Any]]:

@@ -21,6 +21,7 @@ USAGE = st.one_of(
     st.tuples(st.just(keys.metering_record), subscriptions, hours, some),
     st.tuples(st.just(keys.allocation), subscriptions, hours, some, st.text("0123456789abcdef", min_size=1)),
     st.tuples(st.just(keys.heartbeat_mark), some),
+    st.tuples(st.just(keys.usage_change), subscriptions, hours, st.text("0123456789abcdef", min_size=1)),
 )
 SUBSCRIPTIONS = st.one_of(
     st.tuples(st.just(keys.subscription), subscriptions),

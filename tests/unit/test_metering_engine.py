@@ -16,7 +16,8 @@ from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConn
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import to_item
 from marketplace.ledger.deadlines import CLOCK_MARGIN, HELD_TRIES_WITHIN, month_of
-from marketplace.ledger.record import MAX_TAG_SETS, Group, in_doubt
+from marketplace.ledger.record import MAX_TAG_SETS, Group
+from marketplace.ledger.seal import in_doubt
 from marketplace.metering import backlog
 from marketplace.metering.api import MeteringApi
 from marketplace.metering.outcomes import Answer

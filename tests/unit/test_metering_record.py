@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from marketplace.dynamodb.keys import Key
 from marketplace.ledger.due_index import DueEntry
-from marketplace.ledger.record import MAX_QUANTITY, UNSEALED, InvalidRecordError, MeteringRecord, cleared, in_doubt
+from marketplace.ledger.record import MAX_QUANTITY, InvalidRecordError, MeteringRecord
+from marketplace.ledger.seal import UNSEALED, cleared, in_doubt
 from marketplace.metering.wire import (
     MAX_REQUEST_BYTES,
     Allocation,

@@ -3,15 +3,18 @@ lost: the signals come from stored state."""
 
 import contextlib
 from collections import Counter
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
 from marketplace.dynamodb.attributes import to_item
 from marketplace.dynamodb.keys import Key
 from marketplace.ledger.deadlines import CLOCK_MARGIN, FINAL_RUN, SHOWN_FOR
-from marketplace.ledger.record import MeteringRecord
+from marketplace.ledger.due_index import DueEntry
+from marketplace.ledger.record import MeteringRecord, RecordChange, State
 from marketplace.metering.metrics import counts_of
+from marketplace.metering.store import MeteringStore
 from marketplace.platform.clock import DAY, HOUR, MINUTE, EpochSeconds
 from marketplace.platform.errors import NoAnswerError
 from marketplace.subscriptions.model import Subscription
@@ -452,6 +455,24 @@ def test_an_hour_that_was_opened_again_is_sealed_by_one_run_only(world: World, c
     calls.fail("batch_execute_statement", opened)
     assert world.meter().units == {"metered": 12}
     assert world.billed() == {(buyer.id, "api_calls"): 12}
+
+
+@pytest.mark.parametrize("decided", ["rejected", "conflict", "unbillable", "held"])
+def test_a_slower_run_does_not_seal_what_is_decided_meanwhile(world: World, decided: str) -> None:
+    """A record that is decided while an attempt is in doubt keeps the seal that the slower run has seen."""
+    buyer = world.subscribe()
+    world.report(buyer, 7)
+    world.to_due()
+    store = MeteringStore(world.usage_table())
+    (seen,) = store.due(EpochSeconds(world.time.seconds()))
+    assert isinstance(seen, DueEntry)
+    store.seal([seen], "first@us-east-1")
+    slower = replace(seen, seal="first@us-east-1")
+    change = RecordChange(state=cast("State", decided), seal="first@us-east-1", reason="AWS refused it")
+    assert store.change_if(seen.key, "first@us-east-1", change)
+
+    store.seal([slower], "slower@us-east-1")
+    assert [record["seal"] for record in world.stored()] == ["first@us-east-1"]
 
 
 # Up to the last two minutes

@@ -11,8 +11,8 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYER = ROOT / "layers" / "common" / "marketplace"
 MODULES = sorted([*LAYER.rglob("*.py"), *(ROOT / "functions").rglob("*.py")])
 
-RECORD = (LAYER / "ledger" / "record.py", LAYER / "ledger" / "due_index.py")
-"""The record, and the index that a metering run reads of it."""
+RECORD = tuple(LAYER / "ledger" / f"{name}.py" for name in ("record", "due_index", "selections", "conflict"))
+"""The record, the index that a metering run reads of it, what a query finds of it, and what is said of its conflict."""
 ATTRIBUTES = (
     "seal",
     "due_shard",

@@ -11,7 +11,7 @@ from tools.template import load
 
 def drawn(seed: int) -> Parameters:
     dice = random.Random(seed)  # noqa: S311 - repeatable, not secret
-    return Parameters.drawn(dice, heartbeat="users", overage="/".join(MAPPED) + "=seats")
+    return Parameters.drawn(dice, heartbeat="users", overage="/".join(MAPPED) + "=seats").holding(dice, refuses=True)
 
 
 def test_every_parameter_is_drawn_or_named_with_a_reason() -> None:

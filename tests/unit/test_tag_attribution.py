@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item, to_item
-from marketplace.ledger.record import in_doubt
+from marketplace.ledger.seal import in_doubt
 from marketplace.metering.store import _READS as READS
 from marketplace.platform.clock import HOUR
 from marketplace.subscriptions.model import Subscription

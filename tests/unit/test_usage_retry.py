@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from marketplace.ledger.record import in_doubt
+from marketplace.ledger.seal import in_doubt
 from marketplace.platform.clock import DAY, HOUR
 from marketplace.platform.errors import NoAnswerError
 from marketplace.subscriptions.model import Subscription

@@ -10,8 +10,7 @@ import marketplace_saas_client.operations as api
 from marketplace.corrections.adjustments import REASONS, CorrectionRefusedError, Corrections, Preview, Wanted
 from marketplace.corrections.billing_api import BillingApi
 from marketplace.ledger.correction import Correction
-from marketplace.platform.clock import EpochSeconds, epoch, hour_of, iso
-from marketplace.platform.moments import moment_of
+from marketplace.platform.clock import iso
 from marketplace_saas_cli import walks
 from marketplace_saas_cli.commands.options import Identifier
 from marketplace_saas_cli.context import session_of
@@ -63,7 +62,7 @@ def correct(
     wanted = Wanted(
         price=price_in(price, "--price"),
         record_id=record,
-        hour=None if hour is None else _hour(hour),
+        hour=None if hour is None else walks.hour(hour),
         dimension=dimension,
         units=units,
         reference=reference,
@@ -111,10 +110,3 @@ def _what(one: Correction) -> str:
         f"{one.units:,} {one.dimension} of {iso(one.hour)} at {one.price} are {one.amount} {one.currency} of invoice "
         f"{one.invoice_id}, agreement {one.agreement_id}, as {one.reason}"
     )
-
-
-def _hour(text: str) -> EpochSeconds:
-    try:
-        return hour_of(epoch(moment_of(text)))
-    except ValueError as error:
-        raise RefusedError(f"the time {error}") from error

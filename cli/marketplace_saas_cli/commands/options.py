@@ -18,5 +18,6 @@ Reason = Annotated[str, typer.Option("--reason", help="why; it is kept", callbac
 OfSubscription = Annotated[
     str | None, typer.Option("--subscription", help="only this subscription; it is found faster then")
 ]
+OfDimension = Annotated[str | None, typer.Option("--dimension", help="only usage of this dimension")]
 From = Annotated[str | None, typer.Option("--from", help="from this time on, ISO 8601 with a UTC offset")]
 To = Annotated[str | None, typer.Option("--to", help="to before this time")]

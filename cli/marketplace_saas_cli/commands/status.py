@@ -18,12 +18,13 @@ from marketplace_saas_cli.walks import unsettled
 _MEANS = {
     "open": "waits to be metered",
     "held": "AWS says the customer is not subscribed, or the licence is invalid",
+    "awaiting_approval": "unusual; it waits for your approval, or its deadline",
     "rejected": "AWS refused the record for what it contains",
     "conflict": "AWS has another quantity for the hour, from another sender",
-    "unbillable": "AWS takes it no more",
+    "unbillable": "AWS takes it no more, or you have refused it",
     "in_doubt": "of these, what AWS may have already",
 }
-_TROUBLE = ("held", "rejected", "conflict", "unbillable")
+_TROUBLE = ("held", "awaiting_approval", "rejected", "conflict", "unbillable")
 SHOWN = 20
 
 

@@ -44,7 +44,7 @@ def trace(
     for chain in chains:
         chain["cloudtrail"] = _cloudtrail(session, chain.pop("_record"))
     session.output.show({"chains": chains}, *(part for chain in chains for part in _human(chain)))
-    settled = all((chain["metering_record"] or {"state": "metered"})["state"] == "metered" for chain in chains)
+    settled = all(_is_settled(chain["metering_record"]) for chain in chains)
     raise typer.Exit(FINE if settled else TROUBLE)
 
 
@@ -117,6 +117,11 @@ def _cloudtrail(session: Session, record: MeteringRecord | None) -> dict[str, An
         return {"asked": False, "why": str(error), "answers": []}
 
 
+def _is_settled(record: dict[str, Any] | None) -> bool:
+    """Whether nothing waits for AWS or a person: nothing is metered of it, AWS has it, or its conflict is resolved."""
+    return record is None or record["state"] == "metered" or "aws_quantity" in record
+
+
 def _human(chain: dict[str, Any]) -> list[Any]:
     parts: list[Any] = [f"subscription   {chain['subscription_id']}"]
     if chain["billed_to"] != chain["subscription_id"]:
@@ -138,6 +143,11 @@ def _human(chain: dict[str, Any]) -> list[Any]:
             f"{', AWS may have it' if record.get('in_doubt') else ''}",
             f"AWS's id       {record.get('metering_record_id', 'none')}",
         ]
+        if "aws_quantity" in record:
+            carried = f"; {record['carried_to']} took the rest" if "carried_to" in record else ""
+            parts.append(
+                f"resolved       by {record['resolved_by']}: AWS Marketplace has {record['aws_quantity']:,}{carried}"
+            )
     elif reported and "voided_at" in reported:
         parts.append(f"voided         {reported['voided_at']} by {reported['voided_by']}; nothing of it is metered")
     else:

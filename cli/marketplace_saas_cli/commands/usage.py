@@ -8,11 +8,13 @@ from typing import Annotated, Any
 import typer
 
 import marketplace_saas_client.operations as api
+from marketplace.ledger import conflict
 from marketplace.ledger.deadlines import refuse_at
 from marketplace.ledger.recent import recent_records
-from marketplace.ledger.record import refused
+from marketplace.ledger.record import MeteringRecord
+from marketplace.ledger.selections import REFUSED_BY_AWS
 from marketplace_saas_cli import walks
-from marketplace_saas_cli.commands.options import From, Identifier, OfSubscription, To
+from marketplace_saas_cli.commands.options import From, Identifier, OfDimension, OfSubscription, To
 from marketplace_saas_cli.context import session_of
 from marketplace_saas_cli.exits import FINE, TROUBLE, RefusedError
 from marketplace_saas_cli.files import written
@@ -25,8 +27,12 @@ APP = typer.Typer(help="Usage: what is not plainly metered, imports, exports.", 
 _FIELDS = (
     *("subscription_id", "product_code", "license_arn", "customer_identifier", "account_id", "tenant_id", "hour"),
     *("dimension", "quantity", "records", "state", "reason", "in_doubt", "metering_record_id", "settled_at"),
+    *("aws_quantity", "carried_to", "corrected"),
 )
-_LISTED = ("subscription_id", "hour", "dimension", "quantity", "state", "reason", "in_doubt")
+_LISTED = (
+    *("subscription_id", "hour", "dimension", "quantity", "state", "reason", "in_doubt"),
+    *("aws_quantity", "to_carry", "to_credit"),
+)
 
 
 @APP.command("list")
@@ -41,7 +47,7 @@ def list_(
     session = session_of(context)
     start, end = walks.hours(session, first, last)
     found = [
-        {"subscription_id": one.id, **record.described()}
+        {"subscription_id": one.id, **record.described(), **_left_of(record)}
         for one, record in walks.metering_records(session, walks.chosen(session, subscription), start, end)
     ]
     shown = [record for record in found if everything or not is_plain(record)]
@@ -50,9 +56,18 @@ def list_(
 
 
 def is_plain(record: dict[str, Any]) -> bool:
-    """Whether a metering record is on its way or metered, with nothing to say about it."""
+    """Whether a metering record is on its way or metered, with nothing to say about it, or a conflict that was
+    resolved."""
     remarks = ("reason", "in_doubt", "tags_refused", "untagged_records")
+    if "aws_quantity" in record:
+        return not record.get("to_carry") and not record.get("to_credit")
     return record["state"] in {"open", "metered"} and not any(record.get(name) for name in remarks)
+
+
+def _left_of(record: MeteringRecord) -> dict[str, int]:
+    """What is left to do about a conflict that was resolved."""
+    left = {"to_carry": conflict.to_carry(record), "to_credit": conflict.to_credit(record)}
+    return {name: units for name, units in left.items() if units}
 
 
 @APP.command("import")
@@ -124,12 +139,12 @@ def export(
 def retry(
     context: typer.Context,
     subscription_id: Identifier,
-    dimension: Annotated[str | None, typer.Option(help="only usage of this dimension")] = None,
+    dimension: OfDimension = None,
 ) -> None:
     """Has usage that AWS refused sent again by the next run, as it was: once the cause is mended on AWS's side."""
     session = session_of(context)
     walks.subscription(session, subscription_id)
-    found = list(recent_records(session.usage, subscription_id, session.now, refused(dimension)))
+    found = list(recent_records(session.usage, subscription_id, session.now, REFUSED_BY_AWS.of_dimension(dimension)))
     again = [record.described() for record in found if refuse_at(record.hour) > session.now]
     late = [record.described() for record in found if refuse_at(record.hour) <= session.now]
     if not again:

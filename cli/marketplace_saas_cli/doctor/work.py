@@ -17,6 +17,7 @@ LATE_SECONDS = 45 * MINUTE
 """Three runs: no run works off what has been due for longer (template.yaml, MeteringDidNotRunAlarm)."""
 _DO = {
     "held": "activated soon: nothing; otherwise `subscriptions recheck`, or `retry` once AWS's cause is mended",
+    "awaiting_approval": "`approvals list` names them; then `approvals approve` or `approvals refuse`",
     "rejected": "`usage list` names them and the reason; mend it at AWS and `retry`, or report anew under new ids",
     "conflict": "another sender meters this subscription: stop it; `trace` shows who; report the difference",
     "unbillable": "`usage list` names them; ask AWS for a billing adjustment, or report the quantity under a new id",

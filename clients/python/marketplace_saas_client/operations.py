@@ -16,6 +16,9 @@ Action = Literal["claimed", "released", "transferred"]
 ChangeReason = str
 
 
+Choice = Literal["approve", "refuse"]
+
+
 ClaimRevision = int
 
 
@@ -67,6 +70,14 @@ class AccessDecision(TypedDict):
     status: Status | None
     entitlement: Entitlement | None
     synced_at: NotRequired[str | None]
+
+
+class ApprovalBody(TypedDict):
+    """What is decided about unusual usage: all of it that awaits approval, or of one dimension or hour."""
+
+    decision: Choice
+    dimension: NotRequired[str | None]
+    hour: NotRequired[Moment | None]
 
 
 class Claim(TypedDict):
@@ -201,9 +212,14 @@ class MeteringRecord(TypedDict):
     in_doubt: NotRequired[bool]
     metering_record_id: NotRequired[str | None]
     reason: NotRequired[str | None]
+    approval: NotRequired[Literal["awaited", "approved", "refused"] | None]
+    approval_ends_at: NotRequired[str | None]
     tag_sets: NotRequired[int | None]
     untagged_records: NotRequired[int | None]
     corrected: NotRequired[int | None]
+    aws_quantity: NotRequired[int | None]
+    resolved_by: NotRequired[str | None]
+    carried_to: NotRequired[str | None]
     due_at: NotRequired[str | None]
     refuse_at: NotRequired[str | None]
     settled_at: NotRequired[str | None]
@@ -262,6 +278,7 @@ class StatementCorrection(TypedDict):
     refused: int
     open: int
     credit: int
+    adjusted: int
     dimension: str
     tags: dict[str, str]
     day: str
@@ -288,6 +305,7 @@ class StatementLine(TypedDict):
     refused: int
     open: int
     credit: int
+    adjusted: int
     dimension: str
     tags: dict[str, str]
 
@@ -301,6 +319,7 @@ class StatementTotal(TypedDict):
     refused: int
     open: int
     credit: int
+    adjusted: int
     dimension: str
 
 
@@ -381,6 +400,15 @@ class Transfer(TypedDict):
     reason: ChangeReason
     to_tenant_id: TenantId
     share_account: NotRequired[ShareAccount]
+
+
+class UsageDecided(TypedDict):
+    """The metering records that the request was about."""
+
+    subscription_id: str
+    decided: list[MeteringRecord]
+    undecided: list[MeteringRecord]
+    more: bool
 
 
 class UsageProof(TypedDict):
@@ -612,9 +640,19 @@ def get_statement(
 
 def retry_usage(subscription_id: str, body: RetryBody) -> Call[UsageRetried]:
     """Makes metering records due again that are `rejected` (once you have mended what AWS refused them for, by
-    publishing the dimension, say) or `held`. They are sent as they are; nothing is counted twice.
+    publishing the dimension, say) or `held`. They are sent as they are; nothing is counted twice. What you have
+    refused to approve stays as it is.
     """
     return Call("POST", target("/subscriptions/", subscription_id, "/usage/retry"), body)
+
+
+def decide_usage(subscription_id: str, body: ApprovalBody) -> Call[UsageDecided]:
+    """Decides about metering records that are `awaiting_approval`, of a dimension, of an hour or all. The next
+    metering run sends what is approved, and makes `unbillable` what is refused. With `dimension` and `hour` a
+    decision can be changed: until that run, and from refused to approved until AWS takes the hour no more.
+    Without them it is about what nobody has decided. Repeating it is safe.
+    """
+    return Call("POST", target("/subscriptions/", subscription_id, "/usage/approval"), body)
 
 
 def prove_usage(subscription_id: str, record_id: str) -> Call[UsageProof]:

@@ -275,9 +275,29 @@ export interface paths {
         put?: never;
         /**
          * Have refused usage sent again
-         * @description Makes metering records due again that are `rejected` (once you have mended what AWS refused them for, by publishing the dimension, say) or `held`. They are sent as they are; nothing is counted twice.
+         * @description Makes metering records due again that are `rejected` (once you have mended what AWS refused them for, by publishing the dimension, say) or `held`. They are sent as they are; nothing is counted twice. What you have refused to approve stays as it is.
          */
         post: operations["retryUsage"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/subscriptions/{subscription_id}/usage/approval": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Approve or refuse unusual usage
+         * @description Decides about metering records that are `awaiting_approval`, of a dimension, of an hour or all. The next metering run sends what is approved, and makes `unbillable` what is refused. With `dimension` and `hour` a decision can be changed: until that run, and from refused to approved until AWS takes the hour no more. Without them it is about what nobody has decided. Repeating it is safe.
+         */
+        post: operations["decideUsage"];
         delete?: never;
         options?: never;
         head?: never;
@@ -329,8 +349,20 @@ export interface components {
         };
         /** @enum {string} */
         Action: "claimed" | "released" | "transferred";
+        /**
+         * ApprovalBody
+         * @description What is decided about unusual usage: all of it that awaits approval, or of one dimension or hour.
+         */
+        ApprovalBody: {
+            decision: components["schemas"]["Choice"];
+            /** Dimension */
+            dimension?: string | null;
+            hour?: components["schemas"]["Moment"] | null;
+        };
         /** @description Why; kept in the audit trail and told in the event. Printable characters without a space at either end. */
         ChangeReason: string;
+        /** @enum {string} */
+        Choice: "approve" | "refuse";
         /**
          * Claim
          * @description What the seller's application asks for. `share_account`: other tenants may belong to the same AWS account.
@@ -616,6 +648,7 @@ export interface components {
              * @example rejected
              * @example conflict
              * @example unbillable
+             * @example awaiting_approval
              */
             state: string;
             /**
@@ -637,6 +670,16 @@ export interface components {
             metering_record_id?: string | null;
             /** Reason */
             reason?: string | null;
+            /**
+             * Approval
+             * @description Of usage that was unusual: what is decided about it
+             */
+            approval?: ("awaited" | "approved" | "refused") | null;
+            /**
+             * Approval Ends At
+             * @description Until when it awaits approval
+             */
+            approval_ends_at?: string | null;
             /** Tag Sets */
             tag_sets?: number | null;
             /** Untagged Records */
@@ -646,6 +689,21 @@ export interface components {
              * @description Units for which a billing adjustment is under way or made
              */
             corrected?: number | null;
+            /**
+             * Aws Quantity
+             * @description Of a conflict that was resolved: what AWS Marketplace bills of the hour
+             */
+            aws_quantity?: number | null;
+            /**
+             * Resolved By
+             * @description Who resolved the conflict, at settled_at
+             */
+            resolved_by?: string | null;
+            /**
+             * Carried To
+             * @description The hour that took what AWS Marketplace has too little of a conflict
+             */
+            carried_to?: string | null;
             /** Due At */
             due_at?: string | null;
             /**
@@ -779,9 +837,14 @@ export interface components {
             open: number;
             /**
              * Credit
-             * @description Of metered: what is to be credited, because the contract includes it
+             * @description Of metered: what is to be credited, because the contract includes it or another sender metered it
              */
             credit: number;
+            /**
+             * Adjusted
+             * @description Of metered: what billing adjustments have given back
+             */
+            adjusted: number;
             /** Dimension */
             dimension: string;
             /**
@@ -852,9 +915,14 @@ export interface components {
             open: number;
             /**
              * Credit
-             * @description Of metered: what is to be credited, because the contract includes it
+             * @description Of metered: what is to be credited, because the contract includes it or another sender metered it
              */
             credit: number;
+            /**
+             * Adjusted
+             * @description Of metered: what billing adjustments have given back
+             */
+            adjusted: number;
             /** Dimension */
             dimension: string;
             /**
@@ -897,9 +965,14 @@ export interface components {
             open: number;
             /**
              * Credit
-             * @description Of metered: what is to be credited, because the contract includes it
+             * @description Of metered: what is to be credited, because the contract includes it or another sender metered it
              */
             credit: number;
+            /**
+             * Adjusted
+             * @description Of metered: what billing adjustments have given back
+             */
+            adjusted: number;
             /** Dimension */
             dimension: string;
         };
@@ -1082,6 +1155,29 @@ export interface components {
             reason: components["schemas"]["ChangeReason"];
             to_tenant_id: components["schemas"]["TenantId"];
             share_account?: components["schemas"]["ShareAccount"];
+        };
+        /**
+         * UsageDecided
+         * @description The metering records that the request was about.
+         */
+        UsageDecided: {
+            /** Subscription Id */
+            subscription_id: string;
+            /**
+             * Decided
+             * @description They carry this decision, and the next metering run acts on it
+             */
+            decided: components["schemas"]["MeteringRecord"][];
+            /**
+             * Undecided
+             * @description The decision came too late for them
+             */
+            undecided: components["schemas"]["MeteringRecord"][];
+            /**
+             * More
+             * @description There are others: send the same request again
+             */
+            more: boolean;
         };
         /**
          * UsageProof
@@ -2564,6 +2660,115 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["UsageRetried"];
+                };
+            };
+            /**
+             * @description `invalid_body`: The body must be a JSON object, as docs/openapi.json describes it.
+             *
+             *     `invalid_parameter`: A query parameter is unknown, given twice or has a wrong value.
+             */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description API Gateway: the signature is missing or wrong, or its principal may not call this route */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GatewayError"];
+                };
+            };
+            /** @description `subscription_not_found`: There is no such subscription; find it with GET /subscriptions. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description `not_metered`: This deployment meters nothing (MeteringEnabled), so no usage can be sent again. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description `request_too_large`: The body is larger than this route takes; send fewer records at a time. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description API Gateway: too many requests; wait, and send more records in each request */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GatewayError"];
+                };
+            };
+            /** @description `internal_error`: This is a fault of the service and has been logged; repeating is safe. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /**
+             * @description `busy`: AWS is throttling or others write the same data; repeat the request, which is safe.
+             *
+             *     `unavailable`: AWS gave no answer; repeat the request, which is safe.
+             */
+            503: {
+                headers: {
+                    /** @description Seconds to wait */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    decideUsage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description A subscription id, `sub-` and 26 characters. */
+                subscription_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ApprovalBody"];
+            };
+        };
+        responses: {
+            /** @description Approve or refuse unusual usage */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UsageDecided"];
                 };
             };
             /**

@@ -23,7 +23,7 @@ from marketplace.commands.refusal import CommandRefusedError
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item
 from marketplace.dynamodb.table import Table, Update
-from marketplace.ledger.record import WITH_USAGE
+from marketplace.ledger.selections import WITH_USAGE
 from marketplace.platform.clock import HOUR, Clock, epoch, hour_of
 
 NOTICE = HOUR + 600

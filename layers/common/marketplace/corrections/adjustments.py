@@ -4,23 +4,26 @@
        update HOUR#<hour>#<dimension>          so many of its units are corrected, while that is no more than it has
     2. BatchCreateBillingAdjustmentRequest     with a client token that follows from the correction's key
     3. update CORRECTION#...                   requested, with AWS's id
-    4. GetBillingAdjustmentRequest             until it is completed or refused
+    4. GetBillingAdjustmentRequest             until it is completed or refused; or AWS's event says it
+                                               (marketplace.corrections.decisions)
 
 The first is one transaction, made before AWS is asked. Whoever dies afterwards leaves a prepared correction, and asking
 again has the same token, of which AWS makes one request. What AWS refuses gives the hour its units back, in the
 transaction that stores the refusal.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 
 from marketplace.archive.content import EXPIRY
 from marketplace.corrections.billing_api import Billing, Invoice, NotCreated
+from marketplace.corrections.store import CorrectionStore
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item
 from marketplace.dynamodb.table import Table
-from marketplace.ledger.correction import Correction, Standing, amount_of, correction_key
+from marketplace.ledger.conflict import excess, is_resolved
+from marketplace.ledger.correction import Correction, amount_of, correction_key
 from marketplace.ledger.deadlines import month_of
 from marketplace.ledger.record import MeteringRecord
 from marketplace.platform.clock import Clock, EpochSeconds, epoch, iso
@@ -47,8 +50,8 @@ class CorrectionRefusedError(Exception):
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What is to be corrected: a usage record by its id, or units of an hour and dimension with a `reference` of the
-    operator's. Without `units`, all that the usage record has in the hour. `price`: of one unit, in the currency of the
-    invoice."""
+    operator's. Without `units`, all that the usage record has in the hour, or what AWS has too much of a resolved
+    conflict. `price`: of one unit, in the currency of the invoice."""
 
     price: Decimal
     record_id: str | None = None
@@ -78,13 +81,14 @@ class Corrections:
 
     def __init__(self, usage: Table, billing: Billing, clock: Clock) -> None:
         self._usage = usage
+        self._store = CorrectionStore(usage)
         self._billing = billing
         self._clock = clock
 
     def preview(self, subscription: Subscription, wanted: Wanted, caller: str) -> Preview | Correction:
         """The correction as it would be requested, or the one that exists already."""
-        hour, units = self._target(subscription, wanted)
-        if hour.state != "metered":
+        hour, units, tags = self._target(subscription, wanted)
+        if hour.state not in {"metered", "conflict"}:
             raise CorrectionRefusedError(f"the hour is {hour.state}: AWS Marketplace bills nothing of it")
         owner = hour.subscription_id
         key = correction_key(owner, hour.hour, hour.dimension, wanted.record_id, wanted.reference)
@@ -92,9 +96,9 @@ class Corrections:
         before = None if item is None else Correction.from_item(item)
         if before is not None and before.state != "refused":
             return before
-        room = hour.quantity - hour.corrected
+        room = hour.billed - hour.corrected
         if not 0 < units <= room:
-            raise CorrectionRefusedError(f"{units} units can't be corrected: {room} of {hour.quantity} are left")
+            raise CorrectionRefusedError(f"{units} units can't be corrected: {room} of {hour.billed} are left")
         amount = amount_of(units, wanted.price)
         if wanted.price <= 0 or -int(Decimal(amount).as_tuple().exponent) > 8:
             raise CorrectionRefusedError("the price must be more than 0 and have at most eight decimal places")
@@ -120,6 +124,7 @@ class Corrections:
             prepared_at=epoch(self._clock()),
             prepared_by=caller,
             record_id=wanted.record_id,
+            tags=tags if hour.state == "metered" else None,
             reference=wanted.reference,
             description=wanted.description,
             attempt=1 if before is None else before.attempt + 1,
@@ -137,7 +142,7 @@ class Corrections:
             ]
         )
         if stored is not None:
-            now = self._read(wanted)
+            now = self._store.read(wanted)
             if now is None or now.content != wanted.content or now.attempt != wanted.attempt:
                 raise CorrectionRefusedError("the hour was corrected by somebody else meanwhile; look again")
         return self.follow(wanted)
@@ -145,7 +150,7 @@ class Corrections:
     def follow(self, correction: Correction) -> Correction:
         """Takes a correction as far as AWS is: a prepared one is requested, a requested one is looked up."""
         for _ in range(_ATTEMPTS):
-            now = self._read(correction)
+            now = self._store.read(correction)
             if now is None:
                 raise CorrectionRefusedError("there is no such correction")
             moved = self._step(now)
@@ -154,51 +159,33 @@ class Corrections:
             correction = moved
         raise ThrottledError("CorrectionInUse", "others kept changing the same correction")
 
-    def of(self, subscription_id: str) -> list[Correction]:
-        """The corrections of a subscription, in the order of their hours."""
-        found = self._usage.items_under(keys.subscription_pk(subscription_id), keys.CORRECTION_PREFIX)
-        return [Correction.from_item(item) for item in found]
-
     def _step(self, now: Correction) -> Correction | None:
         """The correction one step further, as it was told; None when it has come to its end, or waits for AWS."""
         if now.state == "prepared":
             answer = self._billing.create(now)
             if isinstance(answer, NotCreated):
-                return self._refuse(now, answer.message)
-            return self._move(now, "requested", request_id=answer.request_id)
+                return self._store.refused(now, answer.message, epoch(self._clock()))
+            return self._store.requested(now, answer.request_id)
         if now.state != "requested" or now.request_id is None:
             return None
         status = self._billing.status(now.agreement_id, now.request_id)
         if status.status == "COMPLETED":
-            return self._move(now, "completed", ended_at=epoch(self._clock()))
-        return self._refuse(now, status.message) if status.status == "VALIDATION_FAILED" else None
+            return self._store.completed(now, epoch(self._clock()))
+        failed = status.status == "VALIDATION_FAILED"
+        return self._store.refused(now, status.message, epoch(self._clock())) if failed else None
 
-    def _move(self, now: Correction, state: Standing, **values: object) -> Correction:
-        self._usage.update_if(now.key, now.moved(state, **values))
-        return replace(now, state=state, **values)  # type: ignore[arg-type]
-
-    def _refuse(self, now: Correction, message: str) -> Correction:
-        """AWS made no adjustment: the hour has its units again."""
-        hour = keys.metering_record(keys.subscription_id_of(now.key.pk), now.hour, now.dimension)
-        values = {"message": message or "AWS Marketplace gave no reason", "ended_at": epoch(self._clock())}
-        self._usage.write_together(
-            [
-                self._usage.update_action(now.key, now.moved("refused", **values)),
-                self._usage.update_action(hour, MeteringRecord.correction_undone(now.units)),
-            ]
-        )
-        return replace(now, state="refused", **values)  # type: ignore[arg-type]
-
-    def _read(self, correction: Correction) -> Correction | None:
-        item = self._usage.get(correction.key)
-        return None if item is None else Correction.from_item(item)
-
-    def _target(self, subscription: Subscription, wanted: Wanted) -> tuple[MeteringRecord, int]:
-        """The metering record, and how many of its units are to be corrected."""
+    def _target(
+        self, subscription: Subscription, wanted: Wanted
+    ) -> tuple[MeteringRecord, int, Mapping[str, str] | None]:
+        """The metering record, how many of its units are to be corrected, and which tags they have in it."""
         if wanted.record_id is None:
-            if wanted.hour is None or wanted.dimension is None or wanted.units is None or not wanted.reference:
+            if wanted.hour is None or wanted.dimension is None or not wanted.reference:
                 raise CorrectionRefusedError("name a usage record, or an hour, a dimension, units and a reference")
-            return self._hour(subscription.id, wanted.hour, wanted.dimension), wanted.units
+            hour = self._hour(subscription.id, wanted.hour, wanted.dimension)
+            units = excess(hour) or None if wanted.units is None else wanted.units
+            if units is None:
+                raise CorrectionRefusedError("say how many units of the hour are too many")
+            return hour, units, None
         item = self._usage.get(keys.usage_record(subscription.id, wanted.record_id))
         if item is None:
             raise CorrectionRefusedError(f"no usage is recorded under the id {wanted.record_id}")
@@ -209,7 +196,8 @@ class Corrections:
         units = metered if wanted.units is None else wanted.units
         if not 0 < units <= metered:
             raise CorrectionRefusedError(f"{wanted.record_id} has {metered} metered units; {units} can't be corrected")
-        return self._hour(record.get("billed_to", subscription.id), record["hour"], record["dimension"]), units
+        tags = None if record.get("untagged") else record.get("tags")
+        return self._hour(record.get("billed_to", subscription.id), record["hour"], record["dimension"]), units, tags
 
     def _hour(self, subscription_id: str, hour: EpochSeconds, dimension: str) -> MeteringRecord:
         item = self._usage.get(keys.metering_record(subscription_id, hour, dimension))
@@ -217,7 +205,10 @@ class Corrections:
             raise CorrectionRefusedError(f"there is no metering record of {dimension} at {iso(hour)}")
         if EXPIRY in item:
             raise CorrectionRefusedError(f"{dimension} at {iso(hour)} is archived: ask AWS Marketplace's support")
-        return MeteringRecord.from_item(item)
+        record = MeteringRecord.from_item(item)
+        if record.state == "conflict" and not is_resolved(record):
+            raise CorrectionRefusedError("resolve the conflict first: it is not known what AWS Marketplace bills of it")
+        return record
 
     def _invoice(self, subscription: Subscription, wanted: Wanted, hour: EpochSeconds) -> Invoice:
         """The one invoice that the hour is on."""

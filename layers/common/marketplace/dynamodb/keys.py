@@ -236,6 +236,14 @@ def correction(subscription_id: str, hour: int, dimension: str, digest: str) -> 
     return Key(subscription_pk(subscription_id), corrections_prefix(hour, dimension) + digest)
 
 
+CHANGE_PREFIX = "CHANGE#"
+
+
+def usage_change(subscription_id: str, at: int, digest: str) -> Key:
+    """What somebody has changed about a subscription's usage; changes sort in time order."""
+    return Key(subscription_pk(subscription_id), f"{CHANGE_PREFIX}{iso(at)}#{digest}")
+
+
 def hour_and_dimension(metering_record_sk: str) -> tuple[str, str]:
     """What the sort key of a metering record says: the hour in ISO 8601, and the dimension."""
     _, hour, dimension = metering_record_sk.split("#", 2)
@@ -262,6 +270,14 @@ def due_shard(subscription_id: str) -> str:
 
 def all_due_shards() -> list[str]:
     return [f"{shard:02d}" for shard in range(DUE_SHARDS)]
+
+
+USUAL_PREFIX = "USUAL#"
+
+
+def usual_usage(subscription_id: str, dimension: str) -> Key:
+    """What is usual usage of a dimension of a subscription."""
+    return Key(subscription_pk(subscription_id), USUAL_PREFIX + encoded(dimension))
 
 
 def activity(shard: str) -> Key:

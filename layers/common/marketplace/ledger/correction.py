@@ -9,6 +9,7 @@ It stands in the usage table under the subscription, by hour and dimension, and 
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import Any, Literal, Self
@@ -26,7 +27,8 @@ type Standing = Literal["prepared", "requested", "completed", "refused"]
 class Correction:
     """Each field but the key is the attribute of its name. `record_id`: the usage record that was reported wrong, if it
     is one; otherwise `reference` tells several corrections of an hour apart. `price` is of one unit and `amount` of
-    all, as decimal text. `attempt` counts the requests of which AWS has refused the earlier ones."""
+    all, as decimal text. `tags`: those of the usage record, where its hour holds them. `attempt` counts the requests of
+    which AWS has refused the earlier ones."""
 
     key: Key
     dimension: str
@@ -41,6 +43,7 @@ class Correction:
     prepared_at: EpochSeconds
     prepared_by: str
     record_id: str | None = None
+    tags: Mapping[str, str] | None = None
     reference: str | None = None
     description: str | None = None
     state: Standing = "prepared"

@@ -36,6 +36,9 @@ CLOCK_MARGIN = 15 * MINUTE
 HELD_TRIES_WITHIN = 6 * HOUR
 """How long before AWS's refusal held usage is tried again, and counts as at risk."""
 
+APPROVAL_MARGIN = 3 * HOUR
+"""How long before AWS regularly refuses it unusual usage waits for approval no more."""
+
 SHOWN_FOR = DAY
 """How long a conflict and what is unbillable count in the gauges after the seller's application has been told."""
 
@@ -71,6 +74,13 @@ def last_due_hour(now: EpochSeconds, seal_delay: int) -> EpochSeconds:
     while due_at(following := EpochSeconds(hour + HOUR), seal_delay) <= now:
         hour = following
     return hour
+
+
+def approval_ends_at(hour: EpochSeconds, refused: EpochSeconds) -> EpochSeconds:
+    """Until when unusual usage waits for approval: hours before AWS regularly refuses it. While the subscription is
+    closing, so that a scheduled run comes before the deadline, and the one that is started for it is the second
+    chance."""
+    return EpochSeconds(min(refuse_at(hour) - APPROVAL_MARGIN, refused - SENDING_MARGIN))
 
 
 def held_due_at(now: EpochSeconds, refused: EpochSeconds, closes: EpochSeconds) -> EpochSeconds:

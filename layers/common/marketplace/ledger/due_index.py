@@ -14,8 +14,10 @@ from marketplace.dynamodb.attributes import Item, from_item
 from marketplace.dynamodb.keys import Key
 from marketplace.dynamodb.update import Update
 from marketplace.ledger import due_time
-from marketplace.ledger.deadlines import window_closes_at
-from marketplace.ledger.record import Group, RecordChange, Selection, State, in_doubt
+from marketplace.ledger.deadlines import approval_ends_at, window_closes_at
+from marketplace.ledger.record import SENDABLE, Approval, Group, RecordChange, State
+from marketplace.ledger.seal import in_doubt
+from marketplace.ledger.selections import Selection
 from marketplace.platform.clock import EpochSeconds, epoch
 
 type Step = Literal["send", "tell", "wait", "write off", "forget"]
@@ -37,6 +39,7 @@ class Decision:
     decided_at: EpochSeconds
     reason: str
     closes_at: EpochSeconds
+    approval: Approval | None = None
 
     def change(self) -> RecordChange:
         """What is written to the record."""
@@ -45,8 +48,14 @@ class Decision:
             reason=self.reason,
             seal=self.seal,
             due_at=due_time.of_decision(self.decided_at),
-            settled_at=None if self.state == "held" else self.decided_at,
+            settled_at=None if self.state in SENDABLE else self.decided_at,
+            approval=self.approval,
         )
+
+    @property
+    def approval_ends_at(self) -> EpochSeconds:
+        """Until when the record waits for approval."""
+        return approval_ends_at(_hour_of(self.key), self.refuse_at)
 
     def then(self, state: State, reason: str, now: EpochSeconds) -> "Decision":
         """The decision that follows this one."""
@@ -59,6 +68,7 @@ class Decision:
             "seal": self.seal,
             "due_at": due_time.of_decision(self.decided_at),
             "refuse_at": self.refuse_at,
+            **({} if self.approval is None else {"approval": self.approval}),
         }
         condition = " AND ".join(f"#{name} = :seen_{name}" for name in seen)
         given = {f"seen_{name}": value for name, value in seen.items()}
@@ -84,7 +94,7 @@ class DueEntry:
 
     @property
     def hour(self) -> EpochSeconds:
-        return epoch(datetime.fromisoformat(keys.hour_and_dimension(self.key.sk)[0]))
+        return _hour_of(self.key)
 
     @property
     def moment(self) -> EpochSeconds:
@@ -99,7 +109,7 @@ class DueEntry:
             return "tell"
         if self.moment > now:
             return "wait"
-        return "send" if self.state == "held" else "write off" if self.state == "rejected" else "forget"
+        return "send" if self.state in SENDABLE else "write off" if self.state == "rejected" else "forget"
 
     def waits_for_another_region(self, region: str) -> bool:
         """Whether an attempt in another region than this one is in doubt: AWS removes duplicates within a region only,
@@ -126,6 +136,7 @@ class DueEntry:
             decided_at=self.moment,
             reason=str(values.get("reason", "")),
             closes_at=window_closes_at(EpochSeconds(timestamp) if isinstance(timestamp, int) else self.hour),
+            approval=values.get("approval"),
         )
 
     @classmethod
@@ -145,9 +156,9 @@ class DueEntry:
         except (KeyError, ValueError):
             return Unreadable(key)
 
-    def sealing(self, token: str) -> tuple[str, str, str, str]:
+    def sealing(self, token: str) -> tuple[str, str, str, str, str]:
         """The parameters of SEALING that put the token in place of the seal this entry was seen with."""
-        return token, self.key.pk, self.key.sk, self.seal
+        return token, self.key.pk, self.key.sk, self.seal, self.state
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +169,13 @@ class Unreadable:
     key: Key
 
 
-SEALING = "SET seal=? WHERE pk=? AND sk=? AND seal=?"
-"""PartiQL clauses that seal a record; DueEntry.sealing gives the parameters."""
+def _hour_of(key: Key) -> EpochSeconds:
+    return epoch(datetime.fromisoformat(keys.hour_and_dimension(key.sk)[0]))
+
+
+SEALING = 'SET seal=? WHERE pk=? AND sk=? AND seal=? AND "state"=?'
+"""PartiQL clauses that seal a record; DueEntry.sealing gives the parameters. The state is compared because a record
+that is decided while an attempt is in doubt keeps the seal of that attempt; `state` is a reserved word."""
 
 
 def due_in(shard: str, now: EpochSeconds) -> Selection:

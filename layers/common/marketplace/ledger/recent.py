@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.table import Table
 from marketplace.ledger.deadlines import MAX_AGE
-from marketplace.ledger.record import MeteringRecord, Selection
+from marketplace.ledger.record import MeteringRecord
+from marketplace.ledger.selections import Selection
 from marketplace.platform.clock import HOUR
 
 

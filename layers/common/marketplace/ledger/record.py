@@ -1,49 +1,46 @@
 """The metering record: one subscription's usage of one dimension in one hour, as the usage table holds it.
 
-The names of its attributes stand in this module and in marketplace.ledger.due_index alone. Whoever changes a record
-gets the change from here:
+The names of its attributes stand in this module, in marketplace.ledger.due_index and marketplace.ledger.selections
+alone. Whoever changes a record gets the change from here:
 
     recording usage                   MeteringRecord.new(...).addition(...)
+    the seller's decision             MeteringRecord.decided
     a metering run                    DueEntry.sealing, RecordChange, Decision, MeteringRecord.as_metered
     a closing, a return to life       MeteringRecord.rescheduled
     the seller's retry                MeteringRecord.made_due
     a zero for an hour without usage  MeteringRecord.new(...).to_item()
+    resolving a conflict              marketplace.ledger.conflict
 
-`seal` says who may change the record, and whether AWS may know it already:
-
-    "-"                       unsealed: usage can still be added
-    "<id>@<region>"           sealed, and in doubt: the attempt with this token may have reached AWS in that region, no
-                              answer is written down
-    "clear-<id>@<region>"     sealed, and no attempt without an answer stands behind it
-
-Every attempt first puts its own token in place of the seal that it saw, so that a slower writer finds another seal.
-
+`seal` says who may change the record, and whether AWS may know it already (marketplace.ledger.seal).
 `due_at` places the record in the `due` index; marketplace.ledger.due_time says how.
 """
 
-from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, replace
-from typing import Any, Literal, NamedTuple, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import Item, from_item, to_item
 from marketplace.dynamodb.keys import Key
 from marketplace.dynamodb.update import Update
 from marketplace.ledger import due_time
+from marketplace.ledger.deadlines import approval_ends_at
+from marketplace.ledger.seal import UNSEALED, in_doubt
 from marketplace.platform.clock import EpochSeconds, iso
 
-UNSEALED = "-"
-_CLEAR = "clear-"
-
-type State = Literal["open", "metered", "held", "rejected", "conflict", "unbillable"]
+type State = Literal["open", "metered", "held", "rejected", "conflict", "unbillable", "awaiting_approval"]
 """open: waits to be metered. metered: AWS has it. held: AWS said CustomerNotSubscribed or InvalidLicense; due again on
-activation. rejected: AWS refused the record itself. conflict: another sender took the hour. unbillable: AWS takes it no
-more."""
+activation. awaiting_approval: unusual usage that was not sent; the seller decides, or its deadline does. rejected: AWS
+refused the record itself. conflict: another sender took the hour. unbillable: AWS takes it no more, or the seller has
+refused it."""
 
-SENDABLE = frozenset({"open", "held"})
+type Approval = Literal["awaited", "approved", "refused"]
+"""Of a record that was unusual: what is decided about it. It is not judged again, and while it is refused, nothing but
+an approval makes it due."""
+
+SENDABLE = frozenset({"open", "held", "awaiting_approval"})
 """The states in which a record waits to be sent."""
 
-SAVABLE = frozenset({"open", "held", "rejected"})
+SAVABLE = frozenset({"open", "held", "rejected", "awaiting_approval"})
 """The states from which a record can still be billed."""
 
 FINAL = frozenset({"metered", "conflict", "unbillable"})
@@ -67,21 +64,6 @@ MAX_ALLOCATION_BYTES = 900_000
 type Group = tuple[str, str]
 """What may go into one call: the integration and the product (one product per call; ProductCode and LicenseArn never
 together, botocore model: duplicate billing)."""
-
-
-def cleared(token: str) -> str:
-    """The seal once every attempt behind this token has an answer that says: not accepted."""
-    return token if token.startswith(_CLEAR) else _CLEAR + token
-
-
-def in_doubt(seal: str) -> bool:
-    """Whether an attempt stands behind this seal that AWS may have accepted without an answer."""
-    return seal != UNSEALED and not seal.startswith(_CLEAR)
-
-
-def token_in(region: str, attempt: str) -> str:
-    """The seal of an attempt, named by an id that never repeats, to send the record to AWS in a region."""
-    return f"{attempt}@{region}"
 
 
 class InvalidRecordError(ValueError):
@@ -140,7 +122,8 @@ class MeteringRecord:
     exist, with the tag keys `tag_keys` and at most `tag_bytes` bytes of JSON; they sum to `tagged_quantity`, or more if
     some were booked by a version that did not count it. The tags of `untagged_records` found no room. `tags_refused` is
     AWS's error code for the allocations: from then on the record is sent without them. For `corrected` of its units a
-    billing adjustment is under way or made (marketplace.ledger.correction).
+    billing adjustment is under way or made (marketplace.ledger.correction). `approval` is None for a record that never
+    was unusual. The last three are of a conflict that was resolved (marketplace.ledger.conflict).
     """
 
     key: Key
@@ -168,6 +151,10 @@ class MeteringRecord:
     metering_record_id: str | None = None
     tags_refused: str | None = None
     corrected: int = 0
+    approval: Approval | None = None
+    aws_quantity: int | None = None
+    resolved_by: str | None = None
+    carried_to: EpochSeconds | None = None
 
     @classmethod
     def new(
@@ -269,12 +256,17 @@ class MeteringRecord:
         condition = "#seal = :unsealed AND #quantity = :taken AND #records = :leaving"
         return condition, {"unsealed": UNSEALED, "taken": quantity, "leaving": records}
 
+    @property
+    def billed(self) -> int:
+        """How many units AWS bills of the hour, as far as is known."""
+        return self.quantity if self.state == "metered" else self.aws_quantity or 0
+
     def correction(self, units: int) -> Update:
         """So many of its units are corrected by a billing adjustment, while it has them, AWS bills it, and it does not
         move to the archive."""
         room = "(attribute_not_exists(#corrected) OR #corrected <= :room)"
-        condition = f"#state = :metered AND {room} AND attribute_not_exists(#expires_at)"
-        given = {"metered": "metered", "room": self.quantity - units}
+        condition = f"#state = :seen_state AND {room} AND attribute_not_exists(#expires_at)"
+        given = {"seen_state": self.state, "room": self.billed - units}
         return Update(add={"corrected": units}, condition=condition, given=given)
 
     @staticmethod
@@ -290,15 +282,19 @@ class MeteringRecord:
         return to_item({name: value for name, value in settled.items() if name not in _DUE_KEYS})
 
     def with_refusal_at(self, refuse_at: EpochSeconds, now: EpochSeconds) -> Schedule:
-        """The schedule of a held or rejected record whose deadline moves. A held one is told again, because its next
-        step follows from the deadline; the next step of a rejected one does not."""
+        """The schedule of a record that is not open and whose deadline moves. The next step of a held one follows from
+        the deadline, so it is told again; that of one that awaits approval does too, and that of a rejected one does
+        not."""
         due_at = self.schedule.due_at
         if self.state == "held" and refuse_at != self.refuse_at:
             due_at = due_time.of_decision(now)
+        if self.state == "awaiting_approval" and self.approval == "awaited" and due_time.is_told(due_at):
+            due_at = due_time.of_next_step(approval_ends_at(self.hour, refuse_at))
         return Schedule(self.state, due_at, refuse_at)
 
     def rescheduled(self, schedule: Schedule) -> Update | None:
-        """The change to this schedule, unless the record was settled meanwhile; None when it has it already."""
+        """The change to this schedule, unless the record was settled or the seller has decided about it meanwhile; None
+        when it has it already."""
         wanted = {
             name: value
             for name in Schedule.__slots__
@@ -307,32 +303,55 @@ class MeteringRecord:
         if not wanted:
             return None
         condition = "attribute_exists(#due_shard) AND #state = :seen_state"
-        return Update(set=wanted, condition=condition, given={"seen_state": self.state})
+        given: dict[str, Any] = {"seen_state": self.state}
+        if self.approval is not None:
+            condition += " AND #approval = :seen_approval"
+            given["seen_approval"] = self.approval
+        return Update(set=wanted, condition=condition, given=given)
 
     def made_due(self, now: EpochSeconds, refuse_at: EpochSeconds) -> tuple[Update, "MeteringRecord"]:
         """The change that makes a refused record due, unless another writer got further, and the record after it. The
         seal stays, and with it whether an earlier attempt is in doubt."""
         shard = keys.due_shard(self.subscription_id)
+        approval: dict[str, Any] = {} if self.approval is None else {"approval": "approved"}
         update = Update(
-            set={"state": "open", "due_shard": shard, "due_at": now, "refuse_at": refuse_at},
+            set={"state": "open", "due_shard": shard, "due_at": now, "refuse_at": refuse_at, **approval},
             remove=("reason", "settled_at"),
             condition="#state = :seen_state AND #seal = :seen_seal",
             given={"seen_state": self.state, "seen_seal": self.seal},
         )
         after = replace(
-            self, state="open", due_shard=shard, due_at=now, refuse_at=refuse_at, reason=None, settled_at=None
+            self,
+            state="open",
+            due_shard=shard,
+            due_at=now,
+            refuse_at=refuse_at,
+            reason=None,
+            settled_at=None,
+            **approval,
         )
         return update, after
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing changes the record any more: its state is final and told, and AWS's window for it has
-        closed, or AWS has accepted it."""
+        """Whether nothing changes the record any more by itself: its state is final and told, and AWS's window for it
+        has closed, or AWS has accepted it."""
         return self.state in FINAL and self.settled_at is not None and self.due_at is None
 
     def expiring(self, expires_at: int) -> "ExpiringRow":
         """The parameters of EXPIRING for a record that is final."""
         return expires_at, self.key.pk, self.key.sk, self.seal, self.quantity, self.settled_at or 0
+
+    def decided(self, approval: Approval, now: EpochSeconds) -> tuple[Update, "MeteringRecord"]:
+        """What the seller decides about a record that awaits approval, unless another writer got further, and the
+        record after it. The next run carries it out; what is not told yet is told first."""
+        due_at = due_time.of_next_step(now) if due_time.is_told(self.schedule.due_at) else self.schedule.due_at
+        update = Update(
+            set={"approval": approval, "due_at": due_at},
+            condition="#state = :seen_state AND #seal = :seen_seal AND #due_at = :seen_due_at",
+            given={"seen_state": self.state, "seen_seal": self.seal, "seen_due_at": self.due_at},
+        )
+        return update, replace(self, approval=approval, due_at=due_at)
 
     def described(self) -> dict[str, Any]:
         """The record as the API shows it."""
@@ -347,13 +366,20 @@ class MeteringRecord:
         }
         if self.state != "metered" and in_doubt(self.seal):
             shown["in_doubt"] = True
-        for name in ("metering_record_id", "reason", "tag_sets", "untagged_records", "tags_refused", "corrected"):
+        for name in _SHOWN:
             if value := getattr(self, name):
                 shown[name] = value
+        for name in ("aws_quantity", "resolved_by"):
+            if (value := getattr(self, name)) is not None:
+                shown[name] = value
+        if self.carried_to is not None:
+            shown["carried_to"] = iso(self.carried_to)
         if self.due_at is not None and self.state in SENDABLE:
             shown["due_at"] = iso(due_time.moment_of(self.state, self.due_at))
         if self.due_at is not None and self.state in SAVABLE:
             shown["refuse_at"] = iso(self.refuse_at)
+        if self.state == "awaiting_approval":
+            shown["approval_ends_at"] = iso(approval_ends_at(self.hour, self.refuse_at))
         if self.settled_at is not None:
             shown["settled_at"] = iso(self.settled_at)
         return shown
@@ -365,6 +391,9 @@ _NUMBERS = tuple(
     field.name for field in fields(MeteringRecord) if field.type in (int, int | None, EpochSeconds, EpochSeconds | None)
 )
 _ADDED = ("quantity", "records", "untagged_records", "tagged_quantity", "tag_sets", "tag_bytes", "tag_keys")
+_SHOWN = ("metering_record_id", "reason", "tag_sets", "untagged_records", "tags_refused", "corrected", "approval")
+"""Attributes that the API shows where a record has them."""
+
 _DUE_KEYS = ("due_shard", "due_at")
 """The keys of the `due` index: a record without them is not in it."""
 
@@ -380,16 +409,20 @@ class RecordChange:
     settled_at: EpochSeconds | None = None
     metering_record_id: str | None = None
     tags_refused: str | None = None
+    approval: Approval | None = None
 
-    def update(self, seal: str, *, seen_state: str | None = None, settled: bool = False) -> Update:
-        """The change on the condition that the record still carries `seal`, and is in `seen_state` if that is given.
+    def update(
+        self, seal: str, *, seen_state: str | None = None, seen_approval: str | None = None, settled: bool = False
+    ) -> Update:
+        """The change on the condition that the record still carries `seal`, and what was seen of it if that is given.
         `settled` takes it out of the index."""
         values = {name: value for name in self.__slots__ if (value := getattr(self, name)) is not None}
         given: dict[str, Any] = {"seen_seal": seal}
         condition = "#seal = :seen_seal"
-        if seen_state is not None:
-            condition += " AND #state = :seen_state"
-            given["seen_state"] = seen_state
+        for name, seen in (("state", seen_state), ("approval", seen_approval)):
+            if seen is not None:
+                condition += f" AND #{name} = :seen_{name}"
+                given[f"seen_{name}"] = seen
         return Update(set=values, remove=_DUE_KEYS if settled else (), condition=condition, given=given)
 
 
@@ -408,33 +441,3 @@ def why_not_added(item: Item | None, quantity: int) -> Literal["sealed", "full",
     if item is None or item["seal"]["S"] != UNSEALED:
         return "sealed"
     return "full" if int(item["quantity"]["N"]) + quantity > MAX_QUANTITY else "changed"
-
-
-class Selection(NamedTuple):
-    """Which metering records a query finds: an expression and its values, as marketplace.dynamodb.table takes them."""
-
-    expression: str
-    values: Mapping[str, Any]
-
-
-WITH_USAGE = Selection(
-    "attribute_not_exists(#records) OR #records <> :nothing OR #quantity <> :nothing", {"nothing": 0}
-)
-"""All of an hour but the zeros that are written where no usage was reported."""
-
-METERING_RECORDS = Selection("attribute_exists(#seal)", {})
-"""The metering records among all items of an hour."""
-
-UNSETTLED = Selection(
-    "attribute_exists(#due_shard) AND #state IN (:open, :held, :rejected)", {name: name for name in SAVABLE}
-)
-"""Those that can still be billed."""
-
-
-def refused(dimension: str | None) -> Selection:
-    """Those that AWS refused, or takes no more, in one dimension or all."""
-    names = ("rejected", "held", "unbillable")
-    states = Selection("#state IN (:rejected, :held, :unbillable)", {name: name for name in names})
-    if dimension is None:
-        return states
-    return Selection(f"{states.expression} AND #dimension = :dimension", {**states.values, "dimension": dimension})

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from marketplace.dynamodb.table import Table
 from marketplace.ledger.deadlines import Period, due_at, refuse_at
 from marketplace.ledger.recent import recent_records
-from marketplace.ledger.record import UNSETTLED, MeteringRecord, Schedule
+from marketplace.ledger.record import MeteringRecord, Schedule
+from marketplace.ledger.selections import UNSETTLED
 from marketplace.platform.clock import EpochSeconds
 
 
@@ -41,7 +42,7 @@ class UsageDeadlines:
 
         def released(record: MeteringRecord) -> Schedule:
             regular = self._regular(record.hour)
-            if record.state == "rejected":
+            if record.state in {"rejected", "awaiting_approval"}:
                 return record.with_refusal_at(regular.refuse_at, EpochSeconds(now))
             return regular
 
@@ -63,10 +64,17 @@ class UsageDeadlines:
         return Schedule("open", due_at(hour, self._seal_delay), refuse_at(hour))
 
     def _change(self, subscription_id: str, now: int, new: Callable[[MeteringRecord], Schedule]) -> int:
-        """A record that a metering run settles meanwhile is left alone."""
-        changed = 0
-        for record in list(recent_records(self._table, subscription_id, now, UNSETTLED)):
-            update = record.rescheduled(new(record))
-            if update is not None and self._table.update_if(record.key, update):
-                changed += 1
-        return changed
+        records = list(recent_records(self._table, subscription_id, now, UNSETTLED))
+        return sum(self._is_changed(record, new) for record in records)
+
+    def _is_changed(self, record: MeteringRecord, new: Callable[[MeteringRecord], Schedule]) -> bool:
+        """A record that a metering run settles meanwhile is left alone. One that the seller decides about is read
+        again: its next step follows from both."""
+        while (update := record.rescheduled(new(record))) is not None:
+            if self._table.update_if(record.key, update):
+                return True
+            item = self._table.get(record.key) if record.state == "awaiting_approval" else None
+            before, record = record, record if item is None else MeteringRecord.from_item(item)
+            if record.approval == before.approval or record.state != before.state or record.due_at is None:
+                return False
+        return False

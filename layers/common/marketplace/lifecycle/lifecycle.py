@@ -10,7 +10,7 @@ Its usage is adjusted until the subscription, read again afterwards, is what the
 to adjust it sees what every other has written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -28,7 +28,7 @@ from marketplace.lifecycle.outcomes import Outcome, ReadBackOutcome
 from marketplace.lifecycle.products import Products
 from marketplace.lifecycle.store import Stored, SubscriptionStore
 from marketplace.lifecycle.timers import CLOCK_SKEW, FIRST_RECHECK, Timers
-from marketplace.platform.clock import MINUTE, Clock, epoch
+from marketplace.platform.clock import MINUTE, Clock, EpochSeconds, epoch
 from marketplace.platform.errors import RefusedError, ThrottledError
 from marketplace.subscriptions import recheck
 from marketplace.subscriptions.model import Subscription
@@ -46,6 +46,7 @@ _JOINING = frozenset(
     {recheck.REGISTERED, recheck.CLAIMED, recheck.NOT_SUBSCRIBED, recheck.RECONCILED, recheck.COMPARED}
 )
 _READING_BACK = frozenset({recheck.REGISTERED, recheck.NOT_SUBSCRIBED, recheck.RECONCILED})
+_DECISIONS = frozenset({"adjustment_completed", "adjustment_failed"})
 _ASKED_AGAIN = 5 * MINUTE
 """Seconds after which AWS is asked once more for the licences of an ended agreement. Notifications overtake each other
 by seconds, and of the final hour enough is left."""
@@ -73,6 +74,14 @@ class OpenUsage(Protocol):
         """Makes held usage due again and gives all of it its regular deadlines back."""
 
 
+class Adjustments(Protocol):
+    """The corrections that asked AWS for billing adjustments; see marketplace.corrections.decisions."""
+
+    def apply(
+        self, subscription_ids: Iterable[str], request_id: str, *, completed: bool, message: str, at: EpochSeconds
+    ) -> list[SellerEvent]: ...
+
+
 class Lifecycle:
     """The use case. `product_codes`: the products that are the seller's; empty takes every product. `products`: what is
     known of their entitlements. `find_licenses` is asked about an ended agreement that no notification has joined to a
@@ -91,6 +100,7 @@ class Lifecycle:
         products: Products,
         product_codes: frozenset[str] = frozenset(),
         find_licenses: LicenseFinder = lambda _: [],
+        adjustments: Adjustments | None = None,
     ) -> None:
         self._store = store
         self._joins = Joins(store, find_licenses)
@@ -102,6 +112,7 @@ class Lifecycle:
         self._outbox = outbox
         self._queue = queue
         self._clock = clock
+        self._adjustments = adjustments
         self._products = products
         self._product_codes = product_codes
 
@@ -235,6 +246,8 @@ class Lifecycle:
     def _without_effect(self, notification: Notification, subscription_ids: Sequence[str]) -> Outcome:
         if notification.kind == "advisory_issued":
             self._announce_advisory(notification, subscription_ids)
+        if notification.kind in _DECISIONS and self._announce_decision(notification, subscription_ids):
+            return "applied"
         return "unknown" if notification.kind == "unknown" else "noted"
 
     def _may_sell(self, product_code: str | None) -> bool:
@@ -369,6 +382,21 @@ class Lifecycle:
     def _past(self, notification: Notification) -> int:
         """When the notification's event happened; now, if it claims a later time."""
         return min(notification.at_ms // 1000, epoch(self._clock()))
+
+    def _announce_decision(self, notification: Notification, subscription_ids: Sequence[str]) -> bool:
+        """Applies what AWS has decided about a billing adjustment, and tells it; False if no correction asked for it.
+        It is published before the message is deleted, so it needs no place in the outbox."""
+        if self._adjustments is None or notification.adjustment_id is None:
+            return False
+        events = self._adjustments.apply(
+            subscription_ids,
+            notification.adjustment_id,
+            completed=notification.kind == "adjustment_completed",
+            message=notification.adjustment_message or "",
+            at=EpochSeconds(self._past(notification)),
+        )
+        self._bus.publish(events)
+        return bool(events)
 
     def _announce_advisory(self, notification: Notification, subscription_ids: Sequence[str]) -> None:
         """Passes on AWS's warning of a closed, compromised or abusive account; people decide what follows (Seller

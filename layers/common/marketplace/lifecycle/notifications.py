@@ -38,6 +38,8 @@ type Kind = Literal[
     "unsubscribe_success",
     "entitlement_updated",
     "advisory_issued",
+    "adjustment_completed",
+    "adjustment_failed",
     "noted",  # a type that AWS documents and that changes nothing here
     "own_purchase",  # of an agreement in which the seller's account is the buyer: no sale, whatever it says
     "unknown",
@@ -64,8 +66,8 @@ _DETAIL_TYPES: dict[str, Kind] = {
     "Agreement Cancellation Request Rejected": "noted",
     "Agreement Cancellation Request Cancelled": "noted",
     "Agreement Cancellation Request Validation Failed": "noted",
-    "Purchase Agreement Billing Adjustment Completed": "noted",
-    "Purchase Agreement Billing Adjustment Failed": "noted",
+    "Purchase Agreement Billing Adjustment Completed": "adjustment_completed",
+    "Purchase Agreement Billing Adjustment Failed": "adjustment_failed",
     "Spend Threshold Reached": "noted",
     "Spend Threshold Vet Succeeded": "noted",
     "Spend Threshold Vet Failed": "noted",
@@ -131,6 +133,8 @@ class Notification:
     offer_id: str | None = None
     free_trial: bool | None = None
     advisory: Mapping[str, Any] | None = None
+    adjustment_id: str | None = None
+    adjustment_message: str | None = None
 
     @property
     def time(self) -> str:
@@ -260,6 +264,7 @@ def _from_event(event: Members, message: QueueMessage, event_id: str, at_ms: int
     title = given_title if role is None else given_title[: role.start()]
     detail = event.object("detail")
     agreement, license_ = detail.part("agreement", "id"), detail.part("license", "arn")
+    adjustment = detail.part("billingAdjustmentRequest", "id")
     acceptor = detail.part("acceptor", "accountId").account("accountId")
     license_arn, agreement_id = license_.license_arn("arn"), agreement.agreement_id("id")
     kind = _DETAIL_TYPES_BY_WORDS.get(" ".join(title.lower().split()), "unknown")
@@ -286,6 +291,8 @@ def _from_event(event: Members, message: QueueMessage, event_id: str, at_ms: int
         account_id=acceptor,
         offer_id=detail.part("offer", "id").text("id"),
         advisory=detail.object("advisory").kept if kind == "advisory_issued" else None,
+        adjustment_id=adjustment.text("id"),
+        adjustment_message=adjustment.text("statusMessage"),
     )
 
 

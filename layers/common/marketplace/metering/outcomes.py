@@ -69,7 +69,14 @@ class StaysDue:
     doubtful: bool
 
 
-type Outcome = Metered | Conflict | Held | TagsRefused | Rejected | Unbillable | StaysDue
+@dataclass(frozen=True, slots=True)
+class AwaitsApproval:
+    """The usage is unusual and was not sent; `reason` says why."""
+
+    reason: str
+
+
+type Outcome = AwaitsApproval | Metered | Conflict | Held | TagsRefused | Rejected | Unbillable | StaysDue
 
 TOO_OLD = "TimestampOutOfBoundsException"
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from marketplace.dynamodb.keys import Key
 from marketplace.ledger.due_index import DueEntry
-from marketplace.ledger.record import SAVABLE, in_doubt
+from marketplace.ledger.record import SAVABLE
+from marketplace.ledger.seal import in_doubt
 from marketplace.platform.clock import HOUR, EpochSeconds
 
 AT_RISK_HOURS = (1, 3, 6)

@@ -11,30 +11,24 @@ one that AWS called too old is written off without a call.
 """
 
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from marketplace.dynamodb.attributes import Item
-from marketplace.dynamodb.keys import subscription_id_of
+from marketplace.dynamodb.keys import Key, subscription_id_of
 from marketplace.ledger.deadlines import window_closes_at
 from marketplace.ledger.due_index import Decision, DueEntry, Unreadable
-from marketplace.ledger.record import (
-    SENDABLE,
-    UNSEALED,
-    Group,
-    InvalidRecordError,
-    MeteringRecord,
-    in_doubt,
-    is_sealed_for_sending,
-    token_in,
-)
+from marketplace.ledger.record import SENDABLE, Group, InvalidRecordError, MeteringRecord, is_sealed_for_sending
+from marketplace.ledger.seal import UNSEALED, in_doubt, token_in
 from marketplace.metering.api import MeteringApi
+from marketplace.metering.approval import Approvals
 from marketplace.metering.backlog import Backlog, Phase, phase_of
 from marketplace.metering.breaker import Breaker
 from marketplace.metering.likely_refusals import LikelyRefusals
 from marketplace.metering.outcomes import (
     TOO_OLD,
+    AwaitsApproval,
     Outcome,
     StaysDue,
     TagsRefused,
@@ -80,7 +74,8 @@ class MeteringRun:
     """One run over what is due. `region` is where `api` sends; `time_left` gives the seconds until the function is
     ended; `workers` batches are under way at once; `new_token` names an attempt and never repeats. Unless
     `metering_enabled`, nothing is sent: what was recorded before waits until AWS's window has closed. `found_usage`
-    takes the ids of the subscriptions that have usage to send, however many records that is."""
+    takes the ids of the subscriptions that have usage to send, however many records that is. `approvals` says what is
+    unusual, and what is sent of it."""
 
     store: MeteringStore
     api: MeteringApi
@@ -97,6 +92,7 @@ class MeteringRun:
     jitter: Callable[[], float] = random.random
     metering_enabled: bool = True
     found_usage: Callable[[Collection[str], EpochSeconds], None] = lambda _ids, _now: None
+    approvals: Approvals = Approvals()  # noqa: RUF009 - frozen
     report: MeteringReport = field(default_factory=MeteringReport, init=False)
     _breaker: Breaker = field(init=False)
     _settlement: Settlement = field(init=False)
@@ -108,7 +104,13 @@ class MeteringRun:
     def __post_init__(self) -> None:
         self._breaker = Breaker(self.monotonic, self.jitter)
         self._settlement = Settlement(
-            self.store, self.bus, self.requests, self.clock, self.report, metering_enabled=self.metering_enabled
+            self.store,
+            self.bus,
+            self.requests,
+            self.clock,
+            self.report,
+            metering_enabled=self.metering_enabled,
+            releases=self.approvals.releases,
         )
 
     def run(self) -> MeteringReport:
@@ -121,9 +123,13 @@ class MeteringRun:
         # AWS Marketplace takes no part in telling and writing off, so they don't wait for it to work.
         store_breaker = Breaker(self.monotonic, self.jitter)
         self._each(self._settlement.tell_entries, batches(work[Phase.TELL]), store_breaker)
-        self._each(self._meter, batches(work[Phase.SEND]), self._breaker)
+        sent = {phase: work[phase] for phase in _SENDING}
+        if waited := [entry for phase in _SENDING for entry in work[phase] if entry.state == "awaiting_approval"]:
+            self._each(self._settlement.end_approvals, batches(waited), store_breaker)
+            sent = {phase: [one for one in sent[phase] if self._settlement.is_to_be_sent(one, now)] for phase in sent}
+        self._each(self._meter, batches(sent[Phase.SEND]), self._breaker)
         self._each(self._send, batches(self._set_aside), self._breaker)
-        self._each(self._send, late_batches(work[Phase.SEND_LATE]), self._breaker)
+        self._each(self._send, late_batches(sent[Phase.SEND_LATE]), self._breaker)
         self._each(self._settlement.write_off, batches(work[Phase.WRITE_OFF]), store_breaker)
         self._each(self._settlement.forget, batches(work[Phase.FORGET]), store_breaker)
         self._send_unanswered()
@@ -219,12 +225,14 @@ class MeteringRun:
         return self._breaker.is_open or self._out_of_time()
 
     def _take(self, entries: Sequence[DueEntry]) -> tuple[str, list[tuple[DueEntry, MeteringRecord]]]:
-        """Seals the entries with a token of our own; returns it with the records that carry it now. The others were
-        taken by another run, or have changed since the index was read; an invalid record is rejected."""
+        """Seals the entries with a token of our own; returns it with the records that carry it now and are to be sent.
+        The others were taken by another run, or have changed since the index was read; an invalid record is rejected,
+        and unusual usage awaits approval."""
         token = token_in(self.region, self.new_token())
         for code in self.store.seal(entries, token).elements():
             self.report.count_error(code)
-        items = self.store.read([entry.key for entry in entries])
+        keys = [entry.key for entry in entries]
+        items = self.store.read([*keys, *self.approvals.keys(entries)])
         taken: list[tuple[DueEntry, MeteringRecord]] = []
         for entry in entries:
             item = items.get(entry.key)
@@ -235,7 +243,32 @@ class MeteringRun:
                 self._settlement.reject_unsendable(entry, token)
             else:
                 taken.append((entry, record))
-        return token, taken
+        return token, self._judged(taken, items, token)
+
+    def _judged(
+        self, taken: list[tuple[DueEntry, MeteringRecord]], items: Mapping[Key, Item], token: str
+    ) -> list[tuple[DueEntry, MeteringRecord]]:
+        """The sealed records that are sent: unusual ones await approval, and what the seller has refused at this moment
+        is left to the next run."""
+        now = epoch(self.clock())
+        unusual: list[tuple[Sendable, Outcome]] = []
+        sent: list[tuple[DueEntry, MeteringRecord]] = []
+        for entry, record in taken:
+            unsent = Sendable(record, {}, 0, in_doubt(entry.seal))
+            if not self.approvals.sends(record):
+                self._settlement.leave([unsent], token)
+            elif (found := self.approvals.oddity(record, items, now)) is not None:
+                unusual.append((unsent, AwaitsApproval(found)))
+            else:
+                sent.append((entry, record))
+        if unusual:
+            self._settlement.settle(unusual, token)
+        try:
+            self.approvals.learn([record for _, record in sent], items)
+        except AwsError as error:
+            # What is usual is learned again from the next hour; the usage is not to wait for it.
+            self.report.count_error(error.code)
+        return sent
 
     def _meter(self, entries: list[DueEntry]) -> None:
         """Sends the entries of a batch, but for those that are likely to be refused: they come after all batches."""

@@ -5,20 +5,30 @@ Only `metered` is written whatever is stored, because AWS said so; every other o
 the record still carries the token of the attempt, so that of two runs only the later one's view is kept.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from marketplace.dynamodb.keys import Key, hour_and_dimension, subscription_id_of
 from marketplace.ledger import due_time
-from marketplace.ledger.deadlines import SENDING_MARGIN, SHOWN_FOR, held_due_at, window_closes_at
+from marketplace.ledger.deadlines import SCHEDULE_INTERVAL, SENDING_MARGIN, SHOWN_FOR, held_due_at, window_closes_at
 from marketplace.ledger.due_index import Decision, DueEntry
-from marketplace.ledger.record import SENDABLE, UNSEALED, RecordChange, State, cleared, in_doubt
-from marketplace.metering.outcomes import Conflict, Held, Metered, Outcome, Rejected, StaysDue, Unbillable
+from marketplace.ledger.record import SENDABLE, Approval, RecordChange, State
+from marketplace.ledger.seal import UNSEALED, cleared, in_doubt, withdrawn
+from marketplace.metering.outcomes import (
+    AwaitsApproval,
+    Conflict,
+    Held,
+    Metered,
+    Outcome,
+    Rejected,
+    StaysDue,
+    Unbillable,
+)
 from marketplace.metering.report import MeteringReport, Note
 from marketplace.metering.store import MeteringStore
 from marketplace.metering.wire import Sendable
-from marketplace.platform.clock import HOUR, Clock, EpochSeconds, epoch
+from marketplace.platform.clock import HOUR, Clock, EpochSeconds, epoch, iso
 from marketplace.platform.errors import AwsError
 from marketplace.subscriptions.seller_events import Kind, SellerEvent, stable_id
 
@@ -26,6 +36,7 @@ _EVENTS: dict[str, Kind] = {
     "rejected": "Usage Rejected",
     "conflict": "Usage Conflict",
     "unbillable": "Usage Not Billable",
+    "awaiting_approval": "Usage Awaiting Approval",
 }
 """The states that the seller's application hears of, and the event that tells it. For `held`, the subscription is
 looked at again instead."""
@@ -48,7 +59,8 @@ class SubscriptionRequests(Protocol):
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """Outcomes of one run; one that does not send, unless `metering_enabled`. `settled` holds the keys of the records
-    that it is done with, `untold` what it has decided and not told yet."""
+    that it is done with, `untold` what it has decided and not told yet, `announced` the usage whose release it has
+    told. `releases` says whether usage that has awaited approval is sent."""
 
     store: MeteringStore
     bus: SellerBus
@@ -56,6 +68,8 @@ class Settlement:
     clock: Clock
     report: MeteringReport
     metering_enabled: bool = True
+    releases: Callable[[Approval | None], bool] = lambda _: True
+    announced: set[Key] = field(default_factory=set)
     settled: set[Key] = field(default_factory=set)
     untold: list[Decision] = field(default_factory=list)
 
@@ -83,6 +97,8 @@ class Settlement:
                     self._settle_earlier(record, metered, token, now)
                 case Held(reason):
                     self._decide(record, token, "held", reason, now)
+                case AwaitsApproval(reason):
+                    self._decide(record, token, "awaiting_approval", reason, now)
                 case Rejected(reason):
                     self._decide(record, token, "rejected", reason, now)
                 case Unbillable(reason):
@@ -157,11 +173,15 @@ class Settlement:
             decided_at=now,
             reason=reason,
             closes_at=window_closes_at(record.timestamp),
+            approval="awaited" if state == "awaiting_approval" else None,
         )
         self._write(decision, token)
 
-    def _write(self, decision: Decision, seal: str, seen_state: str | None = None) -> None:
-        if not self.store.change_if(decision.key, seal, decision.change(), seen_state=seen_state):
+    def _write(
+        self, decision: Decision, seal: str, seen_state: str | None = None, seen_approval: Approval | None = None
+    ) -> None:
+        change = decision.change()
+        if not self.store.change_if(decision.key, seal, change, seen_state=seen_state, seen_approval=seen_approval):
             return
         self.untold.append(decision)
         self.settled.add(decision.key)
@@ -208,10 +228,9 @@ class Settlement:
         for entry in entries:
             seen = entry.decision(items[entry.key]) if entry.key in items else None
             if seen is not None and seen.closes_at <= now:
-                doubt = "_in_doubt" if in_doubt(seen.seal) and not seen.reason.endswith("_in_doubt") else ""
                 unsent = seen.state in SENDABLE and not self.metering_enabled
-                reason = ("not_metered" if unsent else seen.reason or "deadline_passed") + doubt
-                self._write(seen.then("unbillable", reason, now), seen.seal, seen.state)
+                reason = "not_metered" if unsent else seen.reason or "deadline_passed"
+                self._write(seen.then("unbillable", _with_doubt(reason, seen.seal), now), seen.seal, seen.state)
 
     def tell_entries(self, entries: Sequence[DueEntry]) -> None:
         """Tells what an earlier run has decided and may not have told."""
@@ -233,6 +252,31 @@ class Settlement:
                 self.requests.look_again(subscription_id, "not_subscribed", since=decision.decided_at)
                 self.store.told(decision, self._next_step(decision))
 
+    def end_approvals(self, entries: Sequence[DueEntry]) -> None:
+        """Usage that awaits approval no more. Tells of what is about to be sent: it may be told again, but is told
+        before it is sent as long as there is time. Writes off what is not to be sent, unless the seller decides
+        otherwise at this moment."""
+        now = epoch(self.clock())
+        items = self.store.read([entry.key for entry in entries])
+        seen = [one for entry in entries if entry.key in items and (one := entry.decision(items[entry.key]))]
+        released = [one for one in seen if self.releases(one.approval)]
+        if released:
+            self.bus.publish([_release_event(one) for one in released])
+        self.announced.update(one.key for one in released)
+        for one in seen:
+            if one.key not in self.announced:
+                reason = "refused_by_seller" if one.approval == "refused" else "not_approved"
+                refused = one.then("unbillable", _with_doubt(reason, one.seal), now)
+                written = replace(refused, approval="refused", seal=withdrawn(one.seal))
+                self._write(written, one.seal, one.state, one.approval)
+
+    def is_to_be_sent(self, entry: DueEntry, now: EpochSeconds) -> bool:
+        """Whether a due record is to be sent by this run: all but usage that has awaited approval and was written off,
+        or whose release could not be told while another scheduled run comes before AWS refuses it."""
+        if entry.state != "awaiting_approval" or entry.key in self.announced:
+            return True
+        return entry.key not in self.settled and entry.refuse_at - now < SENDING_MARGIN + SCHEDULE_INTERVAL
+
     def _next_step(self, decision: Decision) -> EpochSeconds:
         now = epoch(self.clock())
         match decision.state:
@@ -240,6 +284,8 @@ class Settlement:
                 return held_due_at(now, decision.refuse_at, decision.closes_at)
             case "rejected":
                 return decision.closes_at
+            case "awaiting_approval":
+                return decision.approval_ends_at if decision.approval == "awaited" else now
             case _:
                 return EpochSeconds(now + SHOWN_FOR)
 
@@ -263,10 +309,33 @@ def _seal_after(token: str, *, doubtful: bool) -> str:
     return token if doubtful else cleared(token)
 
 
+def _with_doubt(reason: str, seal: str) -> str:
+    """The reason why a record is not billed, which says whether it may be billed all the same."""
+    return f"{reason}_in_doubt" if in_doubt(seal) and not reason.endswith("_in_doubt") else reason
+
+
+def _release_event(decision: Decision) -> SellerEvent:
+    """A record is released once at most, so the event has the same id however often."""
+    hour, dimension = hour_and_dimension(decision.key.sk)
+    return SellerEvent(
+        kind="Usage Released",
+        id=stable_id("released", decision.key.pk, decision.key.sk),
+        time=decision.decided_at,
+        detail={
+            "subscription_id": subscription_id_of(decision.key.pk),
+            "dimension": dimension,
+            "hour": hour,
+            "quantity": decision.quantity,
+            "reason": "approved" if decision.approval == "approved" else "deadline",
+        },
+    )
+
+
 def _event(decision: Decision) -> SellerEvent:
     """What the seller is told of a decision: with the same id however often, and with another one when AWS has refused
     the record anew, once the seller has made it due again."""
     hour, dimension = hour_and_dimension(decision.key.sk)
+    waits = {"until": iso(decision.approval_ends_at)} if decision.state == "awaiting_approval" else {}
     return SellerEvent(
         kind=_EVENTS[decision.state],
         id=stable_id(decision.state, decision.key.pk, decision.key.sk, cleared(decision.seal)),
@@ -277,5 +346,6 @@ def _event(decision: Decision) -> SellerEvent:
             "hour": hour,
             "quantity": decision.quantity,
             "reason": decision.reason,
+            **waits,
         },
     )

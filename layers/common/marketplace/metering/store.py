@@ -78,11 +78,19 @@ class MeteringStore:
         return self._table.put_all(settled)
 
     def change_if(
-        self, key: Key, seal: str, change: RecordChange, *, seen_state: str | None = None, settled: bool = False
+        self,
+        key: Key,
+        seal: str,
+        change: RecordChange,
+        *,
+        seen_state: str | None = None,
+        seen_approval: str | None = None,
+        settled: bool = False,
     ) -> bool:
-        """Makes the change if the record still carries the seal, and is in `seen_state` if that is given; takes it out
+        """Makes the change if the record still carries the seal, and what was seen of it if that is given; takes it out
         of the index when it is settled. False when another writer has got further; nothing is written then."""
-        return self._table.update_if(key, change.update(seal, seen_state=seen_state, settled=settled))
+        update = change.update(seal, seen_state=seen_state, seen_approval=seen_approval, settled=settled)
+        return self._table.update_if(key, update)
 
     def told(self, decision: Decision, next_step: EpochSeconds) -> None:
         """Notes that the decision is told, unless the record has moved on: then it is told again, or has no need."""

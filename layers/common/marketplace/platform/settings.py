@@ -54,6 +54,17 @@ def _yes_or_no(value: str) -> bool:
     return value == "true"
 
 
+def _one_of(*words: str) -> Callable[[str], str]:
+    """Reads one of these words."""
+
+    def read(value: str) -> str:
+        if value not in words:
+            raise ValueError(f"{value!r} is not one of {', '.join(words)}")
+        return value
+
+    return read
+
+
 def _number[N: (int, float)](kind: Callable[[str], N], least: float, most: float = math.inf) -> Callable[[str], N]:
     """Reads a number within bounds; `least` and `most` are allowed."""
 
@@ -99,6 +110,8 @@ class Settings:
     seal_delay_minutes: Annotated[int, _number(int, 0, 720)] = 10
     metering_calls_per_second: Annotated[float, _number(float, 0.01, 100)] = 10.0
     metering_region: str = "us-east-1"
+    anomaly_hold_factor: Annotated[int, _number(int, 0)] = 0
+    anomaly_hold_at_deadline: Annotated[str, _one_of("Send", "Refuse")] = "Send"
     seller_role_arn: str = ""
     seller_role_external_id: str = ""
     heartbeat_dimension: str = ""

@@ -22,7 +22,7 @@ from typing import Any
 
 from marketplace.platform.clock import MINUTE
 from marketplace.reconcile.difference import Acceptance, Difference, Kind
-from marketplace.reconcile.evidence import FRESH, METERED, Entry, Gap, Quantity
+from marketplace.reconcile.evidence import FRESH, METERED, RESOLVED, Entry, Gap, Quantity
 from marketplace.reconcile.sorting import Sorter
 
 GAP_REACH = 5 * MINUTE
@@ -30,7 +30,7 @@ GAP_REACH = 5 * MINUTE
 
 type _Rows = Iterator[tuple[Any, ...]]
 _OURS, _THEIRS = 0, 1
-_ACCEPTED_BY_AWS = frozenset({METERED, FRESH})
+_ACCEPTED_BY_AWS = frozenset({METERED, FRESH, RESOLVED})
 
 
 def reconcile(
@@ -166,8 +166,10 @@ class _Comparison:
         return bool(counted) and (self._shows_zeros or key.metered != 0)
 
     def _told(self, key: _Key) -> Difference | None:
-        """What differs where AWS shows something; None also where there is nothing of ours at all."""
-        if not all(self._is_ours(entry.sender) for entry in key.theirs):
+        """What differs where AWS shows something; None also where there is nothing of ours at all. Of a resolved
+        conflict it is known that somebody else has sent it."""
+        is_known = key.state == RESOLVED and key.shown == key.metered
+        if not is_known and not all(self._is_ours(entry.sender) for entry in key.theirs):
             return key.told("sent_by_someone_else", key.metered)
         if not key.ours:
             return None

@@ -11,6 +11,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
+from marketplace.ledger.conflict import is_resolved
 from marketplace.ledger.record import MeteringRecord
 from marketplace.platform.clock import DAY, epoch, hour_of
 from marketplace.subscriptions.identity import normalised_license_arn
@@ -25,6 +26,10 @@ METERED = "metered"
 
 FRESH = "fresh"
 """The state of one that AWS has accepted so recently that the other side may not show it yet."""
+
+
+RESOLVED = "resolved"
+"""The state of an entry of ours that another sender has metered: its quantity is what a person said that AWS has."""
 
 
 class UnreadableEvidenceError(ValueError):
@@ -107,10 +112,10 @@ def our_entries(
             payer_of(record),
             record.dimension,
             period_of(record.hour, span),
-            record.quantity,
+            record.billed if is_resolved(record) else record.quantity,
             record.metering_record_id or "",
             "",
-            FRESH if fresh else record.state,
+            FRESH if fresh else RESOLVED if is_resolved(record) else record.state,
             settled,
         )
 

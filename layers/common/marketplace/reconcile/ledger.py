@@ -6,7 +6,8 @@ from itertools import batched
 from marketplace.archive.reader import UsageHistory
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.table import Table
-from marketplace.ledger.record import METERING_RECORDS, MeteringRecord, is_metering_record
+from marketplace.ledger.record import MeteringRecord, is_metering_record
+from marketplace.ledger.selections import METERING_RECORDS
 from marketplace.subscriptions.reader import SubscriptionReader, subscriptions_ever_active
 
 

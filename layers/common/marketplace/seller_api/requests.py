@@ -23,6 +23,7 @@ from marketplace.seller_api.subscription_queries import MAX_PAGE, Filter
 from marketplace.statements.reader import MAX_PAGE as MAX_STATEMENT_PAGE
 from marketplace.subscriptions.identity import SUBSCRIPTION_ID
 from marketplace.subscriptions.model import Status
+from marketplace.usage.approval import Choice
 from marketplace.usage.queries import MAX_PAGE as MAX_USAGE_PAGE
 from marketplace.usage.void import MAX_VOIDED
 
@@ -150,6 +151,14 @@ class RetryBody(BaseModel, frozen=True, extra="forbid", defer_build=True):
     """Which refused usage is to be sent again; all of it without a dimension."""
 
     dimension: Annotated[str | None, Field(min_length=1, max_length=255), AfterValidator(_at_most_255_bytes)] = None
+
+
+class ApprovalBody(BaseModel, frozen=True, extra="forbid", defer_build=True):
+    """What is decided about unusual usage: all of it that awaits approval, or of one dimension or hour."""
+
+    decision: Choice
+    dimension: Annotated[str | None, Field(min_length=1, max_length=255), AfterValidator(_at_most_255_bytes)] = None
+    hour: Annotated[Moment, AfterValidator(_year_in_range)] | None = None
 
 
 class UsageBody(BaseModel, frozen=True, extra="forbid", defer_build=True):

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from marketplace.dynamodb.paging import InvalidCursorError
 from marketplace.entitlements.entitlements import Entitlements
 from marketplace.entitlements.store import UnknownSubscriptionError
-from marketplace.platform.clock import Clock, epoch
+from marketplace.platform.clock import Clock, epoch, hour_of
 from marketplace.platform.errors import AwsError, ThrottledError, UnavailableError
 from marketplace.platform.http import (
     Answer,
@@ -42,6 +42,7 @@ from marketplace.seller_api.requests import (
     MAX_RECORD_ID,
     USAGE_BODY_LIMIT,
     VOID_BODY_LIMIT,
+    ApprovalBody,
     ClaimsQuery,
     EntitlementsQuery,
     NoQuery,
@@ -66,6 +67,7 @@ from marketplace.seller_api.views import (
     subscription_view,
 )
 from marketplace.statements.reader import StatementReader
+from marketplace.usage.approval import UsageApproval
 from marketplace.usage.queries import UsageQueries
 from marketplace.usage.recorder import UsageRecorder
 from marketplace.usage.results import metric_of
@@ -99,6 +101,7 @@ class SellerRoutes:
     statements: StatementReader
     usage_retry: UsageRetry
     usage_void: UsageVoid
+    usage_approval: UsageApproval
     clock: Clock
     entitlement_max_age: int
     metering_enabled: bool = True
@@ -263,6 +266,20 @@ class SellerRoutes:
         counts = {"UsageMadeDueAgain": len(retried.due_again)}
         return Answer(json_response(200, content), "UsageRetried", subscription_id, counts=counts)
 
+    def decide_usage(self, request: Request) -> Answer:
+        query_of(request, NoQuery)
+        body = body_of(request, ApprovalBody)
+        if not self.metering_enabled:
+            raise ProblemError(problems.NOT_METERED)
+        subscription_id = subscription_id_of(request)
+        hour = None if body.hour is None else hour_of(epoch(body.hour))
+        made = self.usage_approval.decide(subscription_id, body.decision, dimension=body.dimension, hour=hour)
+        if made is None:
+            raise ProblemError(problems.SUBSCRIPTION_UNKNOWN)
+        content = {"subscription_id": subscription_id, **asdict(made)}
+        counts = {"UsageApprovalsDecided": len(made.decided)}
+        return Answer(json_response(200, content), "UsageDecided", subscription_id, counts=counts)
+
     def _opened(self, subscription_id: str, outcome: str) -> Answer:
         """A subscription that the seller's sign-up is about: it wants to know of a free trial."""
         self.free_trials.look_up(subscription_id)
@@ -313,6 +330,12 @@ ROUTES = (
         query=StatementQuery,
     ),
     Route("POST /subscriptions/{subscription_id}/usage/retry", "retryUsage", SellerRoutes.retry_usage, body=RetryBody),
+    Route(
+        "POST /subscriptions/{subscription_id}/usage/approval",
+        "decideUsage",
+        SellerRoutes.decide_usage,
+        body=ApprovalBody,
+    ),
     Route("GET /subscriptions/{subscription_id}/usage/{record_id+}", "proveUsage", SellerRoutes.prove_usage),
 )
 _BY_KEY = {route.key: route for route in ROUTES}

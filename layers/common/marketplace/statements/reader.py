@@ -4,6 +4,8 @@
     DAY#<day>#<dimension>...  what a contract includes
     STATEMENT#<day>           a frozen day; its lines are in FROZEN#<day>#<digest>#<number>
 
+and one more, CORRECTION#<hour>#..., for each day with billing adjustments.
+
 A day is frozen by the first reader that finds it closed: AWS takes no usage of its month any more, and every metering
 record of it is settled. Its lines are written under their digest first, and the mark that names the digest is written
 if there is none, so whoever comes second reads what the first one wrote.
@@ -24,6 +26,7 @@ from marketplace.dynamodb.attributes import Item, from_item, to_item
 from marketplace.dynamodb.paging import InvalidCursorError, cursor_of
 from marketplace.dynamodb.paging import parts_of as cursor_parts
 from marketplace.dynamodb.table import Table
+from marketplace.ledger.correction import Correction as Adjustment
 from marketplace.ledger.record import MeteringRecord, is_metering_record
 from marketplace.platform.clock import Clock, epoch
 from marketplace.statements.statement import (
@@ -33,6 +36,7 @@ from marketplace.statements.statement import (
     Part,
     Statement,
     Units,
+    adjusted_parts,
     closes_at,
     corrections_of,
     days_of,
@@ -110,8 +114,10 @@ class StatementReader:
         )
         for day in (one for one in days_of(month) if one >= first):
             read = hours.of(day)
-            parts, unsettled = _hour_parts(read)
-            lines = lines_of([*parts, *map(_included_part, included.of(day))])
+            records, parts = _hour_parts(read)
+            unsettled = any(is_unsettled(record) for record in records)
+            adjusted = adjusted_parts(self._adjustments(pk, day) if any(one.corrected for one in records) else ())
+            lines = lines_of([*parts, *adjusted, *map(_included_part, included.of(day))])
             mark = next(iter(frozen.of(day)), None)
             if mark is None and lines and now >= closes_at(month) and not unsettled:
                 mark = self._freeze(subscription_id, day, lines, now)
@@ -123,6 +129,9 @@ class StatementReader:
 
     def _span(self, pk: str, first: str, last: str) -> Iterator[Item]:
         return self._table.items("pk = :pk AND sk BETWEEN :first AND :last", {"pk": pk, "first": first, "last": last})
+
+    def _adjustments(self, pk: str, day: str) -> Iterator[Adjustment]:
+        return map(Adjustment.from_item, self._table.items_under(pk, f"{keys.CORRECTION_PREFIX}{day}"))
 
     def _freeze(self, subscription_id: str, day: str, lines: list[Line], now: int) -> Item:
         content = json.dumps([line.as_json() for line in lines], separators=(",", ":"), sort_keys=True).encode()
@@ -162,8 +171,8 @@ class _ByDay:
         return found
 
 
-def _hour_parts(items: list[Item]) -> tuple[list[Part], bool]:
-    """What the metering records of a day and their allocations hold, and whether some are unsettled."""
+def _hour_parts(items: list[Item]) -> tuple[list[MeteringRecord], list[Part]]:
+    """The metering records of a day, and what they and their allocations hold."""
     allocations: dict[str, list[tuple[Any, int]]] = {}
     records: list[MeteringRecord] = []
     for item in items:
@@ -174,8 +183,7 @@ def _hour_parts(items: list[Item]) -> tuple[list[Part], bool]:
             allocations.setdefault(sk.partition(keys.TAGS_MARK)[0], []).append((tags, values["quantity"]))
         elif is_metering_record(item):
             records.append(MeteringRecord.from_item(item))
-    parts = [part for record in records for part in parts_of(record, allocations.get(record.key.sk, ()))]
-    return parts, any(is_unsettled(record) for record in records)
+    return records, [part for record in records for part in parts_of(record, allocations.get(record.key.sk, ()))]
 
 
 def _included_part(item: Item) -> Part:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Self
 
+from marketplace.ledger.conflict import excess, is_resolved, to_carry
+from marketplace.ledger.correction import Correction as Adjustment
 from marketplace.ledger.deadlines import window_closes_at
 from marketplace.ledger.record import MeteringRecord, State
 from marketplace.platform.clock import DAY, HOUR, EpochSeconds, epoch
@@ -19,6 +21,7 @@ _PLACE: Mapping[State, str] = {
     "metered": "metered",
     "open": "open",
     "held": "open",
+    "awaiting_approval": "open",
     "rejected": "refused",
     "conflict": "refused",
     "unbillable": "refused",
@@ -26,19 +29,20 @@ _PLACE: Mapping[State, str] = {
 """Where the units of a metering record count, by its state. What was refused may be sent again until AWS's window
 closes."""
 
-_UNSETTLED = frozenset({"open", "held", "rejected"})
+_UNSETTLED = frozenset({"open", "held", "rejected", "awaiting_approval"})
 
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """Units of usage. `credit` is what of `metered` was charged although the contract includes it, as turned out later:
-    it has to be credited to the buyer."""
+    """Units of usage. `credit` is what of `metered` has to be credited to the buyer: a contract includes it, as turned
+    out later, or another sender has metered it. `adjusted` is what of `metered` billing adjustments have given back."""
 
     included: int = 0
     metered: int = 0
     refused: int = 0
     open: int = 0
     credit: int = 0
+    adjusted: int = 0
 
     @property
     def recorded(self) -> int:
@@ -52,7 +56,8 @@ class Units:
 
     @classmethod
     def from_json(cls, values: Mapping[str, int]) -> Self:
-        return cls(*(values[name] for name in COLUMNS))
+        """What was frozen by an earlier version lacks the columns that have come since."""
+        return cls(*(values.get(name, 0) for name in COLUMNS))
 
 
 COLUMNS = tuple(field.name for field in fields(Units))
@@ -138,12 +143,24 @@ class Part:
 
 
 def parts_of(record: MeteringRecord, allocations: Iterable[tuple[TagSet, int]]) -> Iterator[Part]:
-    """What a metering record and its allocations hold, by tag set; what no allocation has is usage without tags."""
+    """What a metering record and its allocations hold, by tag set; what no allocation has is usage without tags. Of a
+    resolved conflict that is what AWS has, whose tags are another sender's; what a later hour has taken is not part of
+    it."""
+    if is_resolved(record):
+        yield Part(record.dimension, (), Units(metered=record.billed, refused=to_carry(record), credit=excess(record)))
+        return
     place, left = _PLACE[record.state], record.quantity
     for tags, quantity in allocations:
         left -= quantity
         yield Part(record.dimension, tags, Units(**{place: quantity}))
     yield Part(record.dimension, (), Units(**{place: left}))
+
+
+def adjusted_parts(corrections: Iterable[Adjustment]) -> Iterator[Part]:
+    """What billing adjustments have given back."""
+    for one in corrections:
+        if one.state == "completed":
+            yield Part(one.dimension, tuple(sorted((one.tags or {}).items())), Units(adjusted=one.units))
 
 
 def is_unsettled(record: MeteringRecord) -> bool:

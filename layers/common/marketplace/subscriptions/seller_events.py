@@ -44,7 +44,11 @@ type Kind = Literal[
     "Usage Rejected",
     "Usage Conflict",
     "Usage Not Billable",
+    "Usage Awaiting Approval",
+    "Usage Released",
     "Overage Correction Due",
+    "Correction Completed",
+    "Correction Refused",
     "Usage Differences Found",
     "Advisory Issued",
 ]

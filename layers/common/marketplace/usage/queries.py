@@ -14,7 +14,8 @@ from marketplace.dynamodb.keys import Key
 from marketplace.dynamodb.paging import cursor_of, key_after
 from marketplace.dynamodb.table import Table, key_of
 from marketplace.ledger.correction import Correction
-from marketplace.ledger.record import METERING_RECORDS, MeteringRecord, is_metering_record
+from marketplace.ledger.record import MeteringRecord, is_metering_record
+from marketplace.ledger.selections import METERING_RECORDS
 from marketplace.platform.clock import Clock, iso, utc_now
 
 MAX_PAGE = 500

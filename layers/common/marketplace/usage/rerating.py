@@ -25,7 +25,8 @@ from marketplace.dynamodb.table import Table
 from marketplace.dynamodb.transactions import Write
 from marketplace.dynamodb.update import Update
 from marketplace.entitlements.store import EntitlementStore, unchanged
-from marketplace.ledger.record import UNSEALED, MeteringRecord
+from marketplace.ledger.record import MeteringRecord
+from marketplace.ledger.seal import UNSEALED
 from marketplace.platform.clock import Clock, EpochSeconds, epoch, iso
 from marketplace.platform.errors import ThrottledError
 from marketplace.platform.settings import OverageDimensions

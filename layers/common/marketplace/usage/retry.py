@@ -6,7 +6,7 @@ from typing import Any
 from marketplace.dynamodb.table import Table
 from marketplace.ledger.deadlines import refuse_at
 from marketplace.ledger.recent import recent_records
-from marketplace.ledger.record import refused
+from marketplace.ledger.selections import REFUSED_BY_AWS
 from marketplace.platform.clock import Clock, EpochSeconds, epoch
 from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.reader import SubscriptionReader
@@ -26,8 +26,9 @@ class Retried:
 
 
 class UsageRetry:
-    """Makes `rejected`, `held` and `unbillable` metering records due again. They are sent as they were sealed, so the
-    quantity and the identity are those that AWS refused; what changes is what AWS makes of them."""
+    """Makes `rejected`, `held` and `unbillable` metering records due again, but for what the seller has refused. They
+    are sent as they were sealed, so the quantity and the identity are those that AWS refused; what changes is what AWS
+    makes of them."""
 
     def __init__(self, table: Table, subscriptions: SubscriptionReader, clock: Clock) -> None:
         self._table = table
@@ -47,19 +48,20 @@ class UsageRetry:
         now = epoch(self._clock())
         due_again: list[dict[str, Any]] = []
         too_late: list[dict[str, Any]] = []
-        for record in recent_records(self._table, subscription_id, now, refused(dimension)):
+        for record in recent_records(self._table, subscription_id, now, REFUSED_BY_AWS.of_dimension(dimension)):
             if refuse_at(record.hour) <= now:
                 too_late.append(record.described())
                 continue
             if len(due_again) == MAX_RETRIED:
                 return Retried(due_again, too_late, more=True)
-            update, changed = record.made_due(now, _refuse_at(record.hour, subscription))
+            update, changed = record.made_due(now, refused_from(subscription, record.hour))
             if self._table.update_if(record.key, update):
                 due_again.append(changed.described())
         return Retried(due_again, too_late, more=False)
 
 
-def _refuse_at(hour: EpochSeconds, subscription: Subscription) -> EpochSeconds:
+def refused_from(subscription: Subscription, hour: EpochSeconds) -> EpochSeconds:
+    """When AWS stops taking usage of this hour of the subscription, as far as is known here."""
     regular = refuse_at(hour)
     deadline = None if subscription.status == "active" else subscription.closing_deadline
     return regular if deadline is None else EpochSeconds(min(regular, deadline))

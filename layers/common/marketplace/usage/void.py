@@ -5,6 +5,7 @@
     update ...#TAGS#<digest>         and the allocation of its tag set
     update INCLUDED#<dim>#<term>     its included units can be used again, in each term that counts them
     update DAY#<day>#<dimension>     and are no longer of the day's
+    put    CHANGE#<time>#...         for the timeline
 
 All of it happens or none of it does. The usage record stays, marked as voided, so its id can't be used again, and
 voiding it again changes nothing. Of usage that a contract includes whole AWS hears nothing; it can be voided until AWS
@@ -25,8 +26,10 @@ from marketplace.dynamodb.keys import Key
 from marketplace.dynamodb.table import Table
 from marketplace.dynamodb.transactions import Write
 from marketplace.dynamodb.update import Update
+from marketplace.ledger.change import UsageChange
 from marketplace.ledger.deadlines import window_closes_at
-from marketplace.ledger.record import UNSEALED, MeteringRecord
+from marketplace.ledger.record import MeteringRecord
+from marketplace.ledger.seal import UNSEALED
 from marketplace.platform.clock import Clock, EpochSeconds, epoch
 from marketplace.platform.errors import AwsError, ThrottledError, UnavailableError
 from marketplace.subscriptions.model import Subscription
@@ -194,6 +197,16 @@ class UsageVoid:
             as_read, given = f"{as_read} AND attribute_not_exists(#included)", {}
         mark = Update(set={"voided_at": now, "voided_by": caller}, condition=as_read, given=given)
         writes: list[Write] = [self._table.update_action(key, mark) for key in stored.keys]
+        told = UsageChange(
+            what="voided",
+            at=now,
+            by=caller,
+            name=values["record_id"],
+            dimension=values["dimension"],
+            hour=stored.hour,
+            units=values["quantity"],
+        )
+        writes += [self._table.put_action(told.to_item(keys.subscription_id_of(key.pk))) for key in stored.keys]
         if stored.is_metered:
             item = self._table.get(stored.metering_record)
             if item is None:
