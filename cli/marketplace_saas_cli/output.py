@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -15,6 +17,8 @@ from marketplace_saas_cli.exits import NotConfirmedError
 
 WIDTH = 120
 """Characters of a line where no terminal says another width."""
+
+_UNLIMITED = 100_000
 
 
 class Output:
@@ -36,7 +40,18 @@ class Output:
             sys.stdout.write(f"{json.dumps(data, indent=2)}\n")
             return
         for one in human:
-            self._console.print(one, highlight=False, markup=False, soft_wrap=isinstance(one, str))
+            if isinstance(one, Table):
+                self._show_table(one)
+            else:
+                self._console.print(one, highlight=False, markup=False, soft_wrap=True)
+
+    def _show_table(self, shown: Table) -> None:
+        """A value that is copied must be whole, so a line may be longer than the terminal is wide."""
+        width = self._console.width
+        needed = Measurement.get(self._console, self._console.options.update(width=_UNLIMITED), shown).minimum
+        self._console.width = max(width, needed)
+        self._console.print(shown, highlight=False)
+        self._console.width = width
 
     def note(self, text: str) -> None:
         """What goes beside the result."""
@@ -74,11 +89,13 @@ def table(rows: Sequence[Mapping[str, Any]], *columns: str, title: str | None = 
     shown = [column for column in columns if any(_cell(row.get(column)) for row in rows)]
     for column in shown:
         numbers = all(isinstance(row.get(column), int | float | None) for row in rows)
+        name, whole = column.replace("_", " "), column not in _FOLDED
         made.add_column(
-            column.replace("_", " "),
+            name,
             justify="right" if numbers else "left",
             overflow="fold",
-            no_wrap=column not in _FOLDED,
+            no_wrap=whole,
+            min_width=max(map(cell_len, (name, *(_cell(row.get(column)) for row in rows)))) if whole else None,
         )
     for row in rows:
         made.add_row(*(_cell(row.get(column)) for column in shown))
