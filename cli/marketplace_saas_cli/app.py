@@ -6,6 +6,7 @@ from marketplace_saas_cli.arguments import HELP
 from marketplace_saas_cli.commands import (
     approvals,
     correct,
+    differences,
     doctor,
     finance,
     queue,
@@ -42,6 +43,7 @@ APP.command("put-back")(upkeep.put_back)
 APP.add_typer(subscriptions.APP, name="subscriptions")
 APP.add_typer(usage.APP, name="usage")
 APP.add_typer(approvals.APP, name="approvals")
+APP.add_typer(differences.APP, name="differences")
 APP.add_typer(queue.APP, name="queue")
 
 

@@ -44,6 +44,7 @@ NOT_HERE = {
     "aws cloudtrail": "the local stack has no CloudTrail, and says so",
     "marketplace-saas correct": "an invoice comes in the next month; tests/unit/test_corrections.py runs it",
     "marketplace-saas resolve": "nobody else meters here; tests/unit/test_conflicts.py has another sender",
+    "marketplace-saas differences accept": "nothing differs here; tests/unit/test_difference_commands.py has some",
     "marketplace-saas put-back": "there is no restored table here; tests/unit/test_put_back.py has one",
     "aws dynamodb restore-table-to-point-in-time": "moto restores into a table without a name of the stack",
     "python report.py": "tests/documents/test_tutorial.py saves the program and runs it",
@@ -70,6 +71,7 @@ SAYS = {
     "forget-contact": "deletes 0 contacts",
     "saas rebuild": "as the inbox says",
     "saas reconcile": "(?s:compared with CloudTrail.*compared with CloudTrail.*compared with usage.csv)",
+    "saas differences list": "no difference",
     "saas statement": "(?s:kind,day,dimension.*written to statement.html)",
     "get-item": "None",
 }

@@ -70,6 +70,10 @@ class Duty:
         assert self.run(*arguments, "--json") == status, self.err
         return json.loads(self.out)
 
+    def session(self) -> Session:
+        """What a command connects to, for what is not a command."""
+        return self.connect(Common(), Output())
+
     def connect(self, common: Common, _output: Output) -> Session:
         outputs = dict.fromkeys(NEEDED, "queue") | {
             "ApiUrl": "https://api.invalid",

@@ -23,6 +23,7 @@ CHECKS: dict[str, Check] = {
     "ledger": work.ledger,
     "last run": work.last_run,
     "waiting": work.waiting,
+    "reconciliation": work.reconciliation,
     "alarms": deployment.alarms,
     "fulfilment url": market.fulfilment_url,
     "dimensions": market.dimensions,

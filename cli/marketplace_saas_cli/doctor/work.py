@@ -6,6 +6,7 @@ from typing import Any
 
 from marketplace.commands.waiting import WaitingList
 from marketplace.platform.clock import HOUR, MINUTE, iso
+from marketplace_saas_cli.commands import differences
 from marketplace_saas_cli.commands.queue import depths
 from marketplace_saas_cli.commands.status import measured
 from marketplace_saas_cli.doctor.check import Finding, fine, trouble, unknown
@@ -77,6 +78,18 @@ def waiting(session: Session) -> Iterator[Finding]:
     oldest = min(late, key=lambda one: one.since)
     text = f"{counted(len(late), 'item')}, the oldest ({oldest.kind}) since {iso(oldest.since)}"
     yield trouble("waiting", text, "`subscriptions waiting` lists them; docs/operations.md, What waits")
+
+
+def reconciliation(session: Session) -> Iterator[Finding]:
+    """What the daily reconciliation has found and nobody has accepted."""
+    if found := differences.unaccepted(differences.stored(session)):
+        text, do = (
+            differences.summary(found),
+            "`differences list` names them; docs/operations.md, Metered usage and CloudTrail",
+        )
+        yield trouble("reconciliation", text, do)
+    else:
+        yield fine("reconciliation", "no difference that nobody has accepted")
 
 
 def last_run(session: Session) -> Iterator[Finding]:
