@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from local.console.words import short
+from local.console.words import UNUSUAL, short
 from marketplace_emulator.clock import HOUR, iso_seconds
 from marketplace_emulator.ledger import MeteringRecord
 
@@ -80,7 +80,8 @@ def _unit(key: tuple[int, str], record: Mapping[str, Any] | None, bill: list[Met
 
 
 def _because(record: Mapping[str, Any]) -> str:
-    return f" ({record['reason']})" if record.get("reason") else ""
+    reason = record.get("reason")
+    return f" ({UNUSUAL.get(reason, reason)})" if reason else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,11 +27,14 @@ RESULT = {
     "conflict": ("bad", "Conflict"),
     "rejected": ("bad", "Rejected"),
 }
+UNUSUAL = {
+    "far_above_usual": "far more than the subscription's greatest hour of the last days",
+    "new_dimension": "the subscription has not used this dimension before",
+    "not_approved": "it was unusual, and nobody approved it in time",
+    "refused_by_seller": "it was unusual, and you refused it",
+}
+"""Why usage awaits approval, or was not sent after it."""
 REASONS = {
-    "far_above_usual": "Far more than the subscription's greatest hour of the last days.",
-    "new_dimension": "The subscription has not used this dimension before.",
-    "not_approved": "It was unusual, and nobody approved it in time.",
-    "refused_by_seller": "It was unusual, and you refused it.",
     "entitled": "AWS grants it.",
     "in_grace": "Its date has passed, but AWS still lists it: a renewal may be on its way.",
     "not_entitled": "AWS grants no such dimension.",
