@@ -457,6 +457,17 @@ def test_an_hour_that_was_opened_again_is_sealed_by_one_run_only(world: World, c
     assert world.billed() == {(buyer.id, "api_calls"): 12}
 
 
+def test_of_two_runs_that_have_seen_a_record_alike_the_first_seals_it(world: World) -> None:
+    world.report(world.subscribe(), 7)
+    world.to_due()
+    store = MeteringStore(world.usage_table())
+    (seen,) = store.due(EpochSeconds(world.time.seconds()))
+    assert isinstance(seen, DueEntry)
+    for token in ("first@us-east-1", "second@us-east-1"):
+        store.seal([seen], token)
+    assert [record["seal"] for record in world.stored()] == ["first@us-east-1"]
+
+
 @pytest.mark.parametrize("decided", ["rejected", "conflict", "unbillable", "held"])
 def test_a_slower_run_does_not_seal_what_is_decided_meanwhile(world: World, decided: str) -> None:
     """A record that is decided while an attempt is in doubt keeps the seal that the slower run has seen."""
