@@ -21,6 +21,7 @@ from marketplace.subscriptions.model import Status
 from marketplace.usage.report import NamedRecord, UsageReport
 from marketplace.usage.void import MAX_VOIDED
 from tools.openapi_document import Answer, Words, assembled
+from tools.openapi_statements import UsageStatement
 
 _TIME = Field(description="ISO 8601 in UTC", examples=["2026-11-22T14:00:00Z"])
 _OPTIONAL_TIME = Field(default=None, description="ISO 8601 in UTC", examples=["2026-11-22T14:00:00Z"])
@@ -227,58 +228,6 @@ class UsageDecided(Answer):
     decided: list[MeteringRecord] = Field(description="They carry this decision, and the next metering run acts on it")
     undecided: list[MeteringRecord] = Field(description="The decision came too late for them")
     more: bool = Field(description="There are others: send the same request again")
-
-
-class StatementUnits(Answer):
-    """Units of usage: `recorded` is `included`, `metered`, `refused` and `open` together."""
-
-    recorded: int = Field(description="What your application has reported")
-    included: int = Field(description="A contract includes it")
-    metered: int = Field(description="AWS Marketplace bills it")
-    refused: int = Field(description="AWS Marketplace refused it, or takes it no more: it is not billed")
-    open: int = Field(description="It is not settled yet")
-    credit: int = Field(
-        description="Of metered: what is to be credited, because the contract includes it or another sender metered it"
-    )
-    adjusted: int = Field(description="Of metered: what billing adjustments have given back")
-
-
-class StatementTotal(StatementUnits):
-    """The units of one dimension of a day."""
-
-    dimension: str
-
-
-class StatementLine(StatementTotal):
-    """The units of one dimension and tag set of a day."""
-
-    tags: dict[str, str] = Field(description="Empty for usage without tags")
-
-
-class StatementCorrection(StatementLine):
-    """How many units more, or less, a line has now than when its day was closed."""
-
-    day: str = Field(examples=["2026-11-18"])
-
-
-class StatementDay(Answer):
-    """A day in UTC. A closed one has the same lines for good. `totals` are of the whole day, also where the page has
-    some of its lines."""
-
-    day: str = Field(examples=["2026-11-18"])
-    closed: bool = Field(description="AWS takes no usage of its month any more, and all of it is settled")
-    lines: list[StatementLine]
-    totals: list[StatementTotal]
-    corrections: list[StatementCorrection]
-
-
-class UsageStatement(Answer):
-    """A page, oldest day first. Days without usage are left out."""
-
-    subscription_id: str
-    month: str = Field(examples=["2026-11"])
-    days: list[StatementDay]
-    cursor: str | None
 
 
 class UsageRetried(Answer):
