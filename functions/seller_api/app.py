@@ -86,6 +86,7 @@ def routes() -> SellerRoutes:
             monotonic=time.monotonic,
             terms=ContractTerms(entitlement_store, entitlements, settings.overage_dimensions),
             metering_enabled=settings.metering_enabled,
+            metering_starts_at=settings.metering_starts_at,
         ),
         usage=UsageQueries(usage_table, utc_now, archive),
         statements=StatementReader(usage_table, utc_now, archive),

@@ -3,9 +3,10 @@
 import random
 import re
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
-from marketplace.platform.clock import DAY, MINUTE
+from marketplace.platform.clock import DAY, MINUTE, EpochSeconds, epoch
 from tools.template import load
 
 REGIONS = ("us-east-1", "eu-west-1", "ap-southeast-2")
@@ -72,6 +73,7 @@ class Parameters:
     EntitlementStaleLimitMinutes: int = 1440
     AnomalyHoldFactor: int = 0
     AnomalyHoldAtDeadline: str = "Send"
+    MeteringStartsAt: str = ""
 
     def holding(self, dice: random.Random, *, refuses: bool) -> "Parameters":
         """These with a hold, in half of the worlds; `refuses`: perhaps one that refuses what nobody has approved."""
@@ -81,6 +83,10 @@ class Parameters:
         factor = dice.choice((0, 0, 0, 1, 3, any_of))
         at_deadline = dice.choice(declared["AnomalyHoldAtDeadline"]["AllowedValues"] if refuses else ["Send"])
         return replace(self, AnomalyHoldFactor=factor, AnomalyHoldAtDeadline=at_deadline)
+
+    @property
+    def starts_at(self) -> EpochSeconds:
+        return epoch(datetime.fromisoformat(self.MeteringStartsAt)) if self.MeteringStartsAt else EpochSeconds(0)
 
     @property
     def seal_delay(self) -> int:

@@ -111,6 +111,10 @@ class DueEntry:
             return "wait"
         return "send" if self.state in SENDABLE else "write off" if self.state == "rejected" else "forget"
 
+    def is_in_shadow(self, starts_at: int) -> bool:
+        """Whether it is usage of an hour before metering starts, and AWS can't know it from here."""
+        return self.state == "open" and not in_doubt(self.seal) and self.hour < starts_at
+
     def waits_for_another_region(self, region: str) -> bool:
         """Whether an attempt in another region than this one is in doubt: AWS removes duplicates within a region only,
         so the record must not be sent here."""
