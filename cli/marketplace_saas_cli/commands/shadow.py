@@ -58,7 +58,7 @@ def shadow(
         },
         f"{iso(start)} to {iso(end)}: {counted(found.compared, 'metering record')} in shadow compared with CloudTrail; "
         f"this deployment meters from {iso(starts_at)} on",
-        table(days, "day", "ours", "theirs", "units", "differences"),
+        table(days, "day", "ours", "theirs", "units", "differences") if days else "no usage, here or there",
         table(rows, "period", "kind", "dimension", "ours", "theirs", "units", "money", "id")
         if rows
         else "no difference",
@@ -68,7 +68,7 @@ def shadow(
 
 
 def _by_day(found: Outcome, start: int, end: int) -> list[dict[str, Any]]:
-    """Each day's units here and there, and how many differences it has."""
+    """Each day's units here and there, and how many differences it has; days without either are left out."""
     differing = Counter(period_of(one.period, "day") for one in found.differences)
     return [
         {
@@ -79,4 +79,5 @@ def _by_day(found: Outcome, start: int, end: int) -> list[dict[str, Any]]:
             "differences": differing[day],
         }
         for day in range(period_of(start, "day"), end, DAY)
+        if differing[day] or found.ours[day] or found.theirs.get(day)
     ]

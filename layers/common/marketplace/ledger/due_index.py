@@ -182,6 +182,11 @@ SEALING = 'SET seal=? WHERE pk=? AND sk=? AND seal=? AND "state"=?'
 that is decided while an attempt is in doubt keeps the seal of that attempt; `state` is a reserved word."""
 
 
+def is_sealed_for_sending(item: Item, token: str) -> bool:
+    """Whether a stored record, valid or not, carries the token and waits to be sent."""
+    return item["seal"]["S"] == token and item["state"]["S"] in SENDABLE and "due_shard" in item
+
+
 def due_in(shard: str, now: EpochSeconds) -> Selection:
     """The key condition of the `due` index for what is due in a shard, and for all that is in trouble."""
     return Selection("#due_shard = :shard AND #due_at <= :now", {"shard": shard, "now": now})

@@ -220,15 +220,19 @@ class MeteringRecord:
             raise ValueError("a settled record is not due")
         return Schedule(self.state, self.due_at, self.refuse_at)
 
-    def addition(self, added: Addition, *, moves_deadlines: bool, shadow: bool = False) -> Update:
+    def in_shadow(self, now: EpochSeconds) -> "MeteringRecord":
+        """The record as it is created for an hour that another meter bills: it is settled, and never due."""
+        return replace(self, state="shadow", due_shard=None, due_at=None, settled_at=now)
+
+    def addition(self, added: Addition, *, moves_deadlines: bool) -> Update:
         """Adds usage to the hour while it is unsealed and the sum is one that AWS takes, and creates it as this record
-        says where it does not exist. `moves_deadlines`: its times replace those of an existing record. Only usage that
-        another meter bills (`shadow`) is added to an hour in shadow."""
-        deadlines = {"due_at": self.due_at, "refuse_at": self.refuse_at}
+        says where it does not exist. `moves_deadlines`: its times replace those of an existing record. What is
+        billed here is not added to an hour in shadow, from which it would not be sent; the other way round, the hour is
+        in shadow from then on."""
         adds = {name: value for name in _ADDED if (value := getattr(added, name)) or name == "quantity"}
         has_room = "#seal = :unsealed AND #quantity <= :room"
         given: dict[str, Any] = {"unsealed": UNSEALED, "room": MAX_QUANTITY - added.quantity}
-        if not shadow:
+        if self.state != "shadow":
             has_room += " AND #state <> :shadow"
             given["shadow"] = "shadow"
         condition = f"attribute_not_exists(pk) OR ({has_room})"
@@ -241,10 +245,12 @@ class MeteringRecord:
             condition = f"({condition}) AND (attribute_not_exists(pk) OR {unchanged})"
             given["seen_tag_sets"] = added.seen_tag_sets
         kept = self._values()
-        if moves_deadlines:
-            kept = {name: value for name, value in kept.items() if name not in deadlines}
-            return Update(set=deadlines, keep=kept, add=adds, condition=condition, given=given)
-        return Update(keep=kept, add=adds, condition=condition, given=given)
+        moved: dict[str, Any] = {"due_at": self.due_at, "refuse_at": self.refuse_at} if moves_deadlines else {}
+        if self.state == "shadow":
+            moved = {"state": self.state, "settled_at": self.settled_at}
+        kept = {name: value for name, value in kept.items() if name not in moved}
+        remove = _DUE_KEYS if self.state == "shadow" else ()
+        return Update(set=moved, keep=kept, add=adds, remove=remove, condition=condition, given=given)
 
     @staticmethod
     def reduction(taken: Addition) -> Update:
@@ -430,11 +436,6 @@ class RecordChange:
                 condition += f" AND #{name} = :seen_{name}"
                 given[f"seen_{name}"] = seen
         return Update(set=values, remove=_DUE_KEYS if settled else (), condition=condition, given=given)
-
-
-def is_sealed_for_sending(item: Item, token: str) -> bool:
-    """Whether a stored record, valid or not, carries the token and waits to be sent."""
-    return item["seal"]["S"] == token and item["state"]["S"] in SENDABLE and "due_shard" in item
 
 
 def is_metering_record(item: Item) -> bool:

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from marketplace.dynamodb.attributes import Item
 from marketplace.dynamodb.keys import Key, subscription_id_of
 from marketplace.ledger.deadlines import window_closes_at
-from marketplace.ledger.due_index import Decision, DueEntry, Unreadable
-from marketplace.ledger.record import SENDABLE, Group, InvalidRecordError, MeteringRecord, is_sealed_for_sending
+from marketplace.ledger.due_index import Decision, DueEntry, Unreadable, is_sealed_for_sending
+from marketplace.ledger.record import SENDABLE, Group, InvalidRecordError, MeteringRecord
 from marketplace.ledger.seal import UNSEALED, in_doubt, token_in
 from marketplace.metering.api import MeteringApi
 from marketplace.metering.approval import Approvals
@@ -134,7 +134,7 @@ class MeteringRun:
         self._each(self._send, late_batches(sent[Phase.SEND_LATE]), self._breaker)
         self._each(self._settlement.write_off, batches(work[Phase.WRITE_OFF]), store_breaker)
         self._each(self._settlement.forget, batches(work[Phase.FORGET]), store_breaker)
-        self._each(self._keep_in_shadow, batches(work[Phase.SHADOW]), store_breaker)
+        self._each(self._settlement.keep_in_shadow, batches(work[Phase.SHADOW]), store_breaker)
         self._send_unanswered()
         self._each(self._settlement.tell, _few(self._settlement.untold), store_breaker)
         self._each(lambda used: self.found_usage(used, now), [self._used] if self._used else [], store_breaker)
@@ -274,14 +274,6 @@ class MeteringRun:
             # What is usual is learned again from the next hour; the usage is not to wait for it.
             self.report.count_error(error.code)
         return sent
-
-    def _keep_in_shadow(self, entries: list[DueEntry]) -> None:
-        """Settles usage that another meter bills. What is usual is learned from it, for the hours that are sent."""
-        if usual := self.approvals.keys(entries):
-            items = self.store.read([*(entry.key for entry in entries), *usual])
-            found = [_record(items[entry.key]) for entry in entries if entry.key in items]
-            self.approvals.learn([record for record in found if record is not None], items)
-        self._settlement.keep_in_shadow(entries)
 
     def _meter(self, entries: list[DueEntry]) -> None:
         """Sends the entries of a batch, but for those that are likely to be refused: they come after all batches."""

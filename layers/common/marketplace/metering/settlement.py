@@ -290,7 +290,8 @@ class Settlement:
                 return EpochSeconds(now + SHOWN_FOR)
 
     def keep_in_shadow(self, entries: Sequence[DueEntry]) -> None:
-        """Settles usage that another meter bills; it is not sealed, so it takes what is reported late."""
+        """Settles usage of hours that are another meter's since they were recorded; it stays unsealed, so it takes what
+        is reported late."""
         change = RecordChange(state="shadow", settled_at=epoch(self.clock()))
         for entry in entries:
             if self.store.change_if(entry.key, entry.seal, change, seen_state=entry.state, settled=True):

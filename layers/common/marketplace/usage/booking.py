@@ -59,12 +59,11 @@ class Booking:
 @dataclass(frozen=True, slots=True)
 class Job:
     """Bookings for one metering record. `record`: as it is created where it does not exist yet. `moves_deadlines`: its
-    times replace those of an existing record, while the subscription is closing. `shadow`: another meter bills it."""
+    times replace those of an existing record, while the subscription is closing."""
 
     record: MeteringRecord
     bookings: Sequence[Booking]
     moves_deadlines: bool = False
-    shadow: bool = False
 
     @property
     def shared(self) -> set[Key]:
@@ -155,7 +154,7 @@ class UsageStore:
         if not part.metered:
             return records
         job, tagging = part.job, part.tagging
-        update = job.record.addition(part.addition, moves_deadlines=job.moves_deadlines, shadow=job.shadow)
+        update = job.record.addition(part.addition, moves_deadlines=job.moves_deadlines)
         added = _by_tag_set(part.metered)
         return [
             *records,
@@ -397,7 +396,7 @@ def _obstacles(part: _Part, reasons: Sequence[Mapping[str, Any]], in_use: Mappin
         elif index < len(names):
             known[names[index]] = from_item(reason["Item"])
         elif index == len(names):
-            obstacle = why_not_added(reason.get("Item"), part.total, shadow=job.shadow)
+            obstacle = why_not_added(reason.get("Item"), part.total, shadow=job.record.state == "shadow")
         else:
             obstacle = obstacle or "changed"
     return NotBooked(known, obstacle)

@@ -232,8 +232,9 @@ def job_for(group: Sequence[Entry], seal_delay: int, now: EpochSeconds) -> Job:
         due_at=period.due_at(entry.hour, seal_delay, now),
         refuse_at=period.refuse_at(entry.hour),
     )
-    is_closing, shadow = period.closing_deadline is not None, entry.billing.shadow
-    return Job(record, bookings_of(group), moves_deadlines=is_closing and not shadow, shadow=shadow)
+    if entry.billing.shadow:
+        return Job(record.in_shadow(now), bookings_of(group))
+    return Job(record, bookings_of(group), period.closing_deadline is not None)
 
 
 def answer(group: Sequence[Entry], outcome: Booked, results: Results) -> None:
