@@ -95,7 +95,7 @@ class SettingsError(ValueError):
     """The environment does not hold valid settings; the message names each variable that is wrong."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Settings:
     """What template.yaml passes to the functions; each field is the lower-case name of its variable. A field that is no
     plain text is annotated with what reads it."""
