@@ -24,7 +24,7 @@ from marketplace.platform.snapshot import reseed_after_restore
 from marketplace.registration.claim import Claims
 from marketplace.registration.codes import RegistrationCodes
 from marketplace.registration.free_trials import FreeTrials
-from marketplace.seller_api.routes import SellerRoutes, failure
+from marketplace.seller_api.routes import SellerRoutes, failure, known_route
 from marketplace.seller_api.subscription_queries import SubscriptionQueries
 from marketplace.statements.reader import StatementReader
 from marketplace.subscriptions.outbox import Outbox
@@ -123,7 +123,7 @@ def handle(event: dict[str, Any]) -> dict[str, Any]:
     log(
         answer.outcome,
         extra={
-            "route": event.get("routeKey"),
+            "route": known_route(event.get("routeKey")),
             "subscription_id": answer.subscription_id,
             "status": answer.response.status,
             "counts": dict(answer.counts) or None,
