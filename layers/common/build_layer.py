@@ -67,7 +67,6 @@ PLUGINS = '''"""In place of pydantic's search for plugins, which reads every pac
 def get_plugins() -> tuple[()]:
     return ()
 '''
-UNUSED_PATTERN = re.compile(r"^_IPV6_RE = re\.compile\(.*\)\n", re.MULTILINE)
 MODIFIED = 1577836800  # 2020-01-01: one moment for every file, so that archives of the same content are the same
 
 
@@ -151,16 +150,28 @@ def _without_generators_of_documentation(docs: Path) -> None:
 
 def _without_needless_starts(root: Path) -> None:
     """Take out what is loaded at every start and never used: urllib3's HTTP/2, which botocore does not switch on, and
-    the search for pydantic's plugins, which both load importlib.metadata; and a large expression of urllib3."""
+    the search for pydantic's plugins, which both load importlib.metadata; a large expression of urllib3; and what
+    Powertools takes from typing_extensions, which Python has by itself since 3.13."""
     http2 = root / "urllib3" / "http2"
     (http2 / "__init__.py").write_text("")
     (http2 / "connection.py").unlink()
     (root / "pydantic" / "plugin" / "_loader.py").write_text(PLUGINS)
-    addresses = root / "urllib3" / "util" / "url.py"
-    text, removed = UNUSED_PATTERN.subn("", addresses.read_text())
-    addresses.write_text(text)
-    if removed != 1 or any("_IPV6_RE" in path.read_text() for path in (root / "urllib3").rglob("*.py")):
-        raise LayerError("urllib3 has another _IPV6_RE, or uses it: see _without_needless_starts")
+    _replace(root / "urllib3" / "util" / "url.py", '_IPV6_RE = re.compile("^" + _IPV6_PAT + "$")\n', "")
+    if any("_IPV6_RE" in path.read_text() for path in (root / "urllib3").rglob("*.py")):
+        raise LayerError("urllib3 uses _IPV6_RE: see _without_needless_starts")
+    _replace(
+        root / "aws_lambda_powertools" / "utilities" / "jmespath_utils" / "__init__.py",
+        "from typing_extensions import deprecated\n",
+        "from warnings import deprecated\n",
+    )
+
+
+def _replace(module: Path, old: str, new: str) -> None:
+    """Put one text of a package in place of another, or say that its new version has not got it."""
+    text = module.read_text()
+    if text.count(old) != 1:
+        raise LayerError(f"{module.name} has another text now: see _without_needless_starts")
+    module.write_text(text.replace(old, new))
 
 
 def _without_documentation(part: Any) -> Any:
