@@ -76,8 +76,12 @@ SAYS = {
     "get-item": "None",
 }
 """What a block that contains this prints: an expression for a part of it."""
-REFUSED = {"saas migrate": "marketplace-saas: the two are subscriptions to different products"}
-"""The emulator's products are others than the guide's, so this command runs as far as its own answer to that."""
+REFUSED = {
+    "saas migrate": "marketplace-saas: the two are subscriptions to different products",
+    "saas shadow": "marketplace-saas: this deployment has no MeteringStartsAt",
+}
+"""The emulator's products are others than the guide's, and it is the only meter, so these commands run as far as their
+own answer to that."""
 _CLAIM = 'marketplace-saas subscriptions claim "$SUBSCRIPTION_ID" acme'
 FIRST = {"subscriptions release": _CLAIM, "subscriptions transfer": _CLAIM}
 """What has happened before a block that contains this makes sense."""

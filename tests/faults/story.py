@@ -55,7 +55,7 @@ _WRITES = ("put", "update", "delete", "transact", "batch_write", "batch_execute"
 def played(seed: int, crash_at: int | None = None) -> Schedule:
     """The story of a seed's world, drained and checked; raises InvariantError."""
     held = seed in HELD_WORLDS.values()
-    schedule = made(seed, MemoryDynamoDB, crash_at, holds=held)
+    schedule = made(seed, MemoryDynamoDB, crash_at, apart=held)
     schedule.crash = 0.0
     schedule.play(HELD_STORY if held else WHOLE_STORY if is_whole(seed) else STORY)
     schedule.drain()

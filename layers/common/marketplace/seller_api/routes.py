@@ -342,6 +342,11 @@ _BY_KEY = {route.key: route for route in ROUTES}
 _VALIDATION = "validate=true"
 
 
+def known_route(key: object) -> str | None:
+    """The key of a route, for a log line: whatever else an event holds in its place is content."""
+    return key if isinstance(key, str) and key in _BY_KEY else None
+
+
 @contextmanager
 def _claim_problems() -> Iterator[None]:
     """What a claim, a release or a transfer is refused with, as the API answers it."""
