@@ -604,7 +604,7 @@ class Schedule(CheckedWorld):
         if choice == "refuse":
             held = [hour for hour in self.world.stored() if "approval" in hour]
             self.asked_to_refuse |= {(subscription_id, hour["dimension"], hour["hour"]) for hour in held}
-        made = self.world.approval().decide(subscription_id, choice, **given)
+        made = self.world.approval().decide(subscription_id, choice, "seller", **given)
         for one in made.decided if made is not None else ():
             hour = int(datetime.fromisoformat(one["hour"]).timestamp())
             self.decided[subscription_id, one["dimension"], hour] = one["approval"]
