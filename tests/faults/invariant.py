@@ -13,6 +13,7 @@ from marketplace.platform.clock import DAY, HOUR, iso
 from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.seller_events import SellerEvent
 from marketplace_emulator import Purchase
+from tests.faults.resolutions import Resolutions
 from tests.support.world import World
 
 UNPUBLISHED = "no_such_dimension"
@@ -77,7 +78,7 @@ class CheckedWorld:
         "What the seller wants to have voided and has no last answer about."
         self.voided: set[tuple[str, str]] = set()
         "What was answered `voided`."
-        self.foreign: set[tuple[str, str, int]] = set()
+        self.resolutions = Resolutions(world)
         self.ever_refused: set[tuple[str, str]] = set()
         self.clocks_stepped = False
         self.retries: Counter[str] = Counter()
@@ -105,9 +106,12 @@ class CheckedWorld:
     def check(self) -> None:
         """Every unit that was acknowledged is billed once, or stands in a list with a reason; raises InvariantError."""
         records, hours, allocations = self._usage_table()
-        self._check_acknowledged(records)
+        carried, wrong = self.resolutions.carried(records, hours)
+        must(not wrong, "; ".join(wrong))
+        reported = {key: record for key, record in records.items() if key not in carried}
+        self._check_acknowledged(reported)
+        self._check_included({key: record for key, record in reported.items() if "voided_at" not in record})
         records = {key: record for key, record in records.items() if "voided_at" not in record}
-        self._check_included(records)
         self._check_hours(records, hours, allocations)
         self._check_bill(hours, allocations)
         self._check_events(hours)
@@ -229,11 +233,11 @@ class CheckedWorld:
     def _check_bill(self, hours: dict[Any, Any], allocations: dict[Any, Counter[Any]]) -> None:
         ours = {(h["pk"].removeprefix("SUB#"), h["dimension"], h["hour"]): (place, h) for place, h in hours.items()}
         seen: set[Any] = set()
-        others: set[Any] = set()
+        others: dict[Any, Any] = {}
         for entry in self.world.marketplace.ledger.records:
             key = (self.world.subscription_id_of(entry), entry.dimension, entry.hour * HOUR)
-            if key in self.foreign and entry.quantity == 999_983:
-                others.add(key)
+            if entry.id in self.resolutions.foreign:
+                others[key] = entry.quantity
                 continue
             must(key not in seen, f"{key} is billed twice")
             seen.add(key)
@@ -250,9 +254,10 @@ class CheckedWorld:
         for key, (place, hour) in ours.items():
             if hour["state"] == "metered" and key not in seen:
                 must(key in others, f"{key} is marked metered and not billed")
-                must(self._excused(place, hour), f"{key} is marked metered but another sender's quantity is billed")
+                same = others[key] == hour["quantity"]
+                must(same or self._excused(place, hour), f"{key} is metered, and another sender's quantity is billed")
             if hour["state"] == "conflict":
-                must(key in self.foreign, f"{key} is a conflict without another sender")
+                must(key in self.resolutions.contested, f"{key} is a conflict without another sender")
             if fate(hour) == "rejected":
                 poisoned = hour["dimension"] == UNPUBLISHED or key[:2] in self.ever_refused
                 must(poisoned or self.clocks_stepped, f"{key} is rejected: {hour['reason']}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from marketplace.commands.conflicts import Conflicts
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item, to_item
 from marketplace.dynamodb.table import Table
@@ -318,6 +319,13 @@ class World:
     def usage_void(self) -> UsageVoid:
         reader = SubscriptionReader(self.table(self.tables.subscriptions))
         return UsageVoid(self.usage_table(), reader, self.time.now, self.rerating())
+
+    def conflicts(self) -> Conflicts:
+        """As the command line resolves them: against no contract."""
+        recorder = self.recorder()
+        recorder.terms = None
+        subscriptions = self.table(self.tables.subscriptions)
+        return Conflicts(self.usage_table(), subscriptions, recorder, self.queue(), self.time.now)
 
     def queries(self) -> UsageQueries:
         return UsageQueries(Table(self.dynamodb, self.tables.usage), self.time.now)

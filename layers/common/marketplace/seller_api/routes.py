@@ -273,7 +273,9 @@ class SellerRoutes:
             raise ProblemError(problems.NOT_METERED)
         subscription_id = subscription_id_of(request)
         hour = None if body.hour is None else hour_of(epoch(body.hour))
-        made = self.usage_approval.decide(subscription_id, body.decision, dimension=body.dimension, hour=hour)
+        made = self.usage_approval.decide(
+            subscription_id, body.decision, request.caller, dimension=body.dimension, hour=hour
+        )
         if made is None:
             raise ProblemError(problems.SUBSCRIPTION_UNKNOWN)
         content = {"subscription_id": subscription_id, **asdict(made)}
