@@ -45,7 +45,8 @@ GRACE = 7 * DAY
 PART_ITEMS = 20_000
 """How many items a file has at most: about 10 MB in memory."""
 _AT_ONCE = 500
-_ALLOCATION_EXPIRING = "SET expires_at=? WHERE pk=? AND sk=? AND quantity=?"
+ALLOCATION_EXPIRING = "SET expires_at=? WHERE pk=? AND sk=? AND quantity=?"
+"""PartiQL clauses that have DynamoDB remove an allocation, unless it was changed."""
 
 
 @dataclass(slots=True)
@@ -231,7 +232,7 @@ class UsageArchiver:
                 for item in some
                 if not is_metering_record(item)
             ]
-            failed = self.usage.update_all(EXPIRING, records) + self.usage.update_all(_ALLOCATION_EXPIRING, others)
+            failed = self.usage.update_all(EXPIRING, records) + self.usage.update_all(ALLOCATION_EXPIRING, others)
             if failed:
                 raise _OutOfTimeError
             report.items += len(some)
