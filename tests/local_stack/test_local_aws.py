@@ -30,7 +30,7 @@ TABLE: Any = {
 def aws(start_aws: Callable[[Deployment], LocalAws]) -> LocalAws:
     redrive = json.dumps({"deadLetterTargetArn": queue_arn("dead"), "maxReceiveCount": 2})
     queues = [Queue("q", {"VisibilityTimeout": "60", "RedrivePolicy": redrive}), Queue("dead", {})]
-    buckets, time_to_live = [Bucket("b", versioned=True)], {"t": "until", "elsewhere": "until"}
+    buckets, time_to_live = [Bucket("bucket", versioned=True)], {"t": "until", "elsewhere": "until"}
     return start_aws(Deployment({}, [], [], [], [TABLE], queues, ["bus"], [], [], "", buckets, time_to_live))
 
 
@@ -172,15 +172,15 @@ def test_what_has_expired_is_removed_once_a_day_of_the_clock(aws: LocalAws, time
 def test_an_overwritten_object_of_a_versioned_bucket_is_an_older_version(aws: LocalAws, time: Time) -> None:
     s3, before = aws.client("s3"), aws.writes
     for content in (b"one", b"two"):
-        s3.put_object(Bucket="b", Key="usage/x", Body=content)
+        s3.put_object(Bucket="bucket", Key="usage/x", Body=content)
         time.moment += timedelta(hours=1)
     assert aws.writes == before + 2
-    assert s3.get_object(Bucket="b", Key="usage/x")["Body"].read() == b"two"
-    versions = s3.list_object_versions(Bucket="b")["Versions"]
+    assert s3.get_object(Bucket="bucket", Key="usage/x")["Body"].read() == b"two"
+    versions = s3.list_object_versions(Bucket="bucket")["Versions"]
     assert aws.writes == before + 2, "looking at it changes nothing that a page shows"
     assert [(one["IsLatest"], one["LastModified"]) for one in versions] == [
         (True, NOON + timedelta(hours=1)),
         (False, NOON),
     ]
-    first = s3.get_object(Bucket="b", Key="usage/x", VersionId=versions[1]["VersionId"])
+    first = s3.get_object(Bucket="bucket", Key="usage/x", VersionId=versions[1]["VersionId"])
     assert first["Body"].read() == b"one"

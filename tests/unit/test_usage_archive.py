@@ -181,6 +181,20 @@ def test_what_is_not_final_holds_its_month_back_and_no_other(archive: ArchiveWor
     assert (archive.run().months, archive.run().held_back) == (1, 0)
 
 
+@pytest.mark.parametrize("damage", ["refuse_at", "quantity", "timestamp"])
+def test_a_record_that_nothing_can_read_holds_its_month_back_and_no_other(archive: ArchiveWorld, damage: str) -> None:
+    first, second = used(archive, buyers=2)
+    item = next(one for one in archive.items() if one["pk"]["S"].endswith(first.id) and is_metering_record(one))
+    broken = {**item, damage: {"S": "?"}}
+    archive.world.dynamodb.put_item(TableName=archive.world.tables.usage, Item=broken)
+    report = archive.run()
+    assert (report.months, report.held_back) == (1, 1)
+    assert damage in archive.told[0]["problem"]
+    assert {one["pk"]["S"] for one in archive.items() if "expires_at" in one} == {f"SUB#{second.id}"}
+    archive.world.dynamodb.put_item(TableName=archive.world.tables.usage, Item=item)
+    assert (archive.run().months, archive.run().held_back) == (1, 0)
+
+
 def test_a_zero_for_an_idle_hour_is_archived_too(archive: ArchiveWorld) -> None:
     (buyer,) = used(archive, tagged=False)
     item = next(one for one in archive.items() if is_metering_record(one))

@@ -37,7 +37,7 @@ from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import Item
 from marketplace.dynamodb.table import Table
 from marketplace.ledger.correction import Correction
-from marketplace.ledger.record import EXPIRING, MeteringRecord, is_metering_record
+from marketplace.ledger.record import EXPIRING, InvalidRecordError, MeteringRecord, is_metering_record
 from marketplace.platform.clock import DAY, Clock, epoch
 
 GRACE = 7 * DAY
@@ -138,7 +138,7 @@ class UsageArchiver:
                     mark = replace(mark, months={**mark.months, month: manifest.sha256})
                     Marks(self.usage).put(subscription_id, mark)
                 self._expire(subscription_id, month, mark.months[month], report)
-            except _HeldBackError as error:
+            except (_HeldBackError, InvalidRecordError) as error:
                 problem = str(error)
                 report.held_back += 1
             except ArchiveDamagedError as error:
