@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 from pydantic import BaseModel
 
+from marketplace.archive.content import ArchiveError
 from marketplace.dynamodb.paging import InvalidCursorError
 from marketplace.entitlements.entitlements import Entitlements
 from marketplace.entitlements.store import UnknownSubscriptionError
@@ -118,7 +119,7 @@ class SellerRoutes:
         except (RequestError, InvalidCursorError, UnicodeError) as error:
             return _counted(request, _problem(_problem_of_request(error)))
         except AwsError as error:
-            return replace(_problem(_problem_of_aws(error)), error=f"{type(error).__name__} {error.code}")
+            return replace(_problem(_problem_of_aws(error)), error=_logged(error))
 
     def claim(self, request: Request) -> Answer:
         query_of(request, NoQuery)
@@ -397,8 +398,15 @@ def _problem_of_request(error: Exception) -> Problem:
     return problems.PARAMETER_INVALID
 
 
+def _logged(error: AwsError) -> str:
+    """What the log says of an error. AWS's messages may hold what no log may; the archive's own do not."""
+    return str(error) if isinstance(error, ArchiveError) else f"{type(error).__name__} {error.code}"
+
+
 def _problem_of_aws(error: AwsError) -> Problem:
     match error:
+        case ArchiveError():
+            return problems.INTERNAL
         case ThrottledError():
             return problems.BUSY
         case UnavailableError():
