@@ -17,15 +17,12 @@ from tools import dynamodb_local, sam_local
 from tools.template import ROOT
 
 
-def ports() -> sam_local.Ports:
-    """Free ports, with moto in the place of DynamoDB Local."""
-    aws, marketplace = dynamodb_local.free_port(), dynamodb_local.free_port()
-    return sam_local.Ports(dynamodb=aws, aws=aws, marketplace=marketplace, host="127.0.0.1")
-
-
-@pytest.fixture(scope="module")
-def workers() -> Iterator[Workers]:
-    with sam_local.running(ports()) as running:
+@pytest.fixture(scope="module", params=["moto", pytest.param("aws", marks=pytest.mark.dynamodb_local)])
+def workers(request: pytest.FixtureRequest) -> Iterator[Workers]:
+    """The servers with AWS's DynamoDB Local, and with moto in its place."""
+    dynamodb, aws, marketplace = (dynamodb_local.free_port() for _ in range(3))
+    ports = sam_local.Ports(aws if request.param == "moto" else dynamodb, aws, marketplace, host="127.0.0.1")
+    with sam_local.running(ports) as running:
         yield running
 
 
