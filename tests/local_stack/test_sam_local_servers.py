@@ -58,6 +58,10 @@ def test_a_purchase_becomes_active_and_its_usage_is_metered(workers: Workers) ->
     workers.clock.advance(2 * 3600)
     assert [one.quantity for one in workers.marketplace.ledger.bill(purchase.id)] == [3]
 
+    logged = workers.marketplace.trail.events(since=0, until=workers.clock.timestamp(), region="us-east-1")
+    sender = [one["userIdentity"]["arn"] for one in logged if one["eventName"] == "BatchMeterUsage"][-1]
+    assert sender.endswith(f":assumed-role/{workers.deployment.resources['MeterUsageRole']}/MeterUsageFunction")
+
 
 def test_set_up_your_account_leads_to_start_api(workers: Workers) -> None:
     assert workers.marketplace.settings.fulfilment_url == "http://127.0.0.1:3000/register"
