@@ -1,5 +1,6 @@
 """What template.yaml deploys, as this machine needs to know it; local/template.py reads it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,11 @@ class Function:
     @property
     def arn(self) -> str:
         return f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{self.name}"
+
+    @property
+    def access_key(self) -> str:
+        """The access key of its role's session. AWS's DynamoDB Local refuses any but letters and digits."""
+        return re.sub("[^A-Za-z0-9]", "", self.role)
 
 
 @dataclass(frozen=True)

@@ -79,8 +79,10 @@ class Keeper:
             content |= snapshot.load(content["cut"], {}, _MODULES)
             settings = stack.marketplace.settings
             chosen = (settings.license_delay_seconds, settings.metering_rate, settings.entitlement_rate)
+            callers = settings.callers
             stack.marketplace.load(content["marketplace"])
             settings.license_delay_seconds, settings.metering_rate, settings.entitlement_rate = chosen
+            settings.callers = callers
         except (snapshot.SnapshotError, OSError, KeyError, TypeError) as error:
             raise StackError(f"{self._file} can't be read: {error}; move it away to begin anew") from error
         stack.set_fulfilment_url()
