@@ -70,7 +70,7 @@ class Resolutions:
         return [event for event in events if event.kind == "Conflict Resolved"]
 
     def told(self) -> dict[tuple[str, str, str], list[SellerEvent]]:
-        """What the seller has heard of resolutions, or is about to hear, by subscription, dimension and hour as text."""
+        """What the seller has heard of resolutions, or is about to hear, by subscription, dimension and hour."""
         found: dict[tuple[str, str, str], list[SellerEvent]] = defaultdict(list)
         for event in [*self._world.bus.events, *self.unpublished()]:
             if event.kind == "Conflict Resolved":
