@@ -149,6 +149,21 @@ def test_late_usage_of_our_hours_is_billed_in_hours_that_are_ours(world: World, 
     assert billed(world) == 12
 
 
+def test_late_usage_of_our_last_hour_of_a_month_goes_to_the_next_month_and_not_to_the_other_meter(
+    world: World, buyer: Subscription
+) -> None:
+    """Earlier hours of the month come first as long as they are ours."""
+    december = int(datetime(2026, 12, 1, tzinfo=UTC).timestamp())
+    world.parameters = starting(december - HOUR)
+    world.time.to(december - 30 * MINUTE)
+    world.report(buyer, 1)
+    hourly(world, december + 3 * HOUR)
+    result = world.report(buyer, 7, at=december - 20 * MINUTE)
+    assert result["hour"] == iso(december + 3 * HOUR)
+    hourly(world, december + 6 * HOUR)
+    assert (billed(world), by_state(world)) == (8, {"metered": 8})
+
+
 def test_usage_before_activation_belongs_to_the_hour_of_the_activation(world: World) -> None:
     world.time.to(CUTOVER + 5 * MINUTE)
     buyer = world.subscribe("111122223333", PAYG)
