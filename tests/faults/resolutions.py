@@ -69,7 +69,7 @@ class Resolutions:
         events = [from_outbox(item) for item in items if item["sk"]["S"].startswith(OUTBOX_PREFIX)]
         return [event for event in events if event.kind == "Conflict Resolved"]
 
-    def told(self) -> dict[Place, list[SellerEvent]]:
+    def told(self) -> dict[tuple[str, str, str], list[SellerEvent]]:
         """What the seller has heard of resolutions, or is about to hear."""
         found: dict[Any, list[SellerEvent]] = defaultdict(list)
         for event in [*self._world.bus.events, *self.unpublished()]:
