@@ -104,7 +104,7 @@ FAST := tests/unit tests/template tests/functions
 test-fast: $(VENV)/.installed ## the tests for every few minutes: nothing slow, no container, no server, no browser
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not (slow or dynamodb_local or docker or browser or node)" $(FAST) $(ARGS)
 
-containers: $(VENV)/.installed ## every sample event in a container of its own, and again on Python 3.14 (needs Docker)
+containers: $(VENV)/.installed ## every sample event in a container of its own, killed metering runs, and all on Python 3.14 (needs Docker)
 	tools/lambda-image
 	tools/lambda-image 3.14
 	REQUIRE_ALL=1 $(BIN)/python -m pytest -q -m containers tests/local_invoke $(ARGS)

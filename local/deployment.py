@@ -1,5 +1,6 @@
 """What template.yaml deploys, as this machine needs to know it; local/template.py reads it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,11 @@ class Function:
     @property
     def arn(self) -> str:
         return f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{self.name}"
+
+    @property
+    def access_key(self) -> str:
+        """The access key of its role's session. AWS's DynamoDB Local refuses any but letters and digits."""
+        return re.sub("[^A-Za-z0-9]", "", self.role)
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,14 @@ class Queue:
 
 
 @dataclass(frozen=True)
+class Bucket:
+    """An S3 bucket. `versioned`: whether what is overwritten stays as an older version."""
+
+    name: str
+    versioned: bool = False
+
+
+@dataclass(frozen=True)
 class Rule:
     """An EventBridge rule of the default bus, and the queues that get what it matches."""
 
@@ -99,8 +113,9 @@ class Subscription:
 
 @dataclass(frozen=True)
 class Deployment:
-    """Everything that the template declares and this machine plays. Tables are what CreateTable takes, `outputs` the
-    stack's outputs, `resources` the physical name of each resource, and `resource_types` its type."""
+    """Everything that the template declares and this machine plays. Tables are what CreateTable takes, `time_to_live`
+    the attribute of each table by which DynamoDB removes items, `outputs` the stack's outputs, `resources` the physical
+    name of each resource, and `resource_types` its type."""
 
     functions: dict[str, Function]
     routes: list[Route]
@@ -112,6 +127,8 @@ class Deployment:
     rules: list[Rule]
     subscriptions: list[Subscription]
     fulfilment_path: str
+    buckets: list[Bucket] = field(default_factory=list)
+    time_to_live: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     exports: list[str] = field(default_factory=list)
     outputs: Mapping[str, str] = field(default_factory=dict)

@@ -262,8 +262,7 @@ def _lambda_variables(function: Function) -> dict[str, str]:
     """What Lambda sets by itself (Lambda Developer Guide: defined runtime environment variables)."""
     return {
         **_SANDBOX,
-        # The emulator takes an access key for the role of its name, so CloudTrail shows who called.
-        "AWS_ACCESS_KEY_ID": function.role,
+        "AWS_ACCESS_KEY_ID": function.access_key,
         "PATH": os.environ.get("PATH", ""),
         "AWS_ACCOUNT_ID": ACCOUNT,
         "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13",

@@ -44,6 +44,11 @@ class Workers(Servers):
     def start_functions(self, variables: Mapping[str, str], cleanup: ExitStack) -> None:
         """Have the functions ready. `variables` lead them to the servers."""
         self.runtime.deploy(self.deployment.functions, variables, self._printed)
+        account, functions = self.marketplace.settings.seller_account, self.deployment.functions.values()
+        # So that CloudTrail shows who called.
+        self.marketplace.settings.callers |= {
+            one.access_key: f"arn:aws:sts::{account}:assumed-role/{one.role}/{one.name}" for one in functions
+        }
         self.clock.share(self.runtime.clock)
         cleanup.callback(self.clock.unshare)
         self.schedules = Schedules(self.deployment.schedules, self.clock.timestamp())
@@ -163,6 +168,7 @@ class Workers(Servers):
         """Do everything that is due at this moment of the clock, and all that follows from it."""
         with self.aws.sent:
             self.aws.sent.notify_all()  # messages become visible when the clock is moved
+        self.aws.remove_expired()
         self._drain()
         for one, tick in self.schedules.due(self.clock.timestamp()):
             if self._stopping.is_set():

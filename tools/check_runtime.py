@@ -4,7 +4,8 @@
 
 `sam build` and `sam deploy` each read the parameter Runtime, and neither SAM CLI nor Lambda compares them: a stack
 whose layer was built for the other Python fails at each function's first import. The value of a deployment is the one
-given here, else that of samconfig.toml for `--config-env`, else the template's default, as `sam deploy` reads it.
+given here, else that of samconfig.toml for `--config-env`, in the table of `deploy` or else of `global`, else the
+template's default, as `sam deploy` reads it.
 """
 
 import argparse
@@ -23,7 +24,8 @@ def deployed_runtime(config: dict[str, Any], environment: str, given: str | None
     """Answer the Runtime that `sam deploy --config-env` would deploy with; raises KeyError for no such environment."""
     if given is not None:
         return given.removeprefix("Runtime=")
-    overrides = config[environment]["deploy"]["parameters"].get("parameter_overrides", [])
+    tables = [config[environment].get(command, {}).get("parameters", {}) for command in ("global", "deploy")]
+    overrides = (tables[0] | tables[1]).get("parameter_overrides", [])
     words = shlex.split(overrides) if isinstance(overrides, str) else overrides
     named = [word.removeprefix("Runtime=") for word in words if word.startswith("Runtime=")]
     default: str = template.load()["Parameters"]["Runtime"]["Default"]

@@ -20,6 +20,7 @@ STATE = {
     "rejected": ("bad", "Rejected"),
     "conflict": ("bad", "Conflict"),
     "unbillable": ("bad", "Not billable"),
+    "shadow": ("", "In shadow: not sent"),
 }
 RESULT = {
     "recorded": ("good", "Recorded"),

@@ -116,6 +116,7 @@ class CheckedWorld:
         self._check_bill(hours, allocations)
         self._check_events(hours)
         self._check_decided(hours)
+        self._check_shadow(records, hours)
         for hour in hours.values():
             self.outcome.units[fate(hour)] += hour["quantity"]
             self.outcome.records[fate(hour)] += 1
@@ -133,7 +134,7 @@ class CheckedWorld:
         told = {(event.kind, *(event.detail.get(name) for name in names)) for event in self.world.bus.events}
         looked_at = self.world.looked_at()
         for hour in self.world.stored():
-            if hour["state"] in {"open", "metered"} or hour.get("due_at", 0) > 0:
+            if hour["state"] in {"open", "metered", "shadow"} or hour.get("due_at", 0) > 0:
                 continue
             subscription_id = hour["pk"].removeprefix("SUB#")
             if hour["state"] == "held":
@@ -221,7 +222,7 @@ class CheckedWorld:
             key = (hour["pk"].removeprefix("SUB#"), hour["hour"], hour["dimension"])
             must(booked.pop(key, 0) == hour["quantity"], f"{key} doesn't hold what was booked to it")
             must(tagged.pop(key, Counter()) == allocations[place], f"{key} has other allocations than were booked")
-            must(hour["state"] in {"metered", "conflict", "unbillable"}, f"{key} was never settled: {hour}")
+            must(hour["state"] in {"metered", "conflict", "unbillable", "shadow"}, f"{key} was never settled: {hour}")
             told = "due_shard" not in hour or (hour["state"] != "metered" and hour["due_at"] < 0)
             must(told, f"{key} is settled and still in the index")
             if fate(hour) == "unbillable" and not self.clocks_stepped:
@@ -272,6 +273,14 @@ class CheckedWorld:
             if fate(hour) == "refused":
                 wanted = refuses or self.decided.get(key) == "refused" or key in self.asked_to_refuse
                 must(wanted, f"{key} was refused by nobody: {hour}")
+
+    def _check_shadow(self, records: dict[Any, Any], hours: dict[Any, Any]) -> None:
+        """What another meter bills stays apart from what is billed here."""
+        start = self.world.parameters.starts_at
+        for hour in hours.values():
+            must((hour["state"] == "shadow") == (hour["hour"] < start), f"metering starts at {start}: {hour}")
+        for key, record in records.items():
+            must((record["own_hour"] < start) == (record["hour"] < start), f"{key} was moved across {start}: {record}")
 
     def _excused(self, place: tuple[str, str], hour: dict[str, Any]) -> bool:
         """AWS answers a doubtful attempt like another sender's: with DuplicateRecord. What was in doubt says so, and

@@ -147,6 +147,11 @@ def hold_dice(seed: int) -> random.Random:
     return random.Random(f"hold-{seed}")  # noqa: S311 - repeatable, not secret
 
 
+def shadow_dice(seed: int) -> random.Random:
+    """Decides from which hour on a seed's world meters."""
+    return random.Random(f"shadow-{seed}")  # noqa: S311 - repeatable, not secret
+
+
 class _ObservedBus(Bus):
     """The seller's bus, where a run can crash as at any other call."""
 
@@ -177,7 +182,8 @@ class Schedule(CheckedWorld):
     """Plays steps in a world; `check` says whether every unit is where it must be.
 
     Besides the crashes that the seed draws, whoever makes call `crash_at` dies before it, or after it: every call has
-    two points. `points` names the call of each. `holds`: unusual usage may be held, as the seed decides.
+    two points. `points` names the call of each. `apart`: unusual usage may be held, and some hours be in shadow, as the
+    seed decides.
     """
 
     voids_included = True
@@ -187,7 +193,7 @@ class Schedule(CheckedWorld):
     "Whether every usage record says when the usage happened."
 
     def __init__(
-        self, seed: int, make_dynamodb: Callable[[], Any], crash_at: int | None = None, *, holds: bool = True
+        self, seed: int, make_dynamodb: Callable[[], Any], crash_at: int | None = None, *, apart: bool = True
     ) -> None:
         dice = random.Random(f"world-{seed}")  # noqa: S311 - repeatable, not secret
         self.seed, self.harmless = seed, is_harmless(seed)
@@ -207,7 +213,9 @@ class Schedule(CheckedWorld):
         self.repeats = dice.choice((0.0, 0.02, 0.1))
         self.sdk = random.Random(f"sdk-{seed}")  # noqa: S311 - repeatable, not secret
         drawn, hold = Parameters.drawn(dice, heartbeat="users", overage=MAPPING), hold_dice(seed)
-        self.parameters = drawn.holding(hold, refuses=not self.harmless) if holds else drawn
+        self.parameters = drawn
+        if apart:
+            self.parameters = drawn.holding(hold, refuses=not self.harmless).starting(shadow_dice(seed), start)
         super().__init__(self._world(make_dynamodb(), Timeline(start), settings))
         self._begin(dice, start)
         self._learn(hold, start)
@@ -720,7 +728,8 @@ class Schedule(CheckedWorld):
         super().check()
         if not self.kinds & HARMFUL:
             units = self.outcome.units
-            lost = units["recorded"] - sum(units[state] for state in ("metered", "rejected", "included", "refused"))
+            kept = ("metered", "rejected", "included", "refused", "shadow")
+            lost = units["recorded"] - sum(units[state] for state in kept)
             # AWS called it too old, or its licence invalid: the last word about usage of a buyer whom it refused so.
             lost -= sum(
                 hour["quantity"]

@@ -63,7 +63,7 @@ _WRITES = (
 def played(seed: int, crash_at: int | None = None) -> Schedule:
     """The story of a seed's world, drained and checked; raises InvariantError."""
     held = seed in HELD_WORLDS.values()
-    schedule = made(seed, MemoryDynamoDB, crash_at, holds=held)
+    schedule = made(seed, MemoryDynamoDB, crash_at, apart=held)
     schedule.crash = 0.0
     disputed = seed in DISPUTED_WORLDS.values()
     schedule.play(HELD_STORY if held else DISPUTED_STORY if disputed else WHOLE_STORY if is_whole(seed) else STORY)

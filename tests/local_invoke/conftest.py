@@ -29,14 +29,16 @@ from tools.template import ROOT
 SAM = ROOT / ".tools" / "sam" / "bin" / "sam"
 
 
+Invoke = Callable[[str, Path | dict[str, Any]], Any]
+
+
 class Servers(NamedTuple):
-    """What the functions talk to: where it is, and what it holds."""
+    """What the functions talk to: where it is, and what it holds. `invoke` runs a function of the source in a process
+    of this machine, for what only prepares a test: it takes a fraction of a container's time."""
 
     ports: sam_local.Ports
     deployment: Deployment
-
-
-Invoke = Callable[[str, Path | dict[str, Any]], Any]
+    invoke: Invoke
 
 
 PATIENCE = 600
@@ -103,7 +105,7 @@ def servers() -> Iterator[Servers]:
     dynamodb, aws, marketplace = (dynamodb_local.free_port() for _ in range(3))
     ports = sam_local.Ports(dynamodb, aws, marketplace)
     with sam_local.running(ports, works=False) as workers:
-        yield Servers(ports, workers.deployment)
+        yield Servers(ports, workers.deployment, workers.runtime.invoke)
 
 
 @pytest.fixture(scope="module")
@@ -117,26 +119,19 @@ def env_json(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Path
 OVERRIDES = "Stage=local MeteringEnabled=true Architecture=x86_64"
 
 
-@pytest.fixture(scope="module")
-def invocation(built: Path, env_json: Path) -> Callable[[str, Path], list[str]]:
-    """Answer the command that runs a function once, as a person does, for its name and the file of an event."""
-
-    def command(function: str, event: Path) -> list[str]:
-        return [
-            *(str(SAM), "local", "invoke", function, "-e", str(event), "--env-vars", str(env_json)),
-            "--skip-pull-image",
-        ]
-
-    return command
+def invocation(function: str, event: Path, env_json: Path) -> list[str]:
+    """Answer the command that runs a function once, as a person does."""
+    files = ("-e", str(event), "--env-vars", str(env_json))
+    return [str(SAM), "local", "invoke", function, *files, "--skip-pull-image"]
 
 
 @pytest.fixture(scope="module")
-def invoke_once(invocation: Callable[[str, Path], list[str]]) -> Invoke:
+def invoke_once(built: Path, env_json: Path) -> Invoke:
     """Answer how to run `sam local invoke` as a person does: a function's name and an event, to its answer."""
 
     def invoke(function: str, event: Path | dict[str, Any]) -> Any:
         assert isinstance(event, Path)
-        done = _run(*invocation(function, event))
+        done = _run(*invocation(function, event, env_json))
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip(), done.stderr  # a function that was cut off answers nothing
         return json.loads(done.stdout.strip().splitlines()[-1])
@@ -233,7 +228,7 @@ def marketplace(servers: Servers) -> Callable[..., Any]:
             None if body is None else json.dumps(body).encode(),
             method=method,
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  as above
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310  as above
             return json.load(answer)
 
     return ask

@@ -1,28 +1,38 @@
 """The functions as deployed: built by `sam build`, run by `sam local invoke` in the Lambda image, layer and all."""
 
 import json
-from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import timedelta
 from email.message import Message
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode, urljoin, urlsplit
 
-import boto3
 import pytest
 
-from local.queues import sqs_event
-from marketplace.platform.clock import utc_now
-from tests.local_invoke.conftest import PATIENCE, Invoke, Servers, wait_until
+from marketplace.ledger.seal import in_doubt
+from marketplace.metering.wire import MAX_RECORDS_PER_CALL
+from marketplace.platform.clock import epoch, hour_of, iso, utc_now
+from tests.local_invoke.conftest import PATIENCE, Invoke, Servers
+from tests.local_invoke.mid_run import kill_in_mid_run
+from tests.local_invoke.story import (
+    EVENTS,
+    Place,
+    billed,
+    bought,
+    customers,
+    metering_records,
+    report,
+    stored,
+    taken_by_aws,
+)
 from tools import check_layer, template
 from tools.template import ROOT, resources
 
 pytestmark = [pytest.mark.docker, pytest.mark.dynamodb_local, pytest.mark.timeout(900)]
 
-EVENTS = ROOT / "events"
 PYTHON_314 = pytest.param("invoke_314", marks=[pytest.mark.python314, pytest.mark.containers])
 
 
@@ -34,12 +44,6 @@ def function_of(name: str) -> str:
     if "detail-type" in event:
         return "MeterUsageFunction"
     return "ResolveCustomerFunction" if "/register" in event["routeKey"] else "SellerApiFunction"
-
-
-def http(sample: str, **changes: Any) -> dict[str, Any]:
-    """Answer a sample HTTP event with some members changed."""
-    event: dict[str, Any] = json.loads((EVENTS / sample).read_text())
-    return event | changes
 
 
 def test_the_built_layer_is_right(built: Path) -> None:
@@ -65,15 +69,7 @@ def test_a_purchase_goes_all_the_way(
     """A licence of three hours ago, usage of two hours ago: due, so the schedule's event has it billed."""
     invoke: Invoke = request.getfixturevalue(runtime)
     now = utc_now()
-    purchase = bought(marketplace, now)
-    form = marketplace(f"purchases/{purchase['id']}/token", {})["form"]
-
-    registered = invoke("ResolveCustomerFunction", http("registration_form.json", body=urlencode(form)))
-    assert registered["statusCode"] == 303
-    code = registered["headers"]["location"].rsplit("/", 1)[1]
-
-    activate(invoke, servers)
-    subscription_id = claimed(invoke, code)
+    [(subscription_id, purchase)] = customers(invoke, servers, marketplace, now).items()
     assert report(invoke, subscription_id, {"api_calls": [(now - timedelta(hours=2), 7)]}) == ["recorded"]
 
     assert invoke("MeterUsageFunction", EVENTS / "schedule.json")["records"] == {"metered": 1}
@@ -91,11 +87,62 @@ def test_a_bad_message_alone_of_its_batch_comes_back_to_the_queue(invoke: Invoke
     assert answer == {"batchItemFailures": [{"itemIdentifier": "the-bad-one"}]}
 
 
+KILLED = {
+    "twice, before and after AWS carries the calls out": ["timeout_before", "timeout_after"],
+    "before AWS carries the calls out": ["timeout_before"],
+    "after AWS has carried the calls out": ["timeout_after"],
+}
+"""When the containers are killed, by the faults of the emulator that hold their calls back there. The first says what
+the others say, and takes fewer containers."""
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        pytest.param(faults, id=name, marks=[pytest.mark.containers] if len(faults) == 1 else [])
+        for name, faults in KILLED.items()
+    ],
+)
+def test_a_metering_container_killed_in_mid_run_and_invoked_again_ends_in_the_right_bill(
+    servers: Servers, marketplace: Callable[..., Any], env_json: Path, invoke_once: Invoke, faults: list[str]
+) -> None:
+    """320 metering records of 40 licences, each the sum of two usage records: 13 calls of BatchMeterUsage."""
+    now = utc_now()
+    hours = [now - timedelta(hours=ago) for ago in range(2, 6)]  # AWS still takes these on the first of a month
+    sold = customers(servers.invoke, servers, marketplace, now, hours=7, count=40)
+    expected: dict[Place, int] = {}
+    for number, (subscription_id, purchase) in enumerate(sold.items(), start=1):
+        usage = {name: [(hour, part) for hour in hours for part in (number, 1000)] for name in ("api_calls", "users")}
+        assert set(report(servers.invoke, subscription_id, usage)) == {"recorded"}
+        places = [Place(purchase["license_arn"], name, iso(hour_of(epoch(hour)))) for name in usage for hour in hours]
+        expected |= dict.fromkeys(places, number + 1000)
+
+    for fault in faults:
+        kill_in_mid_run(env_json, marketplace, fault)
+        at_aws, ours = taken_by_aws(marketplace, expected), metering_records(servers, expected)
+        settled = {place for place, record in ours.items() if record.state == "metered"}
+        doubtful = {place for place, record in ours.items() if record.state == "open" and in_doubt(record.seal)}
+        assert settled, "AWS had answered no call"
+        assert len(doubtful) > MAX_RECORDS_PER_CALL, "no more than one call was under way"
+        unknown_to_us = {place for place, *_ in at_aws} - settled
+        assert unknown_to_us <= doubtful
+        assert bool(unknown_to_us) == (fault == "timeout_after")
+
+    again = invoke_once("MeterUsageFunction", EVENTS / "schedule.json")
+    assert (again["left"], again["records"].keys()) == (0, {"metered"})
+    at_aws, ours = taken_by_aws(marketplace, expected), metering_records(servers, expected)
+    assert sorted((place, quantity) for place, quantity, _ in at_aws) == sorted(expected.items())
+    assert {place: record.metering_record_id for place, record in ours.items()} == {
+        place: id_ for place, _, id_ in at_aws
+    }
+    assert {(record.state, record.due_at) for record in ours.values()} == {("metered", None)}
+
+
 def test_a_buyers_post_is_redirected_to_a_page_and_the_customer_is_in_dynamodb(
     api: str, servers: Servers, marketplace: Callable[..., Any]
 ) -> None:
     """As a browser does it: AWS Marketplace's form is posted, the answer leads to a page."""
-    purchase = bought(marketplace, utc_now())
+    [purchase] = bought(marketplace, utc_now())
     form = marketplace(f"purchases/{purchase['id']}/token", {})["form"]
     redirect = asked(api, "POST", "/register", form)
     assert redirect.status == 303
@@ -110,7 +157,7 @@ def test_a_buyers_post_is_redirected_to_a_page_and_the_customer_is_in_dynamodb(
     head = asked(api, "HEAD", location)
     assert (head.status, head.body) == (200, "")
 
-    found = [item for item in stored(servers) if purchase["license_arn"] in json.dumps(item)]
+    found = [item for item in stored(servers, "SubscriptionsTable") if purchase["license_arn"] in json.dumps(item)]
     assert found, "the purchase is not in the table of subscriptions"
     assert any(purchase["account_id"] in json.dumps(item) for item in found), found
 
@@ -119,12 +166,12 @@ def test_a_buyers_post_is_redirected_to_a_page_and_the_customer_is_in_dynamodb(
 def test_a_token_that_aws_does_not_know_is_answered_with_a_page_and_stores_nothing(
     api: str, servers: Servers, form: dict[str, str]
 ) -> None:
-    before = stored(servers)
+    before = stored(servers, "SubscriptionsTable")
     refused = asked(api, "POST", "/register", form)
     assert refused.status == 400
     assert "text/html" in refused.headers["content-type"]
     assert "location" not in refused.headers
-    assert stored(servers) == before
+    assert stored(servers, "SubscriptionsTable") == before
 
 
 def test_who_opens_the_registration_address_without_a_token_gets_a_page(api: str) -> None:
@@ -187,87 +234,6 @@ def test_a_sample_event_is_answered_by_a_new_container(invoke_once: Invoke, samp
 def test_a_sample_event_is_answered(request: pytest.FixtureRequest, runtime: str, sample: str) -> None:
     invoke: Invoke = request.getfixturevalue(runtime)
     assert_answered(sample, invoke(function_of(sample), EVENTS / sample))
-
-
-def _received(servers: Servers) -> list[dict[str, Any]]:
-    """Answer what waits in the queue, as Lambda hands it to a function."""
-    mapping = next(one for one in servers.deployment.queue_mappings if "NotificationQueue" in one.queue)
-    with closing(boto3.client("sqs", endpoint_url=servers.ports.urls()[1])) as sqs:
-        found: Any = sqs.receive_message(
-            QueueUrl=sqs.get_queue_url(QueueName=mapping.queue)["QueueUrl"],
-            MaxNumberOfMessages=10,
-            MessageSystemAttributeNames=["All"],
-        )
-    records: list[dict[str, Any]] = sqs_event(found.get("Messages", []), mapping.queue)["Records"]
-    return records
-
-
-def stored(servers: Servers) -> list[dict[str, Any]]:
-    """Answer the items of the table of subscriptions."""
-    with closing(boto3.client("dynamodb", endpoint_url=servers.ports.urls()[0])) as dynamodb:
-        pages = dynamodb.get_paginator("scan").paginate(
-            TableName=servers.deployment.resources["SubscriptionsTable"], ConsistentRead=True
-        )
-        return sorted((dict(item) for page in pages for item in page["Items"]), key=json.dumps)
-
-
-def activate(invoke: Invoke, servers: Servers) -> None:
-    """Hand all that waits in the notification queue to its function."""
-    records = wait_until(lambda: _received(servers))
-    while records:
-        assert invoke("EntitlementCheckFunction", {"Records": records}) == {"batchItemFailures": []}
-        records = _received(servers)
-
-
-def bought(marketplace: Callable[..., Any], now: datetime, hours: int = 3) -> dict[str, Any]:
-    """Have a licence bought so many hours ago."""
-    marketplace("clock", {"set": (now - timedelta(hours=hours)).isoformat(), "force": True})
-    purchase: dict[str, Any] = marketplace("purchases", {"provision": True, "entitlements": {"seats": 25}})
-    marketplace("clock", {"set": now.isoformat()})
-    return purchase
-
-
-def claimed(invoke: Invoke, code: str) -> str:
-    """Claim a registration for a tenant, and answer the subscription's id."""
-    path = f"/registrations/{code}/claim"
-    body = json.dumps({"tenant_id": f"tenant-{code[:8]}", "share_account": True})
-    answer = invoke("SellerApiFunction", http("claim.json", pathParameters={"code": code}, rawPath=path, body=body))
-    assert answer["statusCode"] == 200, answer
-    content = json.loads(answer["body"])
-    subscription_id: str = content.get("subscription", content)["subscription_id"]
-    return subscription_id
-
-
-def report(invoke: Invoke, subscription_id: str, usage: dict[str, list[tuple[datetime, int]]]) -> list[str]:
-    """Report usage by dimension, moment and quantity, and answer what became of each record."""
-    records = [
-        {
-            "id": f"{dimension}-{number}",
-            "subscription_id": subscription_id,
-            "dimension": dimension,
-            "quantity": quantity,
-            "timestamp": moment.isoformat(),
-        }
-        for dimension, given in usage.items()
-        for number, (moment, quantity) in enumerate(given)
-    ]
-    answer = invoke("SellerApiFunction", http("usage_post.json", body=json.dumps({"records": records})))
-    assert answer["statusCode"] == 200, answer
-    return [result["status"] for result in json.loads(answer["body"])["results"]]
-
-
-def records_of(marketplace: Callable[..., Any], license_: str) -> list[dict[str, Any]]:
-    """Answer the metering records that AWS has taken of a licence."""
-    found: list[dict[str, Any]] = marketplace(f"ledger?license={license_}")["records"]
-    return found
-
-
-def billed(marketplace: Callable[..., Any], license_: str) -> dict[str, int]:
-    """Answer the units that AWS has taken of a licence, by dimension."""
-    units: Counter[str] = Counter()
-    for one in records_of(marketplace, license_):
-        units[one["dimension"]] += one["quantity"]
-    return dict(units)
 
 
 class Answered(NamedTuple):

@@ -17,15 +17,12 @@ from tools import dynamodb_local, sam_local
 from tools.template import ROOT
 
 
-def ports() -> sam_local.Ports:
-    """Free ports, with moto in the place of DynamoDB Local."""
-    aws, marketplace = dynamodb_local.free_port(), dynamodb_local.free_port()
-    return sam_local.Ports(dynamodb=aws, aws=aws, marketplace=marketplace, host="127.0.0.1")
-
-
-@pytest.fixture(scope="module")
-def workers() -> Iterator[Workers]:
-    with sam_local.running(ports()) as running:
+@pytest.fixture(scope="module", params=["moto", pytest.param("aws", marks=pytest.mark.dynamodb_local)])
+def workers(request: pytest.FixtureRequest) -> Iterator[Workers]:
+    """The servers with AWS's DynamoDB Local, and with moto in its place."""
+    dynamodb, aws, marketplace = (dynamodb_local.free_port() for _ in range(3))
+    ports = sam_local.Ports(aws if request.param == "moto" else dynamodb, aws, marketplace, host="127.0.0.1")
+    with sam_local.running(ports) as running:
         yield running
 
 
@@ -60,6 +57,10 @@ def test_a_purchase_becomes_active_and_its_usage_is_metered(workers: Workers) ->
     invoke(workers, "usage_post.json", body=json.dumps({"records": [record]}))
     workers.clock.advance(2 * 3600)
     assert [one.quantity for one in workers.marketplace.ledger.bill(purchase.id)] == [3]
+
+    logged = workers.marketplace.trail.events(since=0, until=workers.clock.timestamp(), region="us-east-1")
+    sender = [one["userIdentity"]["arn"] for one in logged if one["eventName"] == "BatchMeterUsage"][-1]
+    assert sender.endswith(f":assumed-role/{workers.deployment.resources['MeterUsageRole']}/MeterUsageFunction")
 
 
 def test_set_up_your_account_leads_to_start_api(workers: Workers) -> None:

@@ -239,6 +239,7 @@ class World:
             parallel=1,
             terms=ContractTerms(self.entitlement_store(), self.entitlements(), self.overage_dimensions),
             metering_enabled=self.metering_enabled,
+            metering_starts_at=self.parameters.starts_at,
         )
 
     def entitlement_store(self) -> EntitlementStore:
@@ -290,6 +291,7 @@ class World:
             workers=1,
             jitter=lambda: 0.5,
             metering_enabled=self.metering_enabled,
+            metering_starts_at=self.parameters.starts_at,
             approvals=self.approvals(),
         )
 

@@ -72,6 +72,21 @@ def test_the_runtime_of_a_deployment_is_samconfigs_else_the_templates(overrides:
     assert check_runtime.deployed_runtime(config, "prod", "Runtime=python3.13") == "python3.13"
 
 
+@pytest.mark.parametrize(
+    ("of_all", "of_deploy", "runtime"),
+    [
+        (["Runtime=python3.14"], None, "python3.14"),
+        (["Runtime=python3.14"], ["Stage=prod"], "python3.13"),  # one list replaces the other, and is not added to it
+        (["Stage=prod"], ["Runtime=python3.14"], "python3.14"),
+        (None, None, "python3.13"),
+    ],
+)
+def test_a_list_for_all_commands_holds_where_deploy_has_none(of_all: Any, of_deploy: Any, runtime: str) -> None:
+    given = {"global": of_all, "deploy": of_deploy}
+    tables = {name: {"parameters": {"parameter_overrides": one}} for name, one in given.items() if one is not None}
+    assert check_runtime.deployed_runtime({"prod": tables}, "prod") == runtime
+
+
 def test_the_sample_pipeline_compares_before_it_deploys() -> None:
     commands = [step.get("run", "") for step in STAGE["steps"]]
     compared = next(place for place, one in enumerate(commands) if "tools.check_runtime --config-env" in one)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,20 @@ def test_ci_runs_what_the_repository_says() -> None:
 
     assert any(".ci/run" in step.get("run", "") for step in ci["jobs"]["run"]["steps"])
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o100
+
+
+def test_what_every_run_of_pytest_leaves_out_runs_each_week() -> None:
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["addopts"]
+    left_out = re.findall(r"not (\w+)", options)
+    makefile = (ROOT / "Makefile").read_text()
+    weekly = yaml.safe_load((ROOT / ".github" / "workflows" / "weekly.yml").read_text())
+    commands = [step.get("run", "") for job in weekly["jobs"].values() for step in job["steps"]]
+
+    assert weekly[True]["schedule"]  # YAML 1.1 reads "on" as true
+    assert left_out
+    for marker in left_out:
+        assert re.search(rf"^{marker}:.*\n(\t.*\n)*\t.*pytest .*-m {marker}\b", makefile, re.MULTILINE), marker
+        assert any(one.endswith(f"make {marker}") for one in commands), marker
 
 
 def test_the_development_container_has_the_python_and_the_ports_of_the_project() -> None:

@@ -32,6 +32,10 @@ def resolve(
     back."""
     session = session_of(context)
     walks.subscription(session, subscription_id)
+    if session.stack.metering_starts_at > session.now:
+        raise RefusedError(
+            f"nothing is metered before {iso(session.stack.metering_starts_at)}, so missing units would not be billed"
+        )
     conflicts = Conflicts(session.usage, session.subscriptions, _recorder(session), session.queue, session.clock)
     try:
         record = conflicts.find(subscription_id, walks.hour(hour), dimension)
