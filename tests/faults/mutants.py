@@ -114,11 +114,10 @@ MUTANTS = (
         'if self.state == "never":',
     ),
     Mutant(
-        "usage of another meter's hour puts the hour into the index",
+        "usage that leaves an hour to another meter leaves it in the index",
         "ledger/record",
         'remove = _DUE_KEYS if self.state == "shadow" else ()',
         "remove = ()",
-        ('moved = {"state": self.state, "settled_at": self.settled_at}', 'moved = {"settled_at": self.settled_at}'),
     ),
     Mutant(
         "usage of another meter's hours is billed",

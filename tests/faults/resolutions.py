@@ -70,8 +70,8 @@ class Resolutions:
         return [event for event in events if event.kind == "Conflict Resolved"]
 
     def told(self) -> dict[tuple[str, str, str], list[SellerEvent]]:
-        """What the seller has heard of resolutions, or is about to hear."""
-        found: dict[Any, list[SellerEvent]] = defaultdict(list)
+        """What the seller has heard of resolutions, or is about to hear, by subscription, dimension and hour."""
+        found: dict[tuple[str, str, str], list[SellerEvent]] = defaultdict(list)
         for event in [*self._world.bus.events, *self.unpublished()]:
             if event.kind == "Conflict Resolved":
                 detail = event.detail
@@ -95,7 +95,7 @@ class Resolutions:
                 wrong += _wrong_record(place, hour, records[name], missing)
             elif "carried_to" in hour or (missing and place not in self.refused):
                 wrong.append(f"{missing} units of {place} are lost: {hour}")
-        wrong += [f"{place} was told as resolved and is not" for place in told]
+        wrong += [f"{stray} was told as resolved and is not" for stray in told]
         strays = {name for name in records if name[1].startswith(CARRYING)} - found.keys()
         return found, [*wrong, *(f"{name} carries units of no conflict" for name in strays)]
 

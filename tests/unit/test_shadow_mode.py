@@ -127,6 +127,17 @@ def test_late_usage_of_the_other_meters_hours_is_not_billed_here(world: World, b
     assert (billed(world), by_state(world)) == (0, {"shadow": 33})
 
 
+def test_late_usage_of_the_other_meters_last_month_is_refused(world: World, buyer: Subscription) -> None:
+    """AWS takes the hours before the cut-over no more, and those after it are not the other meter's."""
+    december = int(datetime(2026, 12, 1, tzinfo=UTC).timestamp())
+    world.parameters = starting(december)
+    world.time.to(december + 6 * HOUR + MINUTE)
+    result = world.report(buyer, 30, at=december - MINUTE)
+    assert (result["status"], result["reason"]) == ("rejected", "no_open_hour")
+    hourly(world, december + 9 * HOUR)
+    assert (billed(world), by_state(world)) == (0, {})
+
+
 def test_late_usage_of_our_hours_is_billed_in_hours_that_are_ours(world: World, buyer: Subscription) -> None:
     world.time.to(CUTOVER + MINUTE)
     world.report(buyer, 5)
@@ -294,6 +305,8 @@ def test_settings_that_are_a_moment_old_send_nothing(world: World, buyer: Subscr
     recorded_before_it_was_known(world, buyer, 5)
     if again:
         world.report(buyer, 6)
+        (record,) = world.stored("shadow")
+        assert not {"due_shard", "due_at"} & record.keys()
     hourly(world, NOON + 3 * HOUR)
     assert (billed(world), by_state(world)) == (0, {"shadow": 11 if again else 5})
 
