@@ -1,6 +1,6 @@
 """Runs the benchmarks one after the other: `make bench`, or `python -m bench metering usage`.
 
-python -m bench [cold_start] [metering] [usage] [idle] [straightforward] [reconcile]
+python -m bench [cold_start] [metering] [usage] [idle] [straightforward] [archive] [reconcile]
 """
 
 import platform
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from marketplace.platform.clock import utc_now
 
-ALL = ("metering", "usage", "idle", "straightforward", "reconcile", "cold_start")
+ALL = ("metering", "usage", "idle", "straightforward", "archive", "reconcile", "cold_start")
 
 
 def main() -> int:

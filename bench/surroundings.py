@@ -106,7 +106,11 @@ class Surroundings:
 
     def settled_record(self, number: int) -> dict[str, Any]:
         """A metering record of long ago, settled."""
-        return self._record(number, HOUR - 3600 * (24 + number // 1000), settled=True)
+        return self.settled_record_at(number, HOUR - 3600 * (24 + number // 1000))
+
+    def settled_record_at(self, number: int, hour: int) -> dict[str, Any]:
+        """A settled metering record of an hour; the number decides of which buyer and dimension."""
+        return self._record(number, hour, settled=True)
 
     def _record(self, number: int, hour: int, *, settled: bool) -> dict[str, Any]:
         dimension = ("api_calls", "storage_gb_hours", "users")[number // len(self.buyers) % 3]
@@ -121,6 +125,7 @@ class Surroundings:
             "state": "metered" if settled else "open",
             "seal": "token" if settled else UNSEALED,
             "timestamp": hour,
+            "refuse_at": hour + 86400,
             "product_code": self.product_code,
             "license_arn": arn,
             "account_id": account,
@@ -129,7 +134,6 @@ class Surroundings:
             values |= {"metering_record_id": "0" * 36, "settled_at": hour + 4000}
         else:
             values |= {"due_shard": keys.due_shard(subscription_id), "due_at": hour + 3600 + 300}
-            values |= {"refuse_at": hour + 86400}
         return to_item(values)
 
     def write(self, table: str, items: Iterable[Any], total: int) -> None:

@@ -1,11 +1,13 @@
-"""DynamoDB, SQS and EventBridge on this machine: moto behind one address, on the emulator's clock.
+"""DynamoDB, SQS, EventBridge and S3 on this machine: moto behind one address, on the emulator's clock.
 
-This module changes four things of moto:
+This module changes five things of moto:
 
 - moto uses real time. Here it uses the emulator's, so message timers and visibility timeouts pass when a person moves
   the clock.
 - moto's DynamoDB is not atomic under threads and copies whole tables. Here requests are handled one at a time, and
   local/moto_dynamodb.py leaves out the copying.
+- moto's DynamoDB keeps what has expired. Here it goes once a day of the clock, as AWS removes it within days
+  (local/time_to_live.py).
 - moto drops the events that are put on a bus. Here they are kept and reported to `on_event`.
 - moto lacks what docs/operations.md uses beside: redrive (local/move_tasks.py), a stack's outputs and a run by hand
   (local/stack_api.py). What nobody has is answered with a sentence instead of an internal error.
@@ -14,7 +16,7 @@ This module changes four things of moto:
 import io
 import json
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +25,7 @@ from unittest import mock
 
 import boto3
 import moto.core.utils
+import moto.s3.models
 import moto.sts.models
 from botocore.config import Config
 from moto.backends import get_backend
@@ -36,9 +39,12 @@ from local.move_tasks import MoveTasks, noted_origins, shown_at_once
 from local.options import StackError
 from local.server import Server
 from local.stack_api import StackApi
+from local.time_to_live import remove_expired
 
 _JUST_AFTER = 0.001
 """moto shows a message again after the moment, not at it; it counts milliseconds."""
+
+_DAY = 24 * 3600
 
 _READING = ("Get", "BatchGet", "TransactGet", "Query", "Receive", "List", "Describe")
 """How the names of operations begin that change nothing which a page shows."""
@@ -90,6 +96,8 @@ class LocalAws:
         self.on_write: Callable[[], None] = lambda: None
         self.on_dead_letter: Callable[[str, str], None] = lambda _queue, _dead_letters: None
         self.stack_api: StackApi | None = None
+        self._time_to_live: Mapping[str, str] = {}
+        self._removed_at = 0.0
         self._move_tasks = MoveTasks()
         self._dispatcher = DomainDispatcherApplication(create_backend_app)
         self._applications: dict[str, Application] = {}
@@ -102,7 +110,8 @@ class LocalAws:
         self.port, self.url = self._server.port, self._server.url
         _reset()
         self._cleanup.callback(_reset)
-        for module in (moto.core.utils, moto.sts.models):  # STS has taken the function into its own names
+        # STS and S3 have taken the function into their own names.
+        for module in (moto.core.utils, moto.sts.models, moto.s3.models):
             self._cleanup.enter_context(mock.patch.object(module, "utcnow", self._naive_now))
         self._cleanup.enter_context(quick_dynamodb())
         self._cleanup.enter_context(noted_origins(self._dead_lettered))
@@ -129,14 +138,18 @@ class LocalAws:
         return self._now().replace(tzinfo=None)
 
     def furnish(self, deployment: Deployment, dynamodb: Any = None) -> None:
-        """Make the tables, the queues, the buses and the schedules' rules that the template declares; the tables
-        through the DynamoDB client that is given, otherwise here."""
+        """Make the tables, the queues, the buckets, the buses and the schedules' rules that the template declares; the
+        tables through the DynamoDB client that is given, otherwise here."""
         dynamodb, sqs, events = dynamodb or self.client("dynamodb"), self.client("sqs"), self.client("events")
         for table in deployment.tables:
             dynamodb.create_table(**table)
         # Dead-letter queues first: CreateQueue wants them to exist.
         for queue in sorted(deployment.queues, key=lambda queue: "RedrivePolicy" in queue.attributes):
             sqs.create_queue(QueueName=queue.name, Attributes=queue.attributes)
+        with self._lock:
+            for bucket in deployment.buckets:
+                aws_state.make_bucket(bucket)
+        self._time_to_live = deployment.time_to_live
         for bus in deployment.buses:
             events.create_event_bus(Name=bus)
         for one in deployment.schedules:
@@ -161,6 +174,14 @@ class LocalAws:
         """Whether a schedule's rule may start what it starts; DisableRule and EnableRule change that."""
         with self._lock:
             return bool(get_backend("events")[ACCOUNT][REGION].describe_rule(rule, None).state == "ENABLED")
+
+    def remove_expired(self) -> None:
+        """Remove the items whose time to live has ended, once a day of the clock."""
+        now = self._now().timestamp()
+        if abs(now - self._removed_at) >= _DAY:
+            self._removed_at = now
+            with self._lock:
+                self.writes += remove_expired(self._time_to_live, now)
 
     def visible_messages(self, queue: str) -> int:
         """How many messages of a queue can be received now."""
@@ -200,7 +221,7 @@ class LocalAws:
                 response = response or Response.from_app(self._application(target, environ), environ, buffered=True)
             except (NotImplementedError, ImportError) as error:  # what moto does not implement
                 return unsupported(target or request.path, error)
-        if not target.partition(".")[2].startswith(_READING):
+        if not target.partition(".")[2].startswith(_READING) and request.method not in ("GET", "HEAD"):
             self.writes += 1
         if target.startswith("DynamoDB") and target.partition(".")[2] in _WRITES:
             self.on_write()
@@ -256,5 +277,5 @@ def _queue(name: str) -> Any:
 
 
 def _reset() -> None:
-    for service in ("dynamodb", "sqs", "events"):
+    for service in ("dynamodb", "sqs", "events", "s3"):
         get_backend(service).reset()

@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
         ("--port", API_PORT, "the HTTP API"),
         ("--console-port", CONSOLE_PORT, "the console, which plays your application"),
         ("--emulator-port", EMULATOR_PORT, "AWS Marketplace"),
-        ("--moto-port", MOTO_PORT, "DynamoDB, SQS and EventBridge"),
+        ("--moto-port", MOTO_PORT, "DynamoDB, SQS, EventBridge and S3"),
     ):
         options.add_argument(name, type=port, default=default, help=f"for {what}; 0 takes any free one ({default})")
     options.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")

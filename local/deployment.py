@@ -86,6 +86,14 @@ class Queue:
 
 
 @dataclass(frozen=True)
+class Bucket:
+    """An S3 bucket. `versioned`: whether what is overwritten stays as an older version."""
+
+    name: str
+    versioned: bool = False
+
+
+@dataclass(frozen=True)
 class Rule:
     """An EventBridge rule of the default bus, and the queues that get what it matches."""
 
@@ -105,8 +113,9 @@ class Subscription:
 
 @dataclass(frozen=True)
 class Deployment:
-    """Everything that the template declares and this machine plays. Tables are what CreateTable takes, `outputs` the
-    stack's outputs, `resources` the physical name of each resource, and `resource_types` its type."""
+    """Everything that the template declares and this machine plays. Tables are what CreateTable takes, `time_to_live`
+    the attribute of each table by which DynamoDB removes items, `outputs` the stack's outputs, `resources` the physical
+    name of each resource, and `resource_types` its type."""
 
     functions: dict[str, Function]
     routes: list[Route]
@@ -118,6 +127,8 @@ class Deployment:
     rules: list[Rule]
     subscriptions: list[Subscription]
     fulfilment_path: str
+    buckets: list[Bucket] = field(default_factory=list)
+    time_to_live: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     exports: list[str] = field(default_factory=list)
     outputs: Mapping[str, str] = field(default_factory=dict)

@@ -16,6 +16,7 @@ OUTPUTS = {
     "DLQ_URL": "DeadLetterQueueUrl",
     "EVENT_BUS": "EventBusName",
     "FULFILMENT_URL": "FulfilmentUrl",
+    "ARCHIVE_BUCKET": "UsageArchiveBucketName",
 }
 """The variables of the documents' commands, each with the output of the stack that it holds."""
 

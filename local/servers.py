@@ -1,4 +1,5 @@
-"""What functions talk to on this machine: DynamoDB, SQS, EventBridge and AWS Marketplace, made from template.yaml."""
+"""What functions talk to on this machine: AWS Marketplace, and DynamoDB, SQS, EventBridge and S3, made from
+template.yaml."""
 
 import errno
 from collections.abc import Iterator, Mapping
@@ -39,8 +40,8 @@ class Servers:
         self.delivered = (self.marketplace.generation, 0)
 
     def deploy(self, parameters: Mapping[str, str], dynamodb: Any = None) -> None:
-        """Read the template and make its tables, queues and buses; the tables through another DynamoDB client where
-        one is given. Raises template.TemplateError."""
+        """Read the template and make its tables, queues, buckets and buses; the tables through another DynamoDB client
+        where one is given. Raises template.TemplateError."""
         self.deployment = deployment(self.options, self.marketplace, parameters, self.aws_url)
         self.aws.furnish(self.deployment, dynamodb)
 
@@ -105,6 +106,7 @@ def endpoint_variables(dynamodb: str, aws: str, marketplace: str) -> dict[str, s
         "SQS": aws,
         "SNS": aws,
         "EVENTBRIDGE": aws,
+        "S3": aws,
         "STS": aws,
         "MARKETPLACE_METERING": marketplace,
         "MARKETPLACE_ENTITLEMENT_SERVICE": marketplace,

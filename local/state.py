@@ -1,6 +1,6 @@
 """Keeps a stack's state in a folder: one file, written anew at the end and every few seconds while something changes.
 
-The file is a cut through everything at one moment: tables, queues, the bus, the clock, the schedules, and AWS
+The file is a cut through everything at one moment: tables, queues, buckets, the bus, the clock, the schedules, and AWS
 Marketplace with its purchases and its bill. It is taken while no request is answered. A function that is running then
 is, to the state, one that crashed at that moment: its message comes again, and what it had not written it writes again,
 which is what the application is made for. The file is replaced as a whole, so there is always one that is complete.
@@ -22,7 +22,7 @@ from local.options import StackError
 from local.ticks import Schedules
 from marketplace_emulator import Marketplace, snapshot
 
-FORM = 1
+FORM = 2
 """Changes with every change of what the file holds."""
 EVERY_SECONDS = 2.0
 SHARE = 10

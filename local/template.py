@@ -16,6 +16,7 @@ from local import template_yaml
 from local.deployment import (
     ACCOUNT,
     REGION,
+    Bucket,
     Deployment,
     Function,
     Queue,
@@ -84,6 +85,8 @@ class _Reader:
             rules=list(self._rules()),
             subscriptions=list(self._subscriptions()),
             fulfilment_path=self._fulfilment_path(),
+            buckets=[self._bucket(name, body) for name, body in self._of("AWS::S3::Bucket")],
+            time_to_live=dict(self._time_to_live()),
             exports=list(self._exports()),
             parameters=self._parameters,
             outputs=dict(self._outputs()),
@@ -200,6 +203,16 @@ class _Reader:
         body = self._value(raw)
         return {"TableName": self._physical(name), **{key: body[key] for key in _TABLE_PROPERTIES if key in body}}
 
+    def _time_to_live(self) -> Iterator[tuple[str, str]]:
+        for name, raw in self._of("AWS::DynamoDB::Table"):
+            found = self._value(raw).get("TimeToLiveSpecification", {})
+            if found.get("Enabled") is True:
+                yield self._physical(name), found["AttributeName"]
+
+    def _bucket(self, name: str, raw: Values) -> Bucket:
+        versioning = self._value(raw.get("VersioningConfiguration", {}))
+        return Bucket(self._physical(name), versioned=versioning.get("Status") == "Enabled")
+
     def _queue(self, name: str, raw: Values) -> Queue:
         body = self._value(raw)
         attributes = {key: str(body[key]) for key in _QUEUE_PROPERTIES if key in body}
@@ -235,7 +248,10 @@ class _Reader:
         naming = _NAME_PROPERTY.get(kind)
         if kind == "AWS::Serverless::Function":
             return name
-        return str(self._value(body[naming])) if naming in body else f"{self._stack_name}-{name}"
+        if naming in body:
+            return str(self._value(body[naming]))
+        made = f"{self._stack_name}-{name}"
+        return made.lower() if kind == "AWS::S3::Bucket" else made
 
     def _ref(self, name: str) -> Any:
         if name in _PSEUDO:
@@ -261,6 +277,8 @@ class _Reader:
                 return f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{physical}"
             case "AWS::Events::EventBus":
                 return f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{physical}"
+            case "AWS::S3::Bucket":
+                return f"arn:aws:s3:::{physical}"
         return f"arn:aws:{kind.split('::')[1].lower()}:{REGION}:{ACCOUNT}:{physical}"
 
     def _attribute(self, name: str, attribute: str) -> str:
@@ -339,6 +357,7 @@ _NAME_PROPERTY = {
     "AWS::DynamoDB::Table": "TableName",
     "AWS::SQS::Queue": "QueueName",
     "AWS::Events::EventBus": "Name",
+    "AWS::S3::Bucket": "BucketName",
 }
 _PSEUDO = {
     "AWS::Region": REGION,

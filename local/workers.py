@@ -168,6 +168,7 @@ class Workers(Servers):
         """Do everything that is due at this moment of the clock, and all that follows from it."""
         with self.aws.sent:
             self.aws.sent.notify_all()  # messages become visible when the clock is moved
+        self.aws.remove_expired()
         self._drain()
         for one, tick in self.schedules.due(self.clock.timestamp()):
             if self._stopping.is_set():

@@ -9,11 +9,12 @@ Nothing on Lambda imports this module.
 
 import json
 import sys
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, Field
 
 from marketplace.entitlements.rules import Reason, ValueType
+from marketplace.ledger.record import State
 from marketplace.registration.claim_history import Action, Via
 from marketplace.seller_api import problems
 from marketplace.subscriptions.identity import Integration
@@ -188,7 +189,7 @@ class MeteringRecord(Answer):
     dimension: str
     quantity: int
     records: int = Field(description="How many usage records it sums up")
-    state: str = Field(examples=["open", "metered", "held", "rejected", "conflict", "unbillable", "awaiting_approval"])
+    state: str = Field(examples=list(get_args(State.__value__)))
     sealed: bool = Field(description="It can't change any more")
     timestamp: str = Field(description="The Timestamp that AWS is told")
     in_doubt: bool = Field(default=False, description="It was sent and no answer is known yet")

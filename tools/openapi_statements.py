@@ -6,7 +6,7 @@ from tools.openapi_document import Answer
 
 
 class StatementUnits(Answer):
-    """Units of usage: `recorded` is `included`, `metered`, `refused` and `open` together."""
+    """Units of usage: `recorded` is `included`, `metered`, `refused`, `open` and `shadow` together."""
 
     recorded: int = Field(description="What your application has reported")
     included: int = Field(description="A contract includes it")
@@ -17,6 +17,7 @@ class StatementUnits(Answer):
         description="Of metered: what is to be credited, because the contract includes it or another sender metered it"
     )
     adjusted: int = Field(description="Of metered: what billing adjustments have given back")
+    shadow: int = Field(description="Of hours before metering starts, which another meter bills")
 
 
 class StatementTotal(StatementUnits):

@@ -11,6 +11,7 @@ from marketplace_saas_cli.commands import (
     finance,
     queue,
     resolve,
+    shadow,
     statement,
     status,
     subscriptions,
@@ -30,6 +31,7 @@ APP.command()(doctor.doctor)
 APP.command()(status.status)
 APP.command()(trace.trace)
 APP.command()(finance.reconcile)
+APP.command()(shadow.shadow)
 APP.command()(statement.statement)
 APP.command()(finance.forecast)
 APP.command()(usage.retry)

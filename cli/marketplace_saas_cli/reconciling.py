@@ -16,6 +16,7 @@ from marketplace.reconcile.difference import Acceptance, Difference
 from marketplace.reconcile.evidence import (
     Entry,
     Gap,
+    Quantity,
     Span,
     UnreadableEvidenceError,
     our_entries,
@@ -44,11 +45,13 @@ type _Buyers = dict[str, tuple[str, str | None]]
 
 @dataclass(slots=True)
 class Outcome:
-    """What a reconciliation found. `strangers`: records of buyers that are no subscriptions here, such as those of
-    another deployment of the account; they are not compared."""
+    """What a reconciliation found. `ours` and `theirs`: the units of each day. `strangers`: records of
+    buyers that are no subscriptions here, such as those of another deployment of the account; they are not compared."""
 
     differences: list[Difference] = field(default_factory=list)
     compared: int = 0
+    ours: Counter[int] = field(default_factory=Counter)
+    theirs: dict[int, Quantity] = field(default_factory=dict)
     strangers: int = 0
     gaps: list[Gap] = field(default_factory=list)
 
@@ -85,7 +88,14 @@ def with_cloudtrail(
     theirs = _known(within(entries_of(events, outcome.gaps), start, end), buyers.__contains__, outcome)
     ours = our_entries(_counted(_ledger(session, start, end), outcome), settled_before=session.now - SHOWN_AFTER)
     try:
-        found = reconcile(ours, theirs, accepted=accepted, senders=senders(session), gaps=outcome.gaps)
+        found = reconcile(
+            ours,
+            theirs,
+            accepted=accepted,
+            senders=senders(session),
+            others_until=session.stack.metering_starts_at,
+            gaps=outcome.gaps,
+        )
         outcome.differences = _told(found, prices, buyers)
     except UnreadableEvidenceError as error:
         raise RefusedError(str(error)) from error
@@ -178,6 +188,7 @@ def _ledger(session: Session, start: int, end: int) -> Iterator[MeteringRecord]:
 def _counted(records: Iterable[MeteringRecord], outcome: Outcome) -> Iterator[MeteringRecord]:
     for record in records:
         outcome.compared += 1
+        outcome.ours[period_of(record.hour, "day")] += record.quantity
         yield record
 
 
@@ -194,6 +205,8 @@ def _told(found: Iterable[Difference], prices: Prices, buyers: _Buyers) -> list[
 def _known(entries: Iterable[Entry], is_known: Callable[[str], bool], outcome: Outcome) -> Iterator[Entry]:
     for entry in entries:
         if is_known(entry.payer):
+            day = period_of(entry.period, "day")
+            outcome.theirs[day] = outcome.theirs.get(day, 0) + entry.quantity
             yield entry
         else:
             outcome.strangers += 1

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
 
+from marketplace.platform.clock import epoch
 from marketplace_saas_cli.aws import REGION, Aws, sentences
 from marketplace_saas_cli.exits import RefusedError
 
@@ -46,6 +48,12 @@ class StackDescription:
     @property
     def metering_enabled(self) -> bool:
         return self.parameters.get("MeteringEnabled", "true") == "true"
+
+    @property
+    def metering_starts_at(self) -> int:
+        """The first hour that is metered; 0 where every one is."""
+        given = self.parameters.get("MeteringStartsAt", "")
+        return epoch(datetime.fromisoformat(given)) if given else 0
 
     @property
     def seller_role(self) -> str:

@@ -45,9 +45,10 @@ p.note { color: #555; font-size: 9pt }
 {% for name, units in statement.totals %}<tr><th scope="row">{{ name }}</th>{{ numbers(units) }}</tr>
 {% else %}<tr><td colspan="{{ columns|length + 2 }}">No usage.</td></tr>
 {% endfor %}</tbody></table>
-<p class="note">Units. Recorded is included, metered, refused and open together. Included: a contract includes it.
-Metered: AWS Marketplace bills it. Refused: it is not billed. Open: it is not settled yet. Credit: what of metered has
-to be credited. Adjusted: what of metered billing adjustments have given back. Days are in UTC.</p>
+<p class="note">Units. Recorded is included, metered, refused, open and shadow together. Included: a contract includes
+it. Metered: AWS Marketplace bills it. Refused: it is not billed. Open: it is not settled yet. Shadow: another meter
+bills it. Credit: what of metered has to be credited. Adjusted: what of metered billing adjustments have given back.
+Days are in UTC.</p>
 {% for day in statement.days %}<h2>{{ day.day }}{% if not day.closed %} (open){% endif %}</h2>
 <table>{{ head(["dimension", "tags"]) }}<tbody>
 {% for line in day.lines %}<tr><th scope="row">{{ line.dimension }}</th><td>{{ tags(line.tags) }}</td>

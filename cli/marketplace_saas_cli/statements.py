@@ -62,7 +62,7 @@ def _day(name: str, parts: list[Mapping[str, Any]]) -> Day:
         closed=parts[-1]["closed"],
         corrections=[_correction(one) for part in parts for one in part["corrections"]],
     )
-    if _totals(day.totals) != parts[-1]["totals"]:
+    if day.totals != [(total["dimension"], Units.from_json(total)) for total in parts[-1]["totals"]]:
         raise NoAnswerError(f"the usage of {name} has changed while it was read")
     return day
 

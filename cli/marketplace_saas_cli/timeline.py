@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from marketplace.corrections.store import CorrectionStore
+from marketplace.commands.history import usage_history
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item
-from marketplace.ledger.change import UsageChange
 from marketplace.platform.clock import iso
 from marketplace.registration.claim_history import MAX_PAGE, ClaimHistory
 from marketplace.subscriptions.model import Subscription
@@ -23,7 +22,7 @@ def timeline(session: Session, subscription: Subscription) -> list[dict[str, Any
         ("billed to the other integration from here", subscription.cutover_at),
     ]
     found = [{"at": iso(at), "what": what, "detail": ""} for what, at in moments if at is not None]
-    for part in (_notifications, _claims, _changes, _corrections):
+    for part in (_notifications, _claims, _usage):
         found += part(session, subscription.id)
     return sorted(found, key=_at)
 
@@ -43,28 +42,12 @@ def _notifications(session: Session, subscription_id: str) -> list[dict[str, Any
     return found
 
 
-def _changes(session: Session, subscription_id: str) -> list[dict[str, Any]]:
-    """Usage records that were voided, and conflicts that were resolved."""
+def _usage(session: Session, subscription_id: str) -> list[dict[str, Any]]:
+    """What people have changed about the usage, and AWS's decisions about corrections."""
     found = []
-    for item in session.usage.items_under(keys.subscription_pk(subscription_id), keys.CHANGE_PREFIX):
-        one = UsageChange.from_item(item)
-        said = f"{one.units:,} {one.dimension} of {iso(one.hour)}"
-        said += f", {one.name}" if one.aws_quantity is None else f", AWS Marketplace has {one.aws_quantity:,}"
-        found.append({"at": iso(one.at), "what": one.what, "detail": f"{said}, by {one.by}"})
-    return found
-
-
-def _corrections(session: Session, subscription_id: str) -> list[dict[str, Any]]:
-    """Billing adjustments: when each was prepared, and when AWS has decided."""
-    found = []
-    for one in CorrectionStore(session.usage).of(subscription_id):
-        said = f"{one.units:,} {one.dimension} of {iso(one.hour)}, {one.amount} {one.currency}"
-        found.append(
-            {"at": iso(one.prepared_at), "what": "correction prepared", "detail": f"{said}, by {one.prepared_by}"}
-        )
-        if one.ended_at is not None:
-            why = f", {one.message}" if one.message else ""
-            found.append({"at": iso(one.ended_at), "what": f"correction {one.state}", "detail": f"{said}{why}"})
+    for one in usage_history(session.usage, subscription_id):
+        by = f", by {one.by}" if one.by else ""
+        found.append({"at": iso(one.at), "what": one.what, "detail": f"{one.detail}{by}"})
     return found
 
 

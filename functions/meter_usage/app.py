@@ -73,6 +73,7 @@ def metering() -> Callable[[Callable[[], float]], MeteringRun]:
             time_left=time_left,
             new_token=lambda: uuid.uuid4().hex,
             metering_enabled=given.metering_enabled,
+            metering_starts_at=given.metering_starts_at,
             found_usage=activity.found,
             approvals=approvals,
         )
@@ -85,7 +86,8 @@ def heartbeat() -> Heartbeat:
     given, client = settings(), clients.dynamodb()
     subscriptions, usage = Table(client, given.subscriptions_table), Table(client, given.usage_table, sleep=time.sleep)
     active = ActiveByStatus(subscriptions, SubscriptionReader(subscriptions))
-    return Heartbeat(usage, active, given.heartbeat_dimension, given.seal_delay_minutes * MINUTE)
+    delay = given.seal_delay_minutes * MINUTE
+    return Heartbeat(usage, active, given.heartbeat_dimension, delay, starts_at=given.metering_starts_at)
 
 
 @logger.inject_lambda_context

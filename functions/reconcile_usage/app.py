@@ -39,6 +39,7 @@ def reconciliation() -> ScheduledReconciliation:
         sleep=time.sleep,
         senders={settings.metering_role} if settings.metering_role else None,
         archive=archive_of(clients.s3, settings.archive_bucket),
+        metering_starts_at=settings.metering_starts_at,
     )
 
 

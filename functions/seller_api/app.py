@@ -24,7 +24,7 @@ from marketplace.platform.snapshot import reseed_after_restore
 from marketplace.registration.claim import Claims
 from marketplace.registration.codes import RegistrationCodes
 from marketplace.registration.free_trials import FreeTrials
-from marketplace.seller_api.routes import SellerRoutes, failure
+from marketplace.seller_api.routes import SellerRoutes, failure, known_route
 from marketplace.seller_api.subscription_queries import SubscriptionQueries
 from marketplace.statements.reader import StatementReader
 from marketplace.subscriptions.outbox import Outbox
@@ -86,6 +86,7 @@ def routes() -> SellerRoutes:
             monotonic=time.monotonic,
             terms=ContractTerms(entitlement_store, entitlements, settings.overage_dimensions),
             metering_enabled=settings.metering_enabled,
+            metering_starts_at=settings.metering_starts_at,
         ),
         usage=UsageQueries(usage_table, utc_now, archive),
         statements=StatementReader(usage_table, utc_now, archive),
@@ -122,7 +123,7 @@ def handle(event: dict[str, Any]) -> dict[str, Any]:
     log(
         answer.outcome,
         extra={
-            "route": event.get("routeKey"),
+            "route": known_route(event.get("routeKey")),
             "subscription_id": answer.subscription_id,
             "status": answer.response.status,
             "counts": dict(answer.counts) or None,

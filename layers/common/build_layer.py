@@ -61,6 +61,12 @@ class _Nothing(str):
 
 ClientMethodDocstring = PaginatorDocstring = WaiterDocstring = _Nothing
 '''
+PLUGINS = '''"""In place of pydantic's search for plugins, which reads every package's metadata: the layer has none."""
+
+
+def get_plugins() -> tuple[()]:
+    return ()
+'''
 MODIFIED = 1577836800  # 2020-01-01: one moment for every file, so that archives of the same content are the same
 
 
@@ -111,6 +117,7 @@ def prune(root: Path) -> None:
             if folder.name not in kept:
                 shutil.rmtree(folder)
     _without_generators_of_documentation(root / "botocore" / "docs")
+    _without_needless_starts(root)
     for model in root.glob("botocore/data/*/*/service-2.json.gz"):
         described = json.loads(gzip.decompress(model.read_bytes()))
         model.write_bytes(gzip.compress(_compact(_without_documentation(described)), mtime=0))
@@ -139,6 +146,32 @@ def _without_generators_of_documentation(docs: Path) -> None:
             shutil.rmtree(path)
         elif path.name not in {"__init__.py", "docstring.py", "utils.py"}:
             path.unlink()
+
+
+def _without_needless_starts(root: Path) -> None:
+    """Take out what is loaded at every start and never used: urllib3's HTTP/2, which botocore does not switch on, and
+    the search for pydantic's plugins, which both load importlib.metadata; a large expression of urllib3; and what
+    Powertools takes from typing_extensions, which Python has by itself since 3.13."""
+    http2 = root / "urllib3" / "http2"
+    (http2 / "__init__.py").write_text("")
+    (http2 / "connection.py").unlink()
+    (root / "pydantic" / "plugin" / "_loader.py").write_text(PLUGINS)
+    _replace(root / "urllib3" / "util" / "url.py", '_IPV6_RE = re.compile("^" + _IPV6_PAT + "$")\n', "")
+    if any("_IPV6_RE" in path.read_text() for path in (root / "urllib3").rglob("*.py")):
+        raise LayerError("urllib3 uses _IPV6_RE: see _without_needless_starts")
+    _replace(
+        root / "aws_lambda_powertools" / "utilities" / "jmespath_utils" / "__init__.py",
+        "from typing_extensions import deprecated\n",
+        "from warnings import deprecated\n",
+    )
+
+
+def _replace(module: Path, old: str, new: str) -> None:
+    """Put one text of a package in place of another, or say that its new version has not got it."""
+    text = module.read_text()
+    if text.count(old) != 1:
+        raise LayerError(f"{module.name} has another text now: see _without_needless_starts")
+    module.write_text(text.replace(old, new))
 
 
 def _without_documentation(part: Any) -> Any:

@@ -9,7 +9,7 @@ from werkzeug import Response
 
 from local.console.api import Api, ApiError, path_of
 from local.console.seller import System
-from local.console.words import of_outcome, of_rejection
+from local.console.words import of_decision, of_outcome, of_rejection
 from local.deployment import queue_arn
 from marketplace_emulator.clock import HOUR, parse_time
 from marketplace_emulator.errors import BadRequestError
@@ -27,7 +27,7 @@ class Forms:
 
     def __init__(self, system: System) -> None:
         self._system = system
-        self._of_subscription = {"usage": self._report, "retry": self._retry}
+        self._of_subscription = {"usage": self._report, "retry": self._retry, "approval": self._decide}
 
     def carry_out(self, path: list[str], form: Form) -> Response | None:
         """Carry out the form with this path; None if there is none. Raises ApiError."""
@@ -131,6 +131,18 @@ class Forms:
         due, late = len(retried["due_again"]), len(retried["too_late"])
         said = f"{due} refused {'hour is' if due == 1 else 'hours are'} sent to AWS Marketplace again."
         return see_other(here, "usage", notice=said + (f" {late} came too late." if late else ""), at="usage")
+
+    def _decide(self, subscription_id: str, form: Form) -> Response:
+        """Approve or refuse unusual usage of one hour."""
+        here = path_of(subscription_id)
+        asked = {name: form.get(name, "") for name in ("decision", "dimension", "hour")}
+        period = {name: form[name] for name in ("from", "to") if form.get(name)}
+        try:
+            made = self._api.post(f"{here}/usage/approval", asked)
+        except ApiError as error:
+            return see_other(here, "usage", problem=str(error), at="usage", **period)
+        notice, problem = of_decision(asked["decision"], made)
+        return see_other(here, "usage", notice=notice, problem=problem, at="usage", **period)
 
     def _redrive(self, name: str) -> Response | None:
         if name not in {queue.name for queue in self._system.deployment.queues}:

@@ -16,6 +16,8 @@ from local.console.api import Api, ApiError, path_of
 from local.console.seller import System, purchase_of
 from local.console.timeline import timeline
 from local.traffic import NOT_KEPT, Exchange
+from marketplace.commands.history import usage_history
+from marketplace.dynamodb.table import Table
 from marketplace_emulator.clock import DAY, HOUR, iso_seconds, parse_time
 from marketplace_emulator.model import Purchase
 from marketplace_emulator.statement import harmless
@@ -95,8 +97,15 @@ class SubscriptionPages:
             if isinstance(event.detail, dict) and event.detail.get("subscription_id") == one["subscription_id"]
         ]
         reports = system.traffic.reports(one["subscription_id"], str(one["license_arn"] or ""))
+        usage = Table(system.aws.client("dynamodb"), system.deployment.resources["UsageTable"])
         entries = timeline(
-            system.marketplace, system.marketplace_url, purchase, events, reports, here=path_of(one["subscription_id"])
+            system.marketplace,
+            system.marketplace_url,
+            purchase,
+            events,
+            reports,
+            decisions=usage_history(usage, one["subscription_id"]),
+            here=path_of(one["subscription_id"]),
         )
         return self._show(
             "timeline.html", "/timeline", one, purchase, query, entries=paged(entries, query.get("page"), 50)
@@ -173,7 +182,7 @@ class SubscriptionPages:
         with marketplace.agenda.acting():
             ledger = marketplace.ledger.of_purchase(purchase.id) if purchase else []
             billed = [record for record in ledger if start <= record.hour * HOUR < end]
-        return units.units(recorded, billed)
+        return units.units(recorded, billed, self._system.clock.timestamp())
 
     def _show(
         self,

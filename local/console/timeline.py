@@ -1,13 +1,16 @@
-"""What happened to one subscription, in one list: notifications of AWS, events for the seller, usage, calls of AWS."""
+"""What happened to one subscription, in one list: notifications of AWS, events for the seller, usage, what people have
+decided about it, calls of AWS."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
 from local.aws import BusEvent
-from local.console.words import RESULT, of_rejection, short
+from local.console.words import RESULT, UNUSUAL, of_rejection, short
 from local.traffic import Reported
+from marketplace.commands.history import Told
 from marketplace_emulator import Marketplace
 from marketplace_emulator.model import Purchase
 from marketplace_emulator.pages import concerns
@@ -29,10 +32,12 @@ _IDENTITY = frozenset(
 )
 """What every event says about whom it concerns."""
 
+_MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\dZ")
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing that happened. `kind` is notification, event, usage or call; `url` shows it whole."""
+    """One thing that happened. `kind` is notification, event, usage, decision or call; `url` shows it whole."""
 
     at: float
     kind: str
@@ -49,10 +54,11 @@ def timeline(
     events: Iterable[BusEvent],
     reports: Iterable[Reported],
     *,
+    decisions: Iterable[Told],
     here: str,
 ) -> list[Entry]:
     """The entries about the subscription whose page is at `here`, the newest first."""
-    found = [*_events(events), *_usage(reports, here)]
+    found = [*_events(events), *_usage(reports, here), *_decisions(decisions)]
     if purchase is not None:
         with marketplace.agenda.acting():
             found += _notifications(marketplace, purchase, marketplace_url)
@@ -75,7 +81,7 @@ def _plain(value: Any) -> str:
         return ", ".join(f"{name.replace('_', ' ')} {_plain(one)}" for name, one in value.items() if one is not None)
     if isinstance(value, list):
         return ", ".join(_plain(one) for one in value)
-    text = str(value)
+    text = UNUSUAL.get(str(value), str(value))
     return short(text) if text[10:11] == "T" and text[:4].isdigit() else text
 
 
@@ -110,3 +116,9 @@ def _usage(reports: Iterable[Reported], here: str) -> Iterator[Entry]:
         text = of_rejection(one.result).partition(": ")[2] if refused else f"id {record.get('id')}"
         proof = f"{here}?{urlencode({'record': record.get('id', '')})}#proof"
         yield Entry(one.at, "usage", "Usage", title, text, "" if status == "rejected" else proof)
+
+
+def _decisions(decisions: Iterable[Told]) -> Iterator[Entry]:
+    for one in decisions:
+        text = _MOMENT.sub(r"\1 \2", one.detail) + (f", by {one.by}" if one.by else "")
+        yield Entry(one.at, "decision", "Operator" if one.by else "AWS Marketplace", one.what.capitalize(), text)

@@ -20,6 +20,7 @@ STATE = {
     "rejected": ("bad", "Rejected"),
     "conflict": ("bad", "Conflict"),
     "unbillable": ("bad", "Not billable"),
+    "shadow": ("", "In shadow: not sent"),
 }
 RESULT = {
     "recorded": ("good", "Recorded"),
@@ -116,6 +117,23 @@ def of_outcome(result: Mapping[str, Any], record: Mapping[str, Any]) -> str:
     if result.get("included"):
         said += f" {result['included']:,} of it are included in the contract; {result['overage']:,} will be metered."
     return said
+
+
+def of_decision(decision: str, made: Mapping[str, Any]) -> tuple[str, str]:
+    """What became of a decision about unusual usage: the notice, and the problem where it came too late."""
+    decided = ", ".join(map(_named, made["decided"]))
+    late = "; ".join(f"{_named(one)} is {STATE[one['state']][1].lower()}" for one in made["undecided"])
+    if not decided and not late:
+        return "", "Nothing of this awaits your approval any more."
+    follows = {
+        "approve": f"Approved: {decided}. The next metering run sends it to AWS Marketplace.",
+        "refuse": f"Refused: {decided}. It is not sent to AWS Marketplace.",
+    }
+    return follows[decision] if decided else "", f"The decision came too late: {late}." if late else ""
+
+
+def _named(record: Mapping[str, Any]) -> str:
+    return f"{record['quantity']:,} {record['dimension']} of {short(record['hour'])}"
 
 
 def short(text: Any) -> str:

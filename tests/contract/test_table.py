@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 from botocore.exceptions import ReadTimeoutError
 
+from marketplace.archive.archiver import ALLOCATION_EXPIRING
 from marketplace.dynamodb.attributes import Item, from_item, to_item
 from marketplace.dynamodb.keys import STATUS_INDEX, Key
 from marketplace.dynamodb.table import Table, Update, key_of
+from marketplace.ledger.due_index import SEALING
+from marketplace.ledger.record import EXPIRING
 from marketplace.platform.errors import AwsError, InvalidParameterError, NoAnswerError, RefusedError, ThrottledError
 from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.observed_client import ObservedClient
@@ -270,6 +273,70 @@ class TestWritingMany:
         assert failed.total() == 0
         seals = [from_item(one)["seal"] for one in table.items_under("SUB#a", "EVENT#")]
         assert seals == ["old" if number == 3 else "new" for number in range(30)]
+
+
+STATEMENTS: dict[str, tuple[str, dict[str, Any], tuple[str, str | int]]] = {
+    "a seal": (SEALING, {"seal": "old", "state": "open"}, ("seal", "new")),
+    "an expiry": (EXPIRING, {"seal": "old", "quantity": 5, "settled_at": 7}, ("expires_at", 99)),
+    "an allocation's expiry": (ALLOCATION_EXPIRING, {"quantity": 5}, ("expires_at", 99)),
+}
+"""The statements with a condition that the product sends: what they compare, in their order, and what they set."""
+
+
+@pytest.mark.parametrize(("clauses", "compared", "change"), STATEMENTS.values(), ids=STATEMENTS)
+class TestStatementsWithACondition:
+    """Each item is changed in one way before the statement comes; the last one is not there at all."""
+
+    @staticmethod
+    def stored(compared: dict[str, Any]) -> list[Item]:
+        other: dict[str, Any] = {"seal": "another", "state": "rejected", "quantity": 6, "settled_at": 8}
+        as_expected = [compared, {**compared, "other": "x"}]
+        changed = [{**compared, name: other[name]} for name in compared]
+        without = [{name: value for name, value in compared.items() if name != left} for left in compared]
+        of_another_type = [{**compared, name: [value]} for name, value in compared.items()]
+        everything = [*as_expected, *changed, *without, *of_another_type]
+        return [item(Key("SUB#a", f"HOUR#{number:02d}"), **one) for number, one in enumerate(everything)]
+
+    @staticmethod
+    def rows(stored: list[Item], compared: dict[str, Any], change: tuple[str, str | int]) -> list[list[str | int]]:
+        places = [*(key_of(one) for one in stored), Key("SUB#a", "HOUR#99")]
+        return [[change[1], place.pk, place.sk, *compared.values()] for place in places]
+
+    def test_change_what_is_as_expected_and_nothing_else(
+        self, table: Table, clauses: str, compared: dict[str, Any], change: tuple[str, str | int]
+    ) -> None:
+        stored = self.stored(compared)
+        table.put_all(stored)
+        rows = self.rows(stored, compared, change)
+        assert table.update_all(clauses, rows).total() == 0
+        name, value = change
+        expected = [{**one, **to_item({name: value})} for one in stored[:2]] + stored[2:]
+        assert list(table.items("pk = :pk", {"pk": "SUB#a"})) == expected
+        assert table.update_all(clauses, rows).total() == 0
+        assert list(table.items("pk = :pk", {"pk": "SUB#a"})) == expected
+
+    def test_report_which_had_another_condition_or_no_item(
+        self,
+        table: Table,
+        request: pytest.FixtureRequest,
+        clauses: str,
+        compared: dict[str, Any],
+        change: tuple[str, str | int],
+    ) -> None:
+        stored = self.stored(compared)
+        table.put_all(stored)
+        rows = self.rows(stored, compared, change)
+        statements = [
+            {"Statement": f'UPDATE "{table.name}" {clauses}', "Parameters": [to_item({"x": one})["x"] for one in row]}
+            for row in rows
+        ]
+        client: Any = table._client
+        codes = [
+            answer.get("Error", {}).get("Code")
+            for answer in client.batch_execute_statement(Statements=statements)["Responses"]
+        ]
+        told = None if "moto" in request.node.callspec.id else "ConditionalCheckFailed"  # moto does not say so
+        assert codes == [None, None, *[told] * (len(rows) - 2)]
 
 
 class TestWhatDynamoDBLeavesUndone:

@@ -36,8 +36,8 @@ NOT_HERE = {
     "aws cloudformation deploy": "moto's CloudFormation lacks what these templates make; tests/template reads them",
     "aws apigatewayv2": "the local API is no API of moto's; tests/rehearsal plays the stage without the route",
     "aws events start-replay": "the local stack has no archive; tests/rehearsal has one",
-    "s3://$ARCHIVE_BUCKET": "the local stack archives nothing; tests/unit/test_usage_archive.py checks the same hashes",
-    "$ARCHIVE_USAGE": "likewise; tests/functions/test_archive_usage.py invokes it",
+    "s3://$ARCHIVE_BUCKET": "a month must have passed; tests/local_stack/test_local_archive.py checks the same hashes",
+    "$ARCHIVE_USAGE": "likewise; tests/local_stack/test_local_archive.py invokes it",
     "aws backup": "the local stack has no vault; tests/rehearsal has one",
     "uvx": "needs a registry and a service of advisories; .github/workflows/audit.yml",
     "sam publish": "publishes; tests/template packages the template",
@@ -76,8 +76,12 @@ SAYS = {
     "get-item": "None",
 }
 """What a block that contains this prints: an expression for a part of it."""
-REFUSED = {"saas migrate": "marketplace-saas: the two are subscriptions to different products"}
-"""The emulator's products are others than the guide's, so this command runs as far as its own answer to that."""
+REFUSED = {
+    "saas migrate": "marketplace-saas: the two are subscriptions to different products",
+    "saas shadow": "marketplace-saas: this deployment has no MeteringStartsAt",
+}
+"""The emulator's products are others than the guide's, and it is the only meter, so these commands run as far as their
+own answer to that."""
 _CLAIM = 'marketplace-saas subscriptions claim "$SUBSCRIPTION_ID" acme'
 FIRST = {"subscriptions release": _CLAIM, "subscriptions transfer": _CLAIM}
 """What has happened before a block that contains this makes sense."""

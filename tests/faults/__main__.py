@@ -19,7 +19,7 @@ from tests.faults.plays import minimised, run, steps_of
 from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.progress import tracked
 
-STATES = ("recorded", "metered", "included", "held", "rejected", "conflict", "refused", "unbillable", "open")
+STATES = ("recorded", "metered", "included", "held", "rejected", "conflict", "refused", "unbillable", "shadow", "open")
 
 
 def play(seed: int) -> tuple[int, Outcome | None, str]:

@@ -13,6 +13,7 @@ from marketplace.platform.clock import DAY, HOUR, iso
 from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.seller_events import SellerEvent
 from marketplace_emulator import Purchase
+from tests.faults.resolutions import Resolutions
 from tests.support.world import World
 
 UNPUBLISHED = "no_such_dimension"
@@ -77,7 +78,7 @@ class CheckedWorld:
         "What the seller wants to have voided and has no last answer about."
         self.voided: set[tuple[str, str]] = set()
         "What was answered `voided`."
-        self.foreign: set[tuple[str, str, int]] = set()
+        self.resolutions = Resolutions(world)
         self.ever_refused: set[tuple[str, str]] = set()
         self.clocks_stepped = False
         self.retries: Counter[str] = Counter()
@@ -105,13 +106,17 @@ class CheckedWorld:
     def check(self) -> None:
         """Every unit that was acknowledged is billed once, or stands in a list with a reason; raises InvariantError."""
         records, hours, allocations = self._usage_table()
-        self._check_acknowledged(records)
+        carried, wrong = self.resolutions.carried(records, hours)
+        must(not wrong, "; ".join(wrong))
+        reported = {key: record for key, record in records.items() if key not in carried}
+        self._check_acknowledged(reported)
+        self._check_included({key: record for key, record in reported.items() if "voided_at" not in record})
         records = {key: record for key, record in records.items() if "voided_at" not in record}
-        self._check_included(records)
         self._check_hours(records, hours, allocations)
         self._check_bill(hours, allocations)
         self._check_events(hours)
         self._check_decided(hours)
+        self._check_shadow(records, hours)
         for hour in hours.values():
             self.outcome.units[fate(hour)] += hour["quantity"]
             self.outcome.records[fate(hour)] += 1
@@ -129,7 +134,7 @@ class CheckedWorld:
         told = {(event.kind, *(event.detail.get(name) for name in names)) for event in self.world.bus.events}
         looked_at = self.world.looked_at()
         for hour in self.world.stored():
-            if hour["state"] in {"open", "metered"} or hour.get("due_at", 0) > 0:
+            if hour["state"] in {"open", "metered", "shadow"} or hour.get("due_at", 0) > 0:
                 continue
             subscription_id = hour["pk"].removeprefix("SUB#")
             if hour["state"] == "held":
@@ -217,7 +222,7 @@ class CheckedWorld:
             key = (hour["pk"].removeprefix("SUB#"), hour["hour"], hour["dimension"])
             must(booked.pop(key, 0) == hour["quantity"], f"{key} doesn't hold what was booked to it")
             must(tagged.pop(key, Counter()) == allocations[place], f"{key} has other allocations than were booked")
-            must(hour["state"] in {"metered", "conflict", "unbillable"}, f"{key} was never settled: {hour}")
+            must(hour["state"] in {"metered", "conflict", "unbillable", "shadow"}, f"{key} was never settled: {hour}")
             told = "due_shard" not in hour or (hour["state"] != "metered" and hour["due_at"] < 0)
             must(told, f"{key} is settled and still in the index")
             if fate(hour) == "unbillable" and not self.clocks_stepped:
@@ -228,11 +233,11 @@ class CheckedWorld:
     def _check_bill(self, hours: dict[Any, Any], allocations: dict[Any, Counter[Any]]) -> None:
         ours = {(h["pk"].removeprefix("SUB#"), h["dimension"], h["hour"]): (place, h) for place, h in hours.items()}
         seen: set[Any] = set()
-        others: set[Any] = set()
+        others: dict[Any, Any] = {}
         for entry in self.world.marketplace.ledger.records:
             key = (self.world.subscription_id_of(entry), entry.dimension, entry.hour * HOUR)
-            if key in self.foreign and entry.quantity == 999_983:
-                others.add(key)
+            if entry.id in self.resolutions.foreign:
+                others[key] = entry.quantity
                 continue
             must(key not in seen, f"{key} is billed twice")
             seen.add(key)
@@ -249,9 +254,10 @@ class CheckedWorld:
         for key, (place, hour) in ours.items():
             if hour["state"] == "metered" and key not in seen:
                 must(key in others, f"{key} is marked metered and not billed")
-                must(self._excused(place, hour), f"{key} is marked metered but another sender's quantity is billed")
+                same = others[key] == hour["quantity"]
+                must(same or self._excused(place, hour), f"{key} is metered, and another sender's quantity is billed")
             if hour["state"] == "conflict":
-                must(key in self.foreign, f"{key} is a conflict without another sender")
+                must(key in self.resolutions.contested, f"{key} is a conflict without another sender")
             if fate(hour) == "rejected":
                 poisoned = hour["dimension"] == UNPUBLISHED or key[:2] in self.ever_refused
                 must(poisoned or self.clocks_stepped, f"{key} is rejected: {hour['reason']}")
@@ -267,6 +273,14 @@ class CheckedWorld:
             if fate(hour) == "refused":
                 wanted = refuses or self.decided.get(key) == "refused" or key in self.asked_to_refuse
                 must(wanted, f"{key} was refused by nobody: {hour}")
+
+    def _check_shadow(self, records: dict[Any, Any], hours: dict[Any, Any]) -> None:
+        """What another meter bills stays apart from what is billed here."""
+        start = self.world.parameters.starts_at
+        for hour in hours.values():
+            must((hour["state"] == "shadow") == (hour["hour"] < start), f"metering starts at {start}: {hour}")
+        for key, record in records.items():
+            must((record["own_hour"] < start) == (record["hour"] < start), f"{key} was moved across {start}: {record}")
 
     def _excused(self, place: tuple[str, str], hour: dict[str, Any]) -> bool:
         """AWS answers a doubtful attempt like another sender's: with DuplicateRecord. What was in doubt says so, and

@@ -361,6 +361,7 @@ class LifecycleSchedule(Schedule):
 
     def check(self) -> None:
         super().check()
+        must(not self.resolutions.unpublished(), "what was resolved stays in an outbox")
         self._check_waiting()
         for buyer in self.buyers:
             self._check_terms(buyer)

@@ -55,6 +55,7 @@ UNIT_TESTS = (
     "tests/unit/test_not_metering.py",
     "tests/unit/test_anomaly_rules.py",
     "tests/unit/test_anomaly_hold.py",
+    "tests/unit/test_shadow_mode.py",
 )
 LIFECYCLE_TESTS = (
     "tests/unit/test_seller_events.py",
@@ -93,6 +94,48 @@ MUTANTS = (
         'AND seal=? AND "state"=?',
         "AND seal=?",
         ("self.key.sk, self.seal, self.state", "self.key.sk, self.seal"),
+    ),
+    Mutant(
+        "an hour that is left to another meter after it was recorded is sent",
+        "ledger/due_index",
+        "and self.hour < starts_at",
+        "and self.hour < min(0, starts_at)",
+    ),
+    Mutant(
+        "what AWS may know already is left to another meter",
+        "ledger/due_index",
+        'self.state == "open" and not in_doubt(self.seal)',
+        'self.state == "open" and bool(self.seal)',
+    ),
+    Mutant(
+        "billed usage is added to an hour of another meter",
+        "ledger/record",
+        'if self.state != "shadow":',
+        'if self.state == "never":',
+    ),
+    Mutant(
+        "usage that leaves an hour to another meter leaves it in the index",
+        "ledger/record",
+        'remove = _DUE_KEYS if self.state == "shadow" else ()',
+        "remove = ()",
+    ),
+    Mutant(
+        "usage of another meter's hours is billed",
+        "usage/placement",
+        "shadow=own_hour < starts_at",
+        "shadow=False",
+    ),
+    Mutant(
+        "late usage of another meter's hours goes to an hour of ours",
+        "usage/placement",
+        "replace(period, until=until)",
+        "period",
+    ),
+    Mutant(
+        "usage of ours goes to an hour of another meter",
+        "usage/placement",
+        "since=max(period.since, starts_at)",
+        "since=period.since",
     ),
     Mutant(
         "an outcome is written whoever holds the record",

@@ -19,8 +19,8 @@ def steps_of(seed: int) -> list[Step]:
     return schedule.steps_of(seed, lifecycle_schedule.KINDS if is_whole(seed) else schedule.KINDS)
 
 
-def made(seed: int, make_dynamodb: Callable[[], Any], crash_at: int | None = None, *, holds: bool = True) -> Schedule:
-    return (LifecycleSchedule if is_whole(seed) else Schedule)(seed, make_dynamodb, crash_at, holds=holds)
+def made(seed: int, make_dynamodb: Callable[[], Any], crash_at: int | None = None, *, apart: bool = True) -> Schedule:
+    return (LifecycleSchedule if is_whole(seed) else Schedule)(seed, make_dynamodb, crash_at, apart=apart)
 
 
 def run(seed: int, steps: Sequence[Step], make_dynamodb: Callable[[], Any]) -> Outcome:

@@ -10,9 +10,10 @@ from typing import Any
 
 from botocore.exceptions import ClientError, ReadTimeoutError
 
+from marketplace.ledger import conflict
 from marketplace.ledger.due_time import moment_of
 from marketplace.ledger.record import MeteringRecord
-from marketplace.platform.clock import DAY, HOUR, EpochSeconds, hour_of
+from marketplace.platform.clock import DAY, HOUR, MINUTE, EpochSeconds, hour_of
 from marketplace.platform.errors import UnavailableError
 from marketplace.subscriptions.seller_events import SellerEvent
 from marketplace.usage.approval import Choice
@@ -28,6 +29,7 @@ from tests.faults.invariant import (
     sent_as,
     usage_dimensions,
 )
+from tests.faults.resolutions import Place
 from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.observed_client import ObservedClient
 from tests.support.parameters import Parameters
@@ -111,7 +113,7 @@ KINDS = {
 DECISIONS = {"approve": 3, "refuse": 1}
 """Further steps of a world that holds unusual usage."""
 
-HARMFUL = {"outage", "suspend", "close", "cancel", "skew", "foreign", "region", "refuse"}
+HARMFUL = {"outage", "suspend", "close", "cancel", "skew", "foreign", "region", "refuse", "resolve"}
 """What can make usage unbillable however well it is metered. Crashes, races and every fault of AWS or the store can't,
 as long as the schedule goes on."""
 
@@ -133,12 +135,21 @@ def steps_of(seed: int, kinds_of: Mapping[str, int] = KINDS) -> list[Step]:
         allowed = {kind: weight for kind, weight in DECISIONS.items() if not is_harmless(seed) or kind not in HARMFUL}
         for kind in hold.choices([*allowed], [*allowed.values()], k=hold.randint(2, 8)):
             steps.insert(hold.randint(0, len(steps)), Step(kind, hold.randrange(1_000_000)))
+    if not is_harmless(seed):
+        conflicts = random.Random(f"resolve-{seed}")  # noqa: S311 - repeatable, not secret
+        for _ in range(conflicts.choice((0, 1, 3, 5))):
+            steps.insert(conflicts.randint(0, len(steps)), Step("resolve", conflicts.randrange(1_000_000)))
     return steps
 
 
 def hold_dice(seed: int) -> random.Random:
     """Decides whether and how a seed's world holds unusual usage."""
     return random.Random(f"hold-{seed}")  # noqa: S311 - repeatable, not secret
+
+
+def shadow_dice(seed: int) -> random.Random:
+    """Decides from which hour on a seed's world meters."""
+    return random.Random(f"shadow-{seed}")  # noqa: S311 - repeatable, not secret
 
 
 class _ObservedBus(Bus):
@@ -171,7 +182,8 @@ class Schedule(CheckedWorld):
     """Plays steps in a world; `check` says whether every unit is where it must be.
 
     Besides the crashes that the seed draws, whoever makes call `crash_at` dies before it, or after it: every call has
-    two points. `points` names the call of each. `holds`: unusual usage may be held, as the seed decides.
+    two points. `points` names the call of each. `apart`: unusual usage may be held, and some hours be in shadow, as the
+    seed decides.
     """
 
     voids_included = True
@@ -181,7 +193,7 @@ class Schedule(CheckedWorld):
     "Whether every usage record says when the usage happened."
 
     def __init__(
-        self, seed: int, make_dynamodb: Callable[[], Any], crash_at: int | None = None, *, holds: bool = True
+        self, seed: int, make_dynamodb: Callable[[], Any], crash_at: int | None = None, *, apart: bool = True
     ) -> None:
         dice = random.Random(f"world-{seed}")  # noqa: S311 - repeatable, not secret
         self.seed, self.harmless = seed, is_harmless(seed)
@@ -201,7 +213,9 @@ class Schedule(CheckedWorld):
         self.repeats = dice.choice((0.0, 0.02, 0.1))
         self.sdk = random.Random(f"sdk-{seed}")  # noqa: S311 - repeatable, not secret
         drawn, hold = Parameters.drawn(dice, heartbeat="users", overage=MAPPING), hold_dice(seed)
-        self.parameters = drawn.holding(hold, refuses=not self.harmless) if holds else drawn
+        self.parameters = drawn
+        if apart:
+            self.parameters = drawn.holding(hold, refuses=not self.harmless).starting(shadow_dice(seed), start)
         super().__init__(self._world(make_dynamodb(), Timeline(start), settings))
         self._begin(dice, start)
         self._learn(hold, start)
@@ -604,7 +618,7 @@ class Schedule(CheckedWorld):
         if choice == "refuse":
             held = [hour for hour in self.world.stored() if "approval" in hour]
             self.asked_to_refuse |= {(subscription_id, hour["dimension"], hour["hour"]) for hour in held}
-        made = self.world.approval().decide(subscription_id, choice, **given)
+        made = self.world.approval().decide(subscription_id, choice, "seller", **given)
         for one in made.decided if made is not None else ():
             hour = int(datetime.fromisoformat(one["hour"]).timestamp())
             self.decided[subscription_id, one["dimension"], hour] = one["approval"]
@@ -615,24 +629,53 @@ class Schedule(CheckedWorld):
 
     def _foreign(self, dice: random.Random) -> None:
         """Another sender of the same seller takes an hour with a quantity of its own."""
-        from tests.support.in_process import client
+        self._contest(dice, self.buyers)
 
-        buyer = dice.choice(self.buyers)
+    def _contest(self, dice: random.Random, buyers: Sequence[Buyer]) -> tuple[Buyer, str] | None:
+        """The buyer and the dimension of which another sender takes the hour."""
+        buyer = dice.choice(buyers)
         dimension = dice.choice(usage_dimensions(buyer))
         if buyer.subscription.license_arn is None:
-            return
+            return None
         hour = hour_of(self.world.time.seconds())
         record: dict[str, Any] = {
             "Timestamp": max(hour, buyer.subscription.activated_at or 0),
             "Dimension": dimension,
-            "Quantity": 999_983,
+            "Quantity": dice.choice((999_983, 999_983, 4)),
             "LicenseArn": buyer.subscription.license_arn,
             "CustomerAWSAccountId": buyer.subscription.account_id,
         }
-        # A fault that was meant for the product may strike here.
-        with contextlib.suppress(Exception):
-            client("meteringmarketplace", self.world.marketplace).batch_meter_usage(UsageRecords=[record])
-        self.foreign.add((buyer.subscription.id, dimension, hour_of(record["Timestamp"])))
+        self.resolutions.meter(record, (buyer.subscription.id, dimension, hour_of(record["Timestamp"])))
+        return buyer, dimension
+
+    def _resolve(self, dice: random.Random) -> None:
+        """A person resolves a conflict with what AWS has of the hour, at times twice at once or beside a metering
+        run; where there is none, another sender makes one first."""
+        licensed = [buyer for buyer in self.buyers if buyer.subscription.license_arn is not None] or self.buyers
+        if not self._conflicts() and (contested := self._contest(dice, licensed)) is not None:
+            buyer, dimension = contested
+            used = dice.choice((1, 5, 1000, 2_000_000))
+            records = [self.world.usage(buyer.subscription, used, dimension=dimension, at=self.world.time.seconds())]
+            self._act(dice, lambda: self._submit(records))
+            self._play_until(dice, hour_of(self.world.time.seconds()) + dice.choice((1, 2)) * HOUR + 20 * MINUTE)
+        if not (found := self._conflicts()):
+            return
+        place = dice.choice(found)
+        if dice.random() < 0.8:
+            self._play_until(dice, self.world.time.seconds() + conflict.RUN_MAY_LAST)
+        people = [lambda: self._quietly(lambda: self.resolutions.resolve(place, "ops"))] * dice.choice((1, 1, 2))
+        others: list[Callable[[], None]] = [self._meter_once] if dice.random() < 0.5 else []
+        others += self._business(dice)[:1] if dice.random() < 0.3 else []
+        crash = dice.choice((1, 1, 3)) * self.crash
+        self._act(dice, *people, *others, crash=crash)
+
+    def _conflicts(self) -> list[Place]:
+        """The conflicts of which something is left to do, so far as a person resolves them."""
+        return [
+            (hour["pk"].removeprefix("SUB#"), hour["dimension"], hour["hour"])
+            for hour in self.world.stored("conflict")
+            if "aws_quantity" not in hour or (hour["aws_quantity"] < hour["quantity"] and "carried_to" not in hour)
+        ]
 
     def _quietly(self, work: Callable[[], Any]) -> None:
         try:
@@ -651,10 +694,14 @@ class Schedule(CheckedWorld):
         self.refusals.clear()
         self._take_back(list(self.unvoided))
         end = self.world.time.seconds() + 28 * HOUR
+        last = end - 25 * HOUR  # what is recorded by then is settled in the end, even if it is held as unusual
         dice = random.Random(0)  # noqa: S311 - nothing depends on it: nobody crashes any more
         while self.world.time.seconds() < end:
             self._timers(dice, crash=0.0)
             self._meter_once()
+            if "resolve" in self.kinds and self.world.time.seconds() < last:
+                for place in {*self._conflicts(), *self.resolutions.unanswered}:
+                    self.resolutions.resolve(place, "ops")
             self._pass_to(min(end, self._next_tick()))
         self._meter_once()
         self.check_told()
@@ -681,7 +728,8 @@ class Schedule(CheckedWorld):
         super().check()
         if not self.kinds & HARMFUL:
             units = self.outcome.units
-            lost = units["recorded"] - sum(units[state] for state in ("metered", "rejected", "included", "refused"))
+            kept = ("metered", "rejected", "included", "refused", "shadow")
+            lost = units["recorded"] - sum(units[state] for state in kept)
             # AWS called it too old, or its licence invalid: the last word about usage of a buyer whom it refused so.
             lost -= sum(
                 hour["quantity"]

@@ -286,7 +286,7 @@ def test_decisions_beside_metering_runs_are_carried_out_or_answered_as_too_late(
     def deciding(mine: list[Subscription]) -> list[Decided | None]:
         start.wait()
         choices: tuple[Choice, ...] = ("approve", "refuse")
-        return [world.approval().decide(buyer.id, choices[n % 2]) for n, buyer in enumerate(mine)]
+        return [world.approval().decide(buyer.id, choices[n % 2], "seller") for n, buyer in enumerate(mine)]
 
     with ThreadPoolExecutor(runs + deciders) as pool:
         metered = [pool.submit(metering) for _ in range(runs)]

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from marketplace.dynamodb import keys
 from marketplace.entitlements.terms import AWAITED_FOR
+from marketplace.platform.clock import iso
 from tests.faults import story
 from tests.faults.contracts import FOREVER, AwsTerm, Shown, Silence, charges
 from tests.faults.invariant import InvariantError
@@ -100,6 +102,64 @@ def test_the_suite_finds_usage_that_is_sent_although_it_was_refused() -> None:
     key = next(key for key, approval in schedule.decided.items() if approval == "refused")
     schedule.decided[key] = "approved"
     with pytest.raises(InvariantError, match="decided to be approved"):
+        schedule.check()
+
+
+@pytest.fixture(scope="module", params=story.DISPUTED_WORLDS)
+def disputed(request: pytest.FixtureRequest) -> tuple[int, Schedule]:
+    """The same for the story of conflicts that are resolved."""
+    seed = story.DISPUTED_WORLDS[request.param]
+    return seed, story.played(seed)
+
+
+def test_conflicts_are_resolved_in_both_directions(disputed: tuple[int, Schedule]) -> None:
+    seed, schedule = disputed
+    assert story.DISPUTED_WORLDS[schedule.world.settings.identical_resend] == seed
+    resolved = [hour for hour in schedule.world.stored("conflict") if "aws_quantity" in hour]
+    missing = [hour for hour in resolved if hour["aws_quantity"] < hour["quantity"]]
+    assert missing
+    assert all("carried_to" in hour for hour in missing)
+    assert any(hour["aws_quantity"] > hour["quantity"] for hour in resolved)
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_whoever_dies_at_any_write_while_conflicts_are_resolved_loses_no_unit_and_bills_none_twice(
+    disputed: tuple[int, Schedule], part: int
+) -> None:
+    seed, schedule = disputed
+    for point in story.writes(schedule)[part::PARTS]:
+        try:
+            story.played(seed, crash_at=point)
+        except InvariantError as error:
+            pytest.fail(f"a crash at point {point}, {schedule.points[point]}: {error}")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("DELETE the carried record", "lost"),
+        ("another quantity of AWS", "AWS bills"),
+        ("nobody told", "was told as"),
+    ],
+)
+def test_the_suite_finds_a_conflict_that_is_resolved_wrongly(wrong: str, said: str) -> None:
+    """The check can fail."""
+    schedule = story.played(story.DISPUTED_WORLDS["success"])
+    world, tables = schedule.world, schedule.world.tables
+    hour = next(hour for hour in world.stored("conflict") if "carried_to" in hour)
+    (event,) = schedule.resolutions.told()[hour["pk"][4:], hour["dimension"], iso(hour["hour"])]
+    place = {"pk": {"S": hour["pk"]}, "sk": {"S": hour["sk"]}}
+    match wrong:
+        case "DELETE the carried record":
+            record = keys.usage_record(hour["pk"][4:], event.detail["record_id"])
+            world.dynamodb.delete_item(TableName=tables.usage, Key=record.item())
+        case "another quantity of AWS":
+            (item,) = [one for one in world._all_items(tables.usage) if one["sk"] == place["sk"]]
+            world.dynamodb.put_item(TableName=tables.usage, Item={**item, "aws_quantity": {"N": "1"}})
+        case _:
+            told = keys.outbox(hour["pk"][4:], event.id)
+            world.dynamodb.delete_item(TableName=tables.subscriptions, Key=told.item())
+    with pytest.raises(InvariantError, match=said):
         schedule.check()
 
 

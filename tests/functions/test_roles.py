@@ -96,7 +96,9 @@ def test_a_call_that_a_role_does_not_allow_is_refused_as_aws_does(
 ) -> None:
     """Also where the function makes do without an answer: the fixture fails a test with a refusal that it forgets."""
     monkeypatch.setattr(
-        roles_module, "granted", lambda name: granted(name) - ({missing} if name == function else set())
+        roles_module,
+        "granted",
+        lambda name, options: granted(name, options) - ({missing} if name == function else set()),
     )
     with suppress(Exception):
         seller.signs_up(seller.purchases.subscribe(PAY_AS_YOU_GO, provision=True))

@@ -706,6 +706,16 @@ def test_neither_code_nor_account_nor_contact_is_logged(
         assert secret not in text, secret
 
 
+@pytest.mark.parametrize(
+    "route", ["GET /jo@buyer.example", "GET /subscriptions/111122223333", "license:l-1", ["GET /subscriptions"], None]
+)
+def test_what_is_no_route_is_not_logged(deployment: Deployed, route: Any) -> None:
+    """An event can hold anything in the place of the route, if it does not come from API Gateway."""
+    assert deployment.seller({"routeKey": route})["statusCode"] == 404
+    assert json.loads(deployment.logged.splitlines()[-1])["message"] == "RouteNotFound"
+    assert "route" not in json.loads(deployment.logged.splitlines()[-1])
+
+
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),

@@ -87,13 +87,26 @@ def story(stack: Stack) -> dict[str, str]:
     duty.run("forecast", "forecast", "--price", "api_calls=0.001")
     duty.run("statement", "statement", subscription_id)
     duty.run("retry", "retry", subscription_id, "--dimension", "API_calls", "--yes")
+    stack.schedules.spacing = {"MeterUsageSchedule": 6 * HOUR}  # few runs of a plain day show as much as all
+    stack.advance(24 * HOUR)
+    stack.schedules.spacing = {}
+    outside.report([{**record, "id": "req-3001", "dimension": "api_calls", "quantity": 60_000}])
+    stack.advance(2 * HOUR)
+    duty.run("approvals list", "approvals", "list")
+    duty.run("approvals approve", "approvals", "approve", subscription_id, "--yes")
     return duty.screens
 
 
 @contextlib.contextmanager
 def played() -> Iterator[dict[str, str]]:
     """The screens, of a system that is always the same."""
-    options = Options(clock="frozen:2026-11-22T12:10:00Z", log=io.StringIO(), metering_rate=None, seed=1)
+    options = Options(
+        clock="frozen:2026-11-22T12:10:00Z",
+        log=io.StringIO(),
+        metering_rate=None,
+        seed=1,
+        parameters={"AnomalyHoldFactor": "3"},
+    )
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder, local_stack.running(options) as stack:
         os.chdir(folder)

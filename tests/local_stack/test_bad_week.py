@@ -49,14 +49,14 @@ class Week:
         self.expected[subscription_id] += quantity if owed else 0
         return f"w{self._ids}"
 
-    def correct(self, subscription_id: str, quantity: int, *, owed: bool) -> None:
+    def correct(self, subscription_id: str, quantity: int) -> None:
         """Reports a quantity under a new id, from a file."""
         self._ids += 1
         file = self.folder / f"corrected-{self._ids}.jsonl"
         record = {"id": f"c{self._ids}", "subscription_id": subscription_id}
         file.write_text(json.dumps({**record, "dimension": "api_calls", "quantity": quantity}) + "\n")
         assert self.shell.run("usage", "import", str(file), "--yes") == FINE, self.shell.err
-        self.expected[subscription_id] += quantity if owed else 0
+        self.expected[subscription_id] += quantity
 
     def troubles(self) -> dict[str, dict[str, Any]]:
         """What `doctor` finds, by subject."""
@@ -150,7 +150,7 @@ def a_dimension_is_misspelt(week: Week, acme: str) -> None:
     assert record["reason"] == "InvalidUsageDimensionException"
     assert "in_doubt" not in record
 
-    week.correct(acme, 41, owed=True)
+    week.correct(acme, 41)
     week.stack.advance(50 * HOUR)  # the wrong record is written off, and shown for a day
     assert week.troubles() == {}
 
@@ -180,12 +180,16 @@ def another_sender_meters_the_licence(week: Week, acme: str) -> None:
     assert (difference["kind"], difference["theirs"], difference["ours"]) == ("sent_by_someone_else", 8, 50)
     assert "somebody" in difference["senders"][0]
 
-    week.correct(acme, 50 - 8, owed=False)  # AWS has 8 of the 50 already
-    noted = ["--accepted", str(week.folder / "accepted.jsonl")]
-    given = ["--accept", difference["id"], "--reason", "carried to a later hour"]
-    assert week.shell.run("reconcile", *noted, *given, "--yes") == FINE
-    week.stack.advance(30 * HOUR)
-    assert week.shell.run("reconcile", *week.last_hours(36), *noted) == FINE
+    (record,) = week.shell.json("usage", "list", "--subscription", acme, status=TROUBLE)["metering_records"]
+    given = ["resolve", acme, "--hour", record["hour"], "--dimension", record["dimension"], "--yes"]
+    for changed in (True, False):  # AWS has 8 of the 50 already, as CloudTrail shows
+        assert week.shell.json(*given)["changed"] is changed
+    week.stack.advance(2 * HOUR)
+    told = {one.detail["id"]: one.detail for one in week.stack.aws.events if one.detail_type == "Conflict Resolved"}
+    assert [(one["aws_quantity"], one["missing"], one["excess"]) for one in told.values()] == [(8, 42, 0)]
+    assert week.shell.json("trace", *[one["record_id"] for one in told.values()])["chains"]
+    assert week.billed() == dict(week.expected)
+    assert week.shell.run("reconcile", *week.last_hours(8)) == FINE
     assert week.troubles() == {}
 
 

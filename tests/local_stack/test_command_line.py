@@ -435,6 +435,8 @@ def test_a_conflict_is_resolved_with_what_cloudtrail_shows(
     assert made["metering_record"]["aws_quantity"] == 4
     assert shell.json(*given, "--yes")["changed"] is False
     stack.advance(2 * HOUR)
+    (told,) = [one.detail for one in stack.aws.events if one.detail_type == "Conflict Resolved"]
+    assert (told["subscription_id"], told["missing"], told["excess"]) == (subscription_id, 2, 0)
     shown = shell.json(*listing, "--all", "--from", record["hour"])["metering_records"]
     assert [(one["state"], one["quantity"]) for one in shown] == [("conflict", 6), ("metered", 2)]
 

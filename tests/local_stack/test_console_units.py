@@ -26,6 +26,12 @@ def recorded(
     }
 
 
+def unusual(approval: str, **more: Any) -> dict[str, Any]:
+    """Usage that was not sent because it is unusual."""
+    until: dict[str, Any] = {"approval_ends_at": "2026-11-23T09:00:00Z", "reason": "new_dimension"}
+    return recorded(7, "awaiting_approval", approval=approval, **until, **more)
+
+
 def billed(quantity: int, hour: int = 0, dimension: str = "users") -> MeteringRecord:
     """A record on the bill of AWS Marketplace."""
     return MeteringRecord(
@@ -70,6 +76,9 @@ def test_the_newest_hour_comes_first() -> None:
         (recorded(7, "open"), [], "to be metered"),
         (recorded(7, "held", reason="not_subscribed"), [], "is sent again (not_subscribed)"),
         (recorded(7, "open"), [billed(7)], "has not got the answer yet"),
+        (unusual("awaited"), [], "waits for your approval until 2026-11-23 09:00 (the subscription has not used"),
+        (unusual("approved"), [], "the next metering run sends it"),
+        (unusual("refused"), [], "the next metering run writes it off"),
     ],
 )
 def test_what_is_still_to_happen_is_said(record: dict[str, Any], bill: list[MeteringRecord], said: str) -> None:
@@ -88,7 +97,18 @@ def test_what_is_still_to_happen_is_said(record: dict[str, Any], bill: list[Mete
         ([], [billed(9)], "billed 9 that were not recorded here"),
         ([recorded(7, "rejected", reason="InvalidTag")], [], "refused it (InvalidTag)"),
         ([recorded(7, "conflict")], [billed(3)], "another sender"),
+        ([recorded(7, "conflict", aws_quantity=3)], [billed(3)], "AWS Marketplace has 3"),
+        (
+            [recorded(7, "conflict", aws_quantity=3, carried_to="2026-11-22T15:00:00Z")],
+            [billed(3)],
+            "AWS Marketplace has 3, and 2026-11-22 15:00 took the rest",
+        ),
         ([recorded(7, "unbillable")], [], "takes it no more"),
+        (
+            [recorded(7, "unbillable", reason="refused_by_seller", approval="refused")],
+            [],
+            "it is not sent (it was unusual, and you refused it)",
+        ),
     ],
 )
 def test_what_is_not_equal_is_named(record: list[dict[str, Any]], bill: list[MeteringRecord], said: str) -> None:
@@ -96,6 +116,36 @@ def test_what_is_not_equal_is_named(record: list[dict[str, Any]], bill: list[Met
 
     assert said in unit.differs
     assert not charts([unit])[0].equal
+
+
+@pytest.mark.parametrize(
+    ("record", "hours", "choices"),
+    [
+        (unusual("awaited"), 2, ("approve", "refuse")),
+        (unusual("approved"), 2, ("refuse",)),
+        (unusual("refused"), 2, ("approve",)),
+        (unusual("approved", in_doubt=True), 2, ()),
+        (recorded(7, "unbillable", approval="refused"), 23, ("approve",)),
+        (recorded(7, "unbillable", approval="refused"), 24, ()),
+        (recorded(7, "unbillable"), 2, ()),
+        (recorded(7, "open", approval="approved"), 2, ()),
+        (recorded(7), 2, ()),
+    ],
+)
+def test_what_the_api_may_still_take_as_a_decision_is_offered(
+    record: dict[str, Any], hours: int, choices: tuple[str, ...]
+) -> None:
+    (unit,) = units([record], [], NOON + hours * HOUR)
+
+    assert unit.choices == choices
+
+
+@pytest.mark.parametrize(("approval", "said"), [("approved", "you have approved it"), ("awaited", "nobody decided")])
+def test_what_was_decided_about_usage_that_is_billed_is_said(approval: str, said: str) -> None:
+    (unit,) = units([recorded(7, approval=approval)], [billed(7)])
+
+    assert said in unit.decided
+    assert (unit.waits, unit.differs) == ("", "")
 
 
 def test_a_chart_has_three_bars_of_equal_height_where_the_units_are_equal() -> None:

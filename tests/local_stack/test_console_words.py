@@ -43,6 +43,24 @@ def test_every_status_state_and_reason_has_words() -> None:
     assert set(typing.get_args(Reason.__value__)) == set(words.REASONS)
 
 
+@pytest.mark.parametrize("decision", ["approve", "refuse"])
+def test_a_decision_about_unusual_usage_is_told_with_what_came_too_late(decision: str) -> None:
+    held = {"quantity": 1200, "dimension": "users", "hour": "2026-12-01T07:00:00Z", "state": "awaiting_approval"}
+    sent = {**held, "quantity": 7, "state": "metered"}
+
+    assert words.of_decision(decision, {"decided": [held], "undecided": []})[1] == ""
+    notice, problem = words.of_decision(decision, {"decided": [held], "undecided": [sent]})
+    assert f"{decision.capitalize()}" in notice
+    assert "1,200 users of 2026-12-01 07:00" in notice
+    assert problem == "The decision came too late: 7 users of 2026-12-01 07:00 is metered."
+    assert words.of_decision(decision, {"decided": [], "undecided": [sent]}) == ("", problem)
+    assert words.of_decision(decision, {"decided": [], "undecided": []})[1].startswith("Nothing of this")
+
+
+def test_an_event_tells_why_usage_is_unusual_in_words() -> None:
+    assert "reason the subscription has not used this dimension before" in about({"reason": "new_dimension"})
+
+
 def test_usage_that_moved_to_another_month_says_so() -> None:
     result = {
         "status": "recorded",

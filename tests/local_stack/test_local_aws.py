@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local.aws import BusEvent, LocalAws
-from local.deployment import Deployment, Queue, queue_arn
+from local.deployment import Bucket, Deployment, Queue, queue_arn
 from tests.local_stack.conftest import Time
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -30,7 +30,8 @@ TABLE: Any = {
 def aws(start_aws: Callable[[Deployment], LocalAws]) -> LocalAws:
     redrive = json.dumps({"deadLetterTargetArn": queue_arn("dead"), "maxReceiveCount": 2})
     queues = [Queue("q", {"VisibilityTimeout": "60", "RedrivePolicy": redrive}), Queue("dead", {})]
-    return start_aws(Deployment({}, [], [], [], [TABLE], queues, ["bus"], [], [], ""))
+    buckets, time_to_live = [Bucket("bucket", versioned=True)], {"t": "until", "elsewhere": "until"}
+    return start_aws(Deployment({}, [], [], [], [TABLE], queues, ["bus"], [], [], "", buckets, time_to_live))
 
 
 def put(sk: str, **more: Any) -> dict[str, Any]:
@@ -136,3 +137,50 @@ def test_a_new_server_knows_nothing_of_the_last_one(time: Time) -> None:
         assert server.client("dynamodb").list_tables()["TableNames"] == []
         server.client("dynamodb").create_table(**TABLE)
         server.stop()
+
+
+def until(aws: LocalAws, sk: str, value: dict[str, Any] | None) -> None:
+    item = {"pk": {"S": "a"}, "sk": {"S": sk}, **({} if value is None else {"until": value})}
+    aws.client("dynamodb").put_item(TableName="t", Item=item)
+
+
+def test_what_has_expired_is_removed_once_a_day_of_the_clock(aws: LocalAws, time: Time) -> None:
+    now = int(NOON.timestamp())
+    for sk, value in {
+        "past": {"N": str(now - 1)},
+        "an hour": {"N": str(now + 3600)},
+        "a week": {"N": str(now + 7 * 86400)},
+        "a text": {"S": str(now - 1)},
+        "for ever": None,
+    }.items():
+        until(aws, sk, value)
+    aws.remove_expired()
+    assert set(items(aws)) == {"an hour", "a week", "a text", "for ever"}
+    time.moment += timedelta(hours=23)
+    aws.remove_expired()
+    assert "an hour" in items(aws)
+    time.moment += timedelta(hours=1)
+    aws.remove_expired()
+    assert set(items(aws)) == {"a week", "a text", "for ever"}
+    time.moment -= timedelta(days=9)  # a person sets the clock back
+    aws.remove_expired()
+    time.moment += timedelta(days=30)
+    aws.remove_expired()
+    assert set(items(aws)) == {"a text", "for ever"}
+
+
+def test_an_overwritten_object_of_a_versioned_bucket_is_an_older_version(aws: LocalAws, time: Time) -> None:
+    s3, before = aws.client("s3"), aws.writes
+    for content in (b"one", b"two"):
+        s3.put_object(Bucket="bucket", Key="usage/x", Body=content)
+        time.moment += timedelta(hours=1)
+    assert aws.writes == before + 2
+    assert s3.get_object(Bucket="bucket", Key="usage/x")["Body"].read() == b"two"
+    versions = s3.list_object_versions(Bucket="bucket")["Versions"]
+    assert aws.writes == before + 2, "looking at it changes nothing that a page shows"
+    assert [(one["IsLatest"], one["LastModified"]) for one in versions] == [
+        (True, NOON + timedelta(hours=1)),
+        (False, NOON),
+    ]
+    first = s3.get_object(Bucket="bucket", Key="usage/x", VersionId=versions[1]["VersionId"])
+    assert first["Body"].read() == b"one"

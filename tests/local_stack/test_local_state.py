@@ -80,6 +80,17 @@ def test_a_stack_that_was_stopped_goes_on_with_the_same_data(tmp_path: Path) -> 
         assert other == "purchase-2"
 
 
+def test_the_archive_is_kept_and_outlives_its_option(tmp_path: Path) -> None:
+    for archive_after_months in ("1", "0", "2"):
+        parameters = {"ArchiveAfterMonths": archive_after_months}
+        with local_stack.running(Options(clock=f"frozen:{NOON}", keep=tmp_path, parameters=parameters)) as stack:
+            s3 = stack.aws.client("s3")
+            bucket = "marketplace-saas-usagearchivebucket"
+            if archive_after_months == "1":
+                s3.put_object(Bucket=bucket, Key="usage/x", Body=b"a month")
+            assert s3.get_object(Bucket=bucket, Key="usage/x")["Body"].read() == b"a month"
+
+
 def test_a_stack_that_was_killed_goes_on_with_what_was_written_and_says_so(tmp_path: Path) -> None:
     with started(tmp_path / "kept") as (stack, neighbourhood):
         _, subscription = sold(neighbourhood)

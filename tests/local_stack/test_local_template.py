@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from local.deployment import Deployment, Route
+from local.deployment import Bucket, Deployment, Route
 from local.template import parameters_of, read
 from local.template_yaml import TemplateError
 from tools.template import TEMPLATE
@@ -232,3 +232,40 @@ def test_what_is_no_template_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(TemplateError, match="can't be read"):
         of(tmp_path / "missing.yaml")
+
+
+def test_an_archive_brings_its_bucket_its_schedule_and_its_name_for_who_reads_it() -> None:
+    plain, archiving = deployed(), deployed(ArchiveAfterMonths="3")
+    assert plain.buckets == []
+    assert "ArchiveUsageFunction" not in plain.functions
+
+    (bucket,) = archiving.buckets
+    assert bucket == Bucket("marketplace-saas-usagearchivebucket", versioned=True)
+    assert archiving.outputs["UsageArchiveBucketName"] == bucket.name
+    assert archiving.functions["SellerApiFunction"].environment["ARCHIVE_BUCKET"] == bucket.name
+    assert archiving.functions["ArchiveUsageFunction"].environment["ARCHIVE_AFTER_MONTHS"] == "3"
+    assert ("ArchiveUsageFunction", "cron(20 * * * ? *)") in {
+        (one.function, one.expression) for one in archiving.schedules
+    }
+
+
+def test_a_table_names_the_attribute_by_which_its_items_expire(changed: Callable[..., Path]) -> None:
+    names = {"marketplace-saas-SubscriptionsTable", "marketplace-saas-UsageTable"}
+    assert deployed().time_to_live == dict.fromkeys(names, "expires_at")
+    off = changed(("{ AttributeName: expires_at, Enabled: true }", "{ AttributeName: expires_at, Enabled: false }"))
+    assert deployed(off).time_to_live == {}
+
+
+def test_a_bucket_has_the_name_that_the_template_gives_it_or_one_in_lower_case(tmp_path: Path) -> None:
+    found = of(
+        small(
+            tmp_path,
+            {
+                "Named": {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": "mine"}},
+                "UnNamed": {"Type": "AWS::S3::Bucket"},
+            },
+            Outputs={"Arn": {"Value": {"Fn::GetAtt": ["UnNamed", "Arn"]}}},
+        )
+    )
+    assert [one.name for one in found.buckets] == ["mine", "marketplace-saas-unnamed"]
+    assert found.outputs["Arn"] == "arn:aws:s3:::marketplace-saas-unnamed"

@@ -12,6 +12,7 @@ from marketplace.archive.reader import UsageHistory
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import Item
 from marketplace.dynamodb.table import Table
+from marketplace.platform.clock import HOUR
 from marketplace.statements.reader import StatementReader
 from marketplace.subscriptions.model import Subscription
 from marketplace.subscriptions.reader import subscriptions_ever_active
@@ -19,8 +20,10 @@ from marketplace.usage.queries import UsageQueries
 from tests.support.calls import Calls
 from tests.support.memory_dynamodb import MemoryDynamoDB
 from tests.support.memory_s3 import MemoryS3
-from tests.support.world import World
+from tests.support.world import NOON, World
 
+PAY_AS_YOU_GO = "ca2payasyougoproduct00000"
+USERS, STORAGE = "api_calls", "storage_gb_hours"
 MONTH = "2026-11"
 READY = int(datetime(2027, 1, 1, 0, 20, tzinfo=UTC).timestamp())
 """When November is archived, one whole month after its end."""
@@ -35,13 +38,14 @@ class ArchiveWorld:
     calls: Calls = field(default_factory=Calls)
     told: list[dict[str, Any]] = field(default_factory=list)
     part_items: int = 20_000
+    bucket_name: str = "archive"
 
     @property
     def bucket(self) -> ArchiveBucket:
-        return ArchiveBucket(lambda: self.s3, "archive")
+        return ArchiveBucket(lambda: self.s3, self.bucket_name)
 
     def archiver(self) -> UsageArchiver:
-        world, bucket = self.world, ArchiveBucket(lambda: self.calls.wrap(self.s3), "archive")
+        world, bucket = self.world, ArchiveBucket(lambda: self.calls.wrap(self.s3), self.bucket_name)
         usage, subscriptions = (
             Table(self.calls.wrap(world.dynamodb), name, sleep=world.time.sleep, jitter=lambda: 0.5)
             for name in (world.tables.usage, world.tables.subscriptions)
@@ -89,3 +93,20 @@ class ArchiveWorld:
             for day in found.days
         ]
         return json.dumps(days).encode()
+
+
+def used(archive: ArchiveWorld, *, buyers: int = 1, hours: int = 4, tagged: bool = True) -> list[Subscription]:
+    """Buyers with metered usage in some hours of November, and one in December, in January."""
+    world = archive.world
+    made = [world.subscribe(f"11112222{number:04d}", PAY_AS_YOU_GO) for number in range(buyers)]
+    for hour in [*range(hours), 24 * 20]:
+        world.time.to(NOON + hour * HOUR)
+        for number, buyer in enumerate(made):
+            world.report(buyer, 10 + number, id=f"of-{hour}", dimension=USERS, at=NOON + hour * HOUR)
+            if tagged:
+                world.report(buyer, 3 + hour, id=f"a-{hour}", dimension=STORAGE, tags={"team": "a", "stage": "x"})
+                world.report(buyer, 4, id=f"b-{hour}", dimension=STORAGE, tags={"team": "b"})
+        world.to_due()
+        world.meter()
+    world.time.to(READY)
+    return made

@@ -191,7 +191,8 @@ class Deployment(World):
         subscriptions = self.table(self.tables.subscriptions)
         active = ActiveByStatus(subscriptions, SubscriptionReader(subscriptions))
         dimension, delay = self.parameters.HeartbeatDimension, self.parameters.seal_delay
-        return Heartbeat(self.usage_table(), active, dimension, delay, workers=1)
+        start = self.parameters.starts_at
+        return Heartbeat(self.usage_table(), active, dimension, delay, workers=1, starts_at=start)
 
     def fill_heartbeat(self) -> None:
         if self.parameters.HeartbeatDimension:

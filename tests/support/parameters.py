@@ -3,9 +3,10 @@
 import random
 import re
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
-from marketplace.platform.clock import DAY, MINUTE
+from marketplace.platform.clock import DAY, HOUR, MINUTE, EpochSeconds, epoch, hour_of, iso
 from tools.template import load
 
 REGIONS = ("us-east-1", "eu-west-1", "ap-southeast-2")
@@ -54,8 +55,8 @@ NOT_DRAWN = {
 """Parameters that the schedules don't vary, and why no unit depends on them."""
 
 
-OF_THE_HOLD = {"AnomalyHoldFactor", "AnomalyHoldAtDeadline"}
-"""Drawn apart, by Parameters.holding."""
+APART = {"AnomalyHoldFactor", "AnomalyHoldAtDeadline", "MeteringStartsAt"}
+"""Drawn apart, by Parameters.holding and Parameters.starting."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Parameters:
     EntitlementStaleLimitMinutes: int = 1440
     AnomalyHoldFactor: int = 0
     AnomalyHoldAtDeadline: str = "Send"
+    MeteringStartsAt: str = ""
 
     def holding(self, dice: random.Random, *, refuses: bool) -> "Parameters":
         """These with a hold, in half of the worlds; `refuses`: perhaps one that refuses what nobody has approved."""
@@ -81,6 +83,17 @@ class Parameters:
         factor = dice.choice((0, 0, 0, 1, 3, any_of))
         at_deadline = dice.choice(declared["AnomalyHoldAtDeadline"]["AllowedValues"] if refuses else ["Send"])
         return replace(self, AnomalyHoldFactor=factor, AnomalyHoldAtDeadline=at_deadline)
+
+    def starting(self, dice: random.Random, now: int) -> "Parameters":
+        """These with a first hour that is metered, in a quarter of the worlds; it comes within two days of this
+        moment."""
+        hour = iso(hour_of(now) + HOUR * dice.randint(-3, 48))
+        assert re.search(load()["Parameters"]["MeteringStartsAt"]["AllowedPattern"], hour), hour
+        return replace(self, MeteringStartsAt=dice.choice(("", "", "", hour)))
+
+    @property
+    def starts_at(self) -> EpochSeconds:
+        return epoch(datetime.fromisoformat(self.MeteringStartsAt)) if self.MeteringStartsAt else EpochSeconds(0)
 
     @property
     def seal_delay(self) -> int:
@@ -109,7 +122,7 @@ class Parameters:
         values: dict[str, Any] = {"MeteringRegion": REGIONS[0]}
         for name in cls.__dataclass_fields__:
             declared = load()["Parameters"][name]
-            if name in OF_THE_HOLD:
+            if name in APART:
                 continue
             if declared["Type"] == "Number":
                 ends = (declared["MinValue"], declared["MaxValue"], declared["Default"], declared["Default"])

@@ -23,7 +23,7 @@ from functions.entitlement_check import app as entitlement_check
 from functions.meter_usage import app as meter_usage
 from functions.resolve_customer import app as resolve_customer
 from functions.seller_api import app as seller_api
-from tests.support.translated import of_type, statements
+from tests.support.translated import attached, of_type, statements
 
 FUNCTIONS = {
     "ResolveCustomerFunction": resolve_customer,
@@ -87,12 +87,12 @@ def _of_statement(statement: str) -> Grant:
 
 
 @cache
-def granted(function: str) -> frozenset[Grant]:
-    """What the function's role allows."""
+def granted(function: str, options: frozenset[str] = frozenset()) -> frozenset[Grant]:
+    """What the function's role allows, with these of the policies that an option attaches to it."""
     (role, _) = of_type("AWS::Lambda::Function")[function]["Role"]["Fn::GetAtt"]
     return frozenset(
         (action, _logical(resource))
-        for statement in statements(role)
+        for statement in [*statements(role), *attached(role, options)]
         for action in statement["Action"]
         for resource in statement["Resource"]
     )
@@ -133,11 +133,13 @@ def _deployed_as(function: str) -> dict[str, str]:
 
 @dataclass
 class Roles:
-    """`used` by each function, `refused` to it; `called` may watch each call that is allowed."""
+    """`used` by each function, `refused` to it; `called` may watch each call that is allowed. `options`: the policies
+    that options of this deployment attach."""
 
     used: dict[str, set[Grant]] = field(default_factory=lambda: {name: set() for name in FUNCTIONS})
     refused: list[tuple[str, Grant]] = field(default_factory=list)
     called: Callable[[str, dict[str, Any]], None] = lambda _operation, _given: None
+    options: frozenset[str] = frozenset()
     _running: list[str] = field(default_factory=list)
 
     def judge(self, client: BaseClient, operation: str, given: dict[str, Any]) -> None:
@@ -150,7 +152,7 @@ class Roles:
             name, slash, index = resource.partition("/index/")
             grant = action, names.get(name, name) + slash + index
             self.used[function].add(grant)
-            if grant not in granted(function):
+            if grant not in granted(function, self.options):
                 self.refused.append((function, grant))
                 message = f"{function} is not authorized to perform {action} on {grant[1]}"
                 raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": message}}, operation)

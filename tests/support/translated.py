@@ -1,6 +1,6 @@
 """template.yaml as CloudFormation receives it: translated by SAM's own translator, offline."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from copy import deepcopy
 from functools import cache
 from typing import Any
@@ -53,7 +53,18 @@ def statements(role: str, conditions: Collection[str] = ()) -> list[dict[str, An
     declared = [
         statement for policy in of_type("AWS::IAM::Role")[role]["Policies"] for statement in _statements_in(policy)
     ]
-    chosen = [_chosen(statement, conditions) for statement in declared]
+    return _with_lists(_chosen(statement, conditions) for statement in declared)
+
+
+def attached(role: str, policies: Collection[str]) -> list[dict[str, Any]]:
+    """Answer the statements of these policies of the template, as far as they are attached to the role."""
+    found = [of_type("AWS::IAM::Policy")[name] for name in policies]
+    return _with_lists(
+        statement for policy in found if {"Ref": role} in policy["Roles"] for statement in _statements_in(policy)
+    )
+
+
+def _with_lists(chosen: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {**statement, "Action": _listed(statement["Action"]), "Resource": _listed(statement["Resource"])}
         for statement in chosen

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from marketplace.commands.conflicts import Conflicts
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import from_item, to_item
 from marketplace.dynamodb.table import Table
@@ -238,6 +239,7 @@ class World:
             parallel=1,
             terms=ContractTerms(self.entitlement_store(), self.entitlements(), self.overage_dimensions),
             metering_enabled=self.metering_enabled,
+            metering_starts_at=self.parameters.starts_at,
         )
 
     def entitlement_store(self) -> EntitlementStore:
@@ -289,6 +291,7 @@ class World:
             workers=1,
             jitter=lambda: 0.5,
             metering_enabled=self.metering_enabled,
+            metering_starts_at=self.parameters.starts_at,
             approvals=self.approvals(),
         )
 
@@ -316,6 +319,13 @@ class World:
     def usage_void(self) -> UsageVoid:
         reader = SubscriptionReader(self.table(self.tables.subscriptions))
         return UsageVoid(self.usage_table(), reader, self.time.now, self.rerating())
+
+    def conflicts(self) -> Conflicts:
+        """As the command line resolves them: against no contract."""
+        recorder = self.recorder()
+        recorder.terms = None
+        subscriptions = self.table(self.tables.subscriptions)
+        return Conflicts(self.usage_table(), subscriptions, recorder, self.queue(), self.time.now)
 
     def queries(self) -> UsageQueries:
         return UsageQueries(Table(self.dynamodb, self.tables.usage), self.time.now)

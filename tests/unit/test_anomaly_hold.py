@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from marketplace.commands.history import usage_history
 from marketplace.dynamodb import keys
 from marketplace.ledger.deadlines import SENDING_MARGIN, SHOWN_FOR
 from marketplace.ledger.seal import UNSEALED, in_doubt
@@ -61,7 +62,7 @@ def holding(world: World, quantity: int = FAR, hour: int = TODAY, **given: Any) 
 
 
 def decide(world: World, buyer: Subscription, choice: Choice, **given: Any) -> Decided:
-    made = world.approval().decide(buyer.id, choice, **given)
+    made = world.approval().decide(buyer.id, choice, "ops", **given)
     assert made is not None
     return made
 
@@ -259,9 +260,32 @@ def test_many_decisions_take_several_requests(world: World) -> None:
     assert (len(second.decided), second.more) == (MAX_DECIDED + 5, False)
 
 
+def test_each_decision_is_kept_for_the_timeline_with_who_has_made_it(world: World) -> None:
+    buyer = known(world)
+    used(world, buyer, TODAY, quantity=FAR)
+    decide(world, buyer, "refuse")
+    decide(world, buyer, "refuse")
+    world.time.advance(60)
+    decide(world, buyer, "approve", **named(world))
+    entries = [(one.at, one.what, one.detail, one.by) for one in usage_history(world.usage_table(), buyer.id)]
+    what = f"{FAR:,} api_calls of {iso(TODAY)}"
+    now = world.time.seconds()
+    assert entries == [(now - 60, "usage refused", what, "ops"), (now, "usage approved", what, "ops")]
+
+
+def test_what_comes_too_late_is_no_entry_of_the_timeline(world: World) -> None:
+    buyer = known(world)
+    used(world, buyer, TODAY, quantity=FAR)
+    decide(world, buyer, "approve")
+    world.time.advance(HOUR)
+    world.meter()
+    assert decide(world, buyer, "refuse", **named(world)).undecided
+    assert [one.what for one in usage_history(world.usage_table(), buyer.id)] == ["usage approved"]
+
+
 def test_there_is_nothing_to_decide_about_an_unknown_subscription_or_hour(world: World) -> None:
     buyer = known(world)
-    assert world.approval().decide("sub-" + "a" * 26, "approve") is None
+    assert world.approval().decide("sub-" + "a" * 26, "approve", "ops") is None
     for given in ({}, named(world)):
         made = decide(world, buyer, "approve", **given)
         assert (made.decided, made.undecided, made.more) == ([], [], False)
@@ -404,8 +428,9 @@ def test_what_dynamodb_leaves_unread_is_asked_for_and_no_new_dimension(world: Wo
     decide(world, buyer, "approve")
     world.meter()
 
-    def undone(table: str, members: int) -> list[int]:
-        return [member for member in range(members) if member >= 1]
+    def undone(operation: str, members: int) -> range:
+        """The metering record is read, and what is usual is not, however often it is asked for."""
+        return range(members > 1, members) if operation == "BatchGetItem" else range(0)
 
     world.time.to(TODAY + 3 * HOUR + MINUTE)
     world.report(buyer, USUAL)
@@ -682,7 +707,7 @@ def test_a_decision_that_meets_a_run_is_carried_out_or_answered_as_too_late(
     """The run at the deadline, between the reading and the writing of the decision."""
     buyer = holding(world)
     world.time.to(TODAY + 21 * HOUR)
-    at_call(calls, "update_item", world.meter)
+    at_call(calls, "transact_write_items", world.meter)
     made = decide(world, buyer, choice)
     assert ([one["state"] for one in made.undecided], made.decided) == (["metered"], [])
     assert billed(world) == 2 * USUAL + FAR
@@ -791,7 +816,7 @@ def test_of_two_runs_that_learn_the_greater_hour_stays(world: World, calls: Call
 
 CALLS = (
     *("query", "batch_execute_statement", "batch_get_item", "batch_meter_usage", "batch_write_item"),
-    *("update_item", "get_item", "put_item"),
+    *("update_item", "get_item", "put_item", "transact_write_items"),
 )
 
 

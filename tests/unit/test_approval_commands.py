@@ -35,7 +35,7 @@ def duty(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
         subscription_id, body = call.target.split("/")[2], dict(call.body)
         if "hour" in body:
             body["hour"] = epoch(datetime.fromisoformat(body["hour"]))
-        made = world.approval().decide(subscription_id, body.pop("decision"), **body)
+        made = world.approval().decide(subscription_id, body.pop("decision"), "ops", **body)
         assert made is not None
         return {"subscription_id": subscription_id, **asdict(made)}
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from marketplace.archive.content import EXPIRY
-from marketplace.commands.conflicts import Conflicts
 from marketplace.commands.refusal import CommandRefusedError
 from marketplace.corrections.adjustments import CorrectionRefusedError, Corrections, Preview, Wanted
 from marketplace.corrections.billing_api import BillingApi
@@ -20,13 +19,18 @@ from marketplace.platform.errors import AwsError
 from marketplace.reconcile.cloudtrail import entries_of, looked_up
 from marketplace.reconcile.compare import reconcile
 from marketplace.reconcile.evidence import our_entries
+from marketplace.subscriptions import recheck
 from marketplace.subscriptions.model import Subscription
+from marketplace.subscriptions.outbox import Outbox
+from marketplace.subscriptions.seller_events import SellerBus, SellerEvent, from_outbox
 from marketplace.usage.recorder import UsageRecorder
 from marketplace_saas_cli.exits import NOT_CONFIRMED, TROUBLE, USAGE
 from tests.support.calls import Calls, CrashError, no_answer, throttled
 from tests.support.duty import Duty, on_duty
 from tests.support.in_process import client
+from tests.support.lifecycle_world import EventsClient, QueueClient
 from tests.support.memory_dynamodb import MemoryDynamoDB
+from tests.support.seller_schemas import check
 from tests.support.world import NOON, World
 
 PAYG = "ca2payasyougoproduct00000"
@@ -58,15 +62,9 @@ def in_conflict(world: World, used: int, theirs: int, product: str = PAYG) -> Su
     return buyer
 
 
-def conflicts(world: World) -> Conflicts:
-    recorder = world.recorder()
-    recorder.terms = None
-    return Conflicts(world.usage_table(), recorder, world.time.now)
-
-
 def resolved(world: World, buyer: Subscription, aws: int) -> MeteringRecord:
     """The operator previews and confirms, and does the same again when they do not know."""
-    use_case = conflicts(world)
+    use_case = world.conflicts()
     return use_case.resolve(use_case.plan(use_case.find(buyer.id, HOUR_OF_USE, "api_calls"), aws), "ops")
 
 
@@ -120,7 +118,7 @@ def test_what_aws_has_too_much_is_billed_no_more_and_can_be_corrected(world: Wor
     assert isinstance(preview, Preview)
     assert (preview.correction.units, preview.correction.amount) == (2000, "2")
     assert corrections.request(preview).state == "requested"
-    record = conflicts(world).find(buyer.id, HOUR_OF_USE, "api_calls")
+    record = world.conflicts().find(buyer.id, HOUR_OF_USE, "api_calls")
     assert (conflict.to_credit(record), conflict.is_done(record), billed(world)) == (0, True, 5000)
     more = Wanted(price=Decimal("0.001"), hour=HOUR_OF_USE, dimension="api_calls", units=3001, reference="more")
     with pytest.raises(CorrectionRefusedError, match="3000 of 5000 are left"):
@@ -166,7 +164,7 @@ def test_what_was_charged_beyond_a_contract_is_carried_without_using_it_up(world
 
 def test_the_first_word_about_what_aws_has_stands(world: World) -> None:
     buyer = in_conflict(world, 30, 10)
-    use_case = conflicts(world)
+    use_case = world.conflicts()
     record = use_case.find(buyer.id, HOUR_OF_USE, "api_calls")
     plans = [use_case.plan(record, aws) for aws in (10, 20)]
     use_case.resolve(plans[0], "a")
@@ -180,18 +178,18 @@ def test_the_first_word_about_what_aws_has_stands(world: World) -> None:
 def test_only_a_conflict_whose_run_has_ended_is_resolved(world: World) -> None:
     buyer = in_conflict(world, 30, 10)
     with pytest.raises(CommandRefusedError, match="no metering record"):
-        conflicts(world).find(buyer.id, HOUR_OF_USE, "emails")
+        world.conflicts().find(buyer.id, HOUR_OF_USE, "emails")
     with pytest.raises(CommandRefusedError, match="from 0 to"):
         resolved(world, buyer, -1)
     world.report(buyer, 5, dimension="emails")
     with pytest.raises(CommandRefusedError, match="is open, and no conflict"):
-        conflicts(world).find(buyer.id, hour_of(world.time.seconds()), "emails")
+        world.conflicts().find(buyer.id, hour_of(world.time.seconds()), "emails")
     world.time.skew = -10 * MINUTE
     with pytest.raises(CommandRefusedError, match="15 minutes"):
         resolved(world, buyer, 10)
-    world.usage_table().update_if(conflicts(world).find(buyer.id, HOUR_OF_USE, "api_calls").key, _expiring())
+    world.usage_table().update_if(world.conflicts().find(buyer.id, HOUR_OF_USE, "api_calls").key, _expiring())
     with pytest.raises(CommandRefusedError, match="archived"):
-        conflicts(world).find(buyer.id, HOUR_OF_USE, "api_calls")
+        world.conflicts().find(buyer.id, HOUR_OF_USE, "api_calls")
 
 
 def _expiring() -> Any:
@@ -223,7 +221,7 @@ def test_missing_units_that_could_not_be_recorded_are_carried_by_the_same_comman
         patched.setattr(UsageRecorder, "record", ended)
         with pytest.raises(CommandRefusedError, match="has ended"):
             resolved(world, buyer, 10)
-    record = conflicts(world).find(buyer.id, HOUR_OF_USE, "api_calls")
+    record = world.conflicts().find(buyer.id, HOUR_OF_USE, "api_calls")
     assert (conflict.to_carry(record), conflict.is_done(record)) == (20, False)
     assert conflict.is_done(resolved(world, buyer, 10))
     assert billed(world) == 30
@@ -242,6 +240,80 @@ def test_a_resolved_conflict_leaves_the_gauges_and_the_differences(world: World)
     others = [one._replace(quantity=11) for one in theirs]
     (found,) = reconcile(our_entries(noon), others, senders={"ours"})
     assert (found.kind, found.units, found.our_state) == ("sent_by_someone_else", 1, "resolved")
+
+
+# The event
+
+
+def told(world: World) -> list[SellerEvent]:
+    """What the seller's application is told of resolved conflicts, once the outboxes are published."""
+    events = [from_outbox(item) for item in world._all_items(world.tables.subscriptions) if "event_id" in item]
+    for event in events:
+        check(event.kind, event.published_detail)
+    return events
+
+
+@pytest.mark.parametrize(("theirs", "missing", "excess"), [(10, 20, 0), (30, 0, 0), (31, 0, 1), (0, 30, 0)])
+def test_the_sellers_application_is_told_what_aws_has_and_what_becomes_of_the_rest(
+    world: World, theirs: int, missing: int, excess: int
+) -> None:
+    buyer = in_conflict(world, 30, theirs) if theirs != 30 else in_conflict(world, 30, 10)
+    record = resolved(world, buyer, theirs)
+    (event,) = told(world)
+    assert (event.kind, event.time) == ("Conflict Resolved", record.settled_at)
+    assert event.detail == {
+        "subscription_id": buyer.id, "dimension": "api_calls", "hour": iso(HOUR_OF_USE), "quantity": 30,
+        "aws_quantity": theirs, "missing": missing, "excess": excess,
+        "record_id": conflict.carrying_id(record) if missing else None,
+    }  # fmt: skip
+    if missing:
+        assert world.queries().proof(buyer.id, event.detail["record_id"]) is not None
+
+
+def test_a_resolution_is_told_with_one_id_however_often_and_each_conflict_with_its_own(world: World) -> None:
+    buyer = in_conflict(world, 30, 10)
+    for _ in range(3):
+        resolved(world, buyer, 10)
+        world.time.advance(60)
+    other = in_conflict_again(world, buyer, 7, 5)
+    ids = {event.id for event in told(world)}
+    assert len(ids) == 2
+    bus = EventsClient()
+    for _ in range(2):
+        Outbox(world.table(world.tables.subscriptions), SellerBus(bus, "seller")).publish(buyer.id)  # type: ignore[arg-type]
+    published = bus.details("Conflict Resolved")
+    assert [one["hour"] for one in published] == [iso(HOUR_OF_USE), iso(other)]
+    assert {one["id"] for one in published} == ids
+    assert told(world) == []
+
+
+def in_conflict_again(world: World, buyer: Subscription, used: int, theirs: int) -> EpochSeconds:
+    """Another hour of the buyer in conflict, and resolved."""
+    hour = EpochSeconds(hour_of(world.time.seconds()))
+    another_sender(world, buyer, theirs)
+    world.report(buyer, used)
+    world.to_due()
+    world.meter()
+    world.time.advance(20 * MINUTE)
+    use_case = world.conflicts()
+    use_case.resolve(use_case.plan(use_case.find(buyer.id, hour, "api_calls"), theirs), "ops")
+    return hour
+
+
+def test_every_resolution_has_its_event_published_also_one_that_is_made_already(world: World) -> None:
+    buyer = in_conflict(world, 30, 10)
+    for times in (1, 2):
+        resolved(world, buyer, 10)
+        assert world.requests.asked == [(buyer.id, recheck.CONFLICT_RESOLVED, None)] * times
+
+
+def test_what_is_refused_is_told_to_nobody(world: World) -> None:
+    buyer = in_conflict(world, 30, 10)
+    resolved(world, buyer, 10)
+    before = told(world)
+    with pytest.raises(CommandRefusedError):
+        resolved(world, buyer, 20)
+    assert told(world) == before
 
 
 FAILURES: list[Callable[[], BaseException]] = [throttled, no_answer, CrashError]
@@ -275,6 +347,7 @@ def test_a_resolution_that_is_interrupted_at_any_call_is_completed_by_its_repeti
             world.time.advance(2 * HOUR)
         calls.heal()
         assert conflict.is_done(resolved(world, buyer, 10))
+        assert [event.kind for event in told(world)] == ["Conflict Resolved"]
         assert billed(world) == 30
         if not failed[0]:
             assert point > 5
@@ -290,6 +363,7 @@ def duty(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
         "dynamodb": world.dynamodb,
         "cloudtrail": client("cloudtrail", world.marketplace),
         "marketplace-agreement": client("marketplace-agreement", world.marketplace),
+        "sqs": QueueClient(),
     }
     parameters = {"SealDelayMinutes": "10", "UsageRecordTtlDays": "400"}
     return on_duty(
@@ -312,6 +386,8 @@ def test_the_command_learns_from_cloudtrail_previews_and_carries(world: World, d
     done = duty.json(*order(buyer, "--yes"))
     assert (done["changed"], done["metering_record"]["aws_quantity"], done["to_credit"]) == (True, 10, 0)
     assert duty.json(*order(buyer))["changed"] is False
+    asked = [(message["subscription_id"], message["reason"]) for message, _ in duty.clients["sqs"].sent]
+    assert asked == [(buyer.id, recheck.CONFLICT_RESOLVED)] * 2
     assert duty.run("trace", "r0", "--subscription", buyer.id) == 0
     assert f"AWS Marketplace has 10; {done['metering_record']['carried_to']} took the rest" in duty.out
     assert duty.json("usage", "list")["metering_records"] == []

@@ -3,8 +3,12 @@
 from dataclasses import FrozenInstanceError
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from marketplace.platform.clock import HOUR, iso
 from marketplace.platform.settings import Settings, SettingsError
+from tools.template import load
 
 REQUIRED = {
     "SUBSCRIPTIONS_TABLE": "subscriptions",
@@ -120,3 +124,21 @@ def test_overage_dimensions_are_read_by_product_and_dimension(products: str) -> 
 def test_a_mapping_that_would_bill_wrongly_is_refused(given: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         Settings.from_env({**REQUIRED, "PRODUCT_CODES": "a,b", "OVERAGE_DIMENSIONS": given})
+
+
+DECLARED = load()["Parameters"]["MeteringStartsAt"]
+
+
+@given(value=st.from_regex(DECLARED["AllowedPattern"], fullmatch=True).filter(lambda text: text.isascii()))
+def test_every_admitted_value_is_the_beginning_of_an_hour(value: str) -> None:
+    start = Settings.from_env({**REQUIRED, "METERING_STARTS_AT": value}).metering_starts_at
+    assert start % HOUR == 0
+    assert iso(start) == value if value else start == 0
+
+
+@pytest.mark.parametrize(
+    "value", ["2027-02-30T00:00:00Z", "2027-01-31T14:30:00Z", "2027-01-31T14:00:00", "2027-01-31", "tomorrow", "0"]
+)
+def test_what_is_no_hour_is_refused(value: str) -> None:
+    with pytest.raises(SettingsError, match="metering_starts_at"):
+        Settings.from_env({**REQUIRED, "METERING_STARTS_AT": value})

@@ -422,7 +422,7 @@ def test_csv_has_every_line_and_no_formula() -> None:
     rows = list(csv.DictReader(io.StringIO(as_csv(sample("=1+1", "-x")))))
     assert [row["day"] for row in rows] == ["2026-11-18", "2026-11-19"]
     assert rows[0]["dimension"] == "'=1+1"
-    assert [rows[0][name] for name in ("recorded", *COLUMNS)] == ["1009", "1000", "2", "3", "4", "0", "0"]
+    assert [rows[0][name] for name in ("recorded", *COLUMNS)] == ["1009", "1000", "2", "3", "4", "0", "0", "0"]
 
 
 def test_a_table_is_aligned_and_ends_with_totals() -> None:

@@ -25,37 +25,18 @@ from marketplace.platform.errors import AwsError, SystemicError
 from marketplace.reconcile.ledger import metering_records
 from marketplace.statements.reader import StatementReader
 from marketplace.subscriptions.model import Subscription
-from tests.support.archive_world import MONTH, READY, ArchiveWorld
+from tests.support.archive_world import MONTH, PAY_AS_YOU_GO, READY, STORAGE, USERS, ArchiveWorld, used
 from tests.support.calls import CrashError
 from tests.support.memory_dynamodb import aws_error
 from tests.support.world import NOON
 from tests.unit.test_corrections import asked, corrections, made, metered, of_record
 
-PAY_AS_YOU_GO = "ca2payasyougoproduct00000"
-USERS, STORAGE = "api_calls", "storage_gb_hours"
 FIRST, LAST = "HOUR#", "HOUR#~"
 
 
 @pytest.fixture
 def archive() -> ArchiveWorld:
     return ArchiveWorld()
-
-
-def used(archive: ArchiveWorld, *, buyers: int = 1, hours: int = 4, tagged: bool = True) -> list[Subscription]:
-    """Buyers with metered usage in some hours of November, and one in December, in January."""
-    world = archive.world
-    made = [world.subscribe(f"11112222{number:04d}", PAY_AS_YOU_GO) for number in range(buyers)]
-    for hour in [*range(hours), 24 * 20]:
-        world.time.to(NOON + hour * HOUR)
-        for number, buyer in enumerate(made):
-            world.report(buyer, 10 + number, id=f"of-{hour}", dimension=USERS, at=NOON + hour * HOUR)
-            if tagged:
-                world.report(buyer, 3 + hour, id=f"a-{hour}", dimension=STORAGE, tags={"team": "a", "stage": "x"})
-                world.report(buyer, 4, id=f"b-{hour}", dimension=STORAGE, tags={"team": "b"})
-        world.to_due()
-        world.meter()
-    world.time.to(READY)
-    return made
 
 
 def sums(items: list[Item]) -> Counter[tuple[str, str]]:
@@ -196,6 +177,20 @@ def test_what_is_not_final_holds_its_month_back_and_no_other(archive: ArchiveWor
     assert {one["pk"]["S"] for one in archive.items() if "expires_at" in one} == {f"SUB#{second.id}"}
     assert not [name for name in archive.s3.objects if first.id in name]
     assert archive.run().held_back == 1, "it is told as long as it lasts"
+    archive.world.dynamodb.put_item(TableName=archive.world.tables.usage, Item=item)
+    assert (archive.run().months, archive.run().held_back) == (1, 0)
+
+
+@pytest.mark.parametrize("damage", ["refuse_at", "quantity", "timestamp"])
+def test_a_record_that_nothing_can_read_holds_its_month_back_and_no_other(archive: ArchiveWorld, damage: str) -> None:
+    first, second = used(archive, buyers=2)
+    item = next(one for one in archive.items() if one["pk"]["S"].endswith(first.id) and is_metering_record(one))
+    broken = {**item, damage: {"S": "?"}}
+    archive.world.dynamodb.put_item(TableName=archive.world.tables.usage, Item=broken)
+    report = archive.run()
+    assert (report.months, report.held_back) == (1, 1)
+    assert damage in archive.told[0]["problem"]
+    assert {one["pk"]["S"] for one in archive.items() if "expires_at" in one} == {f"SUB#{second.id}"}
     archive.world.dynamodb.put_item(TableName=archive.world.tables.usage, Item=item)
     assert (archive.run().months, archive.run().held_back) == (1, 0)
 

@@ -121,20 +121,19 @@ def reconcile(
         table(rows, "period", "kind", "dimension", "ours", "theirs", "units", "money", "our_state", "id", "accepted")
         if rows
         else "no difference",
-        *_left_out(found),
-        *(f"{row['id']}: {_where(row)}" for row in rows if _where(row)),
+        *evidence_lines(found, rows),
     )
     raise typer.Exit(TROUBLE if found.open else FINE)
 
 
-def _left_out(found: Outcome) -> list[str]:
-    """What could not be compared, and why."""
+def evidence_lines(found: Outcome, rows: list[dict[str, Any]]) -> list[str]:
+    """What could not be compared and why, and whose each difference is."""
     told = []
     if found.strangers:
         told.append(f"not compared: {counted(found.strangers, 'record')} of buyers who have no subscription here")
     if found.gaps:
         told.append(f"CloudTrail left out the records of {counted(len(found.gaps), 'call')}: too large for an event")
-    return told
+    return told + [f"{row['id']}: {where}" for row in rows if (where := _where(row))]
 
 
 def _where(row: dict[str, Any]) -> str:

@@ -32,7 +32,11 @@ def resolve(
     back."""
     session = session_of(context)
     walks.subscription(session, subscription_id)
-    conflicts = Conflicts(session.usage, _recorder(session), session.clock)
+    if session.stack.metering_starts_at > session.now:
+        raise RefusedError(
+            f"nothing is metered before {iso(session.stack.metering_starts_at)}, so missing units would not be billed"
+        )
+    conflicts = Conflicts(session.usage, session.subscriptions, _recorder(session), session.queue, session.clock)
     try:
         record = conflicts.find(subscription_id, walks.hour(hour), dimension)
         given = record.aws_quantity if aws is None else aws
@@ -40,7 +44,7 @@ def resolve(
         changed = not plan.is_made
         if changed:
             session.output.confirm({"resolution": _previewed(plan)}, *_preview(plan))
-            record = conflicts.resolve(plan, getpass.getuser())
+        record = conflicts.resolve(plan, getpass.getuser())
     except CommandRefusedError as error:
         raise RefusedError(str(error)) from error
     shown = {"changed": changed, "metering_record": record.described(), "to_credit": conflict.to_credit(record)}

@@ -4,7 +4,7 @@ import email.utils
 from collections.abc import Iterator
 from datetime import UTC
 
-from marketplace.platform.clock import epoch
+from marketplace.platform.clock import epoch, iso
 from marketplace.platform.settings import parsed_overage_dimensions
 from marketplace_saas_cli.aws import REGION
 from marketplace_saas_cli.doctor.check import Finding, fine, trouble, unknown
@@ -52,6 +52,11 @@ def _wrong(session: Session) -> Iterator[Finding]:
             "parameters",
             "MeteringEnabled is false: this deployment takes no usage and bills nothing",
             "right for a test stage; otherwise deploy it with MeteringEnabled=true",
+        )
+    if stack.metering_starts_at > session.now:
+        yield fine(
+            "parameters",
+            f"usage of hours before {iso(stack.metering_starts_at)} is not sent: another meter bills it (`shadow`)",
         )
     for name in ("LegacyProductCodes", "LegacyContractProductCodes"):
         if missing := {one for one in given.get(name, "").split(",") if one} - set(stack.product_codes):

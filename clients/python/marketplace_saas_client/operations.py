@@ -279,6 +279,7 @@ class StatementCorrection(TypedDict):
     open: int
     credit: int
     adjusted: int
+    shadow: int
     dimension: str
     tags: dict[str, str]
     day: str
@@ -306,6 +307,7 @@ class StatementLine(TypedDict):
     open: int
     credit: int
     adjusted: int
+    shadow: int
     dimension: str
     tags: dict[str, str]
 
@@ -320,6 +322,7 @@ class StatementTotal(TypedDict):
     open: int
     credit: int
     adjusted: int
+    shadow: int
     dimension: str
 
 

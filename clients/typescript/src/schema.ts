@@ -649,6 +649,7 @@ export interface components {
              * @example conflict
              * @example unbillable
              * @example awaiting_approval
+             * @example shadow
              */
             state: string;
             /**
@@ -845,6 +846,11 @@ export interface components {
              * @description Of metered: what billing adjustments have given back
              */
             adjusted: number;
+            /**
+             * Shadow
+             * @description Of hours before metering starts, which another meter bills
+             */
+            shadow: number;
             /** Dimension */
             dimension: string;
             /**
@@ -923,6 +929,11 @@ export interface components {
              * @description Of metered: what billing adjustments have given back
              */
             adjusted: number;
+            /**
+             * Shadow
+             * @description Of hours before metering starts, which another meter bills
+             */
+            shadow: number;
             /** Dimension */
             dimension: string;
             /**
@@ -973,6 +984,11 @@ export interface components {
              * @description Of metered: what billing adjustments have given back
              */
             adjusted: number;
+            /**
+             * Shadow
+             * @description Of hours before metering starts, which another meter bills
+             */
+            shadow: number;
             /** Dimension */
             dimension: string;
         };

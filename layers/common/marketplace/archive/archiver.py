@@ -37,7 +37,7 @@ from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import Item
 from marketplace.dynamodb.table import Table
 from marketplace.ledger.correction import Correction
-from marketplace.ledger.record import EXPIRING, MeteringRecord, is_metering_record
+from marketplace.ledger.record import EXPIRING, InvalidRecordError, MeteringRecord, is_metering_record
 from marketplace.platform.clock import DAY, Clock, epoch
 
 GRACE = 7 * DAY
@@ -45,7 +45,8 @@ GRACE = 7 * DAY
 PART_ITEMS = 20_000
 """How many items a file has at most: about 10 MB in memory."""
 _AT_ONCE = 500
-_ALLOCATION_EXPIRING = "SET expires_at=? WHERE pk=? AND sk=? AND quantity=?"
+ALLOCATION_EXPIRING = "SET expires_at=? WHERE pk=? AND sk=? AND quantity=?"
+"""PartiQL clauses that have DynamoDB remove an allocation, unless it was changed."""
 
 
 @dataclass(slots=True)
@@ -137,7 +138,7 @@ class UsageArchiver:
                     mark = replace(mark, months={**mark.months, month: manifest.sha256})
                     Marks(self.usage).put(subscription_id, mark)
                 self._expire(subscription_id, month, mark.months[month], report)
-            except _HeldBackError as error:
+            except (_HeldBackError, InvalidRecordError) as error:
                 problem = str(error)
                 report.held_back += 1
             except ArchiveDamagedError as error:
@@ -231,7 +232,7 @@ class UsageArchiver:
                 for item in some
                 if not is_metering_record(item)
             ]
-            failed = self.usage.update_all(EXPIRING, records) + self.usage.update_all(_ALLOCATION_EXPIRING, others)
+            failed = self.usage.update_all(EXPIRING, records) + self.usage.update_all(ALLOCATION_EXPIRING, others)
             if failed:
                 raise _OutOfTimeError
             report.items += len(some)

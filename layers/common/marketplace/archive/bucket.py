@@ -8,7 +8,9 @@ from typing import Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from marketplace.archive.content import ArchiveDamagedError
 from marketplace.platform.aws_errors import classified, classified_errors
+from marketplace.platform.errors import AwsError
 
 
 class Objects(Protocol):
@@ -49,8 +51,15 @@ class ArchiveBucket:
         return True
 
     def get(self, name: str) -> bytes:
-        with classified_errors():
-            content: bytes = self._client.get_object(Bucket=self._name, Key=name)["Body"].read()
+        """Raises ArchiveDamagedError where S3 says that there is no such object. To a role that may not list the bucket
+        it answers AccessDenied instead (S3 API reference, GetObject)."""
+        try:
+            with classified_errors():
+                content: bytes = self._client.get_object(Bucket=self._name, Key=name)["Body"].read()
+        except AwsError as error:
+            if error.code == "NoSuchKey":
+                raise ArchiveDamagedError(name, "it is not there") from error
+            raise
         return content
 
 

@@ -24,8 +24,13 @@ EXPIRY = "expires_at"
 """The attribute by which DynamoDB removes an item; it is no part of what is archived."""
 
 
-class ArchiveDamagedError(SystemicError):
-    """An object of the archive is not what its hash says; the message names it."""
+class ArchiveError(SystemicError):
+    """What is asked for is archived and can't be had, and trying again does not help; the message says what is wrong
+    and holds nothing that a log may not."""
+
+
+class ArchiveDamagedError(ArchiveError):
+    """An object of the archive is gone, or is not what its hash says; the message names it."""
 
     def __init__(self, name: str, problem: str) -> None:
         super().__init__("ArchiveDamaged", f"{name}: {problem}")

@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from marketplace.archive.bucket import Objects
-from marketplace.archive.content import Manifest, items_in, joined, manifest_name, month_at, month_of
+from marketplace.archive.content import ArchiveError, Manifest, items_in, joined, manifest_name, month_at, month_of
 from marketplace.archive.marks import Marks
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import Item
 from marketplace.dynamodb.keys import Key
 from marketplace.dynamodb.table import Table
 from marketplace.platform.clock import Clock
-from marketplace.platform.errors import SystemicError
 
 LEAST_MONTHS = 1
 """How many whole months lie at least between an archived month and the running one (ArchiveAfterMonths)."""
@@ -36,8 +35,8 @@ def archived_items(objects: Objects, manifest: Manifest, first: str = "", last: 
 
 
 class UsageHistory:
-    """Methods raise AwsError when DynamoDB or S3 gives no answer, and when items are in an archive that this
-    deployment has no bucket for; ArchiveDamagedError when an object is not what its hash says."""
+    """Methods raise AwsError when DynamoDB or S3 gives no answer; ArchiveError when items are in an archive that this
+    deployment has no bucket for; ArchiveDamagedError when an object is gone or is not what its hash says."""
 
     def __init__(self, table: Table, clock: Clock, objects: Objects | None = None) -> None:
         self._table = table
@@ -72,7 +71,7 @@ class UsageHistory:
         mark = Marks(self._table).of(subscription_id)
         found = {month: sha for month, sha in sorted(mark.months.items()) if oldest <= month <= month_of(last)}
         if found and self._objects is None:
-            raise SystemicError("ArchiveUnknown", f"{', '.join(found)} is archived, and no bucket is named")
+            raise ArchiveError("ArchiveUnknown", f"{', '.join(found)} is archived, and no bucket is named")
         return found
 
     def _archived(self, subscription_id: str, months: dict[str, str], first: str, last: str) -> Iterator[Item]:

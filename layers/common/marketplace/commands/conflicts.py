@@ -1,19 +1,23 @@
 """Resolves a conflict with numbers: a person, or CloudTrail, says what AWS has of an hour that another sender metered.
 
     1. update HOUR#<hour>#<dimension>   what AWS has, if nobody has said so before, and
-       put CHANGE#<time>#...            for the timeline
-    2. record usage                     the units that AWS has too little, under an id that follows from the record; of
+       put CHANGE#<time>#...            for the timeline, and
+       put OUTBOX#<event id>            "Conflict Resolved", for the seller's application
+    2. request a recheck                which publishes the event
+    3. record usage                     the units that AWS has too little, under an id that follows from the record; of
                                         no contract, so what was charged stays charged
-    3. update HOUR#<hour>#<dimension>   which hour took them
+    4. update HOUR#<hour>#<dimension>   which hour took them
 
-Whoever dies in between leaves a conflict whose missing units are not carried; the same command again goes on. What AWS
-has too much is left to a correction (marketplace.corrections), which is possible from step 1 on.
+Whoever dies in between leaves a conflict whose missing units are not carried, or an event that nobody was asked to
+publish; the same command again goes on. What AWS has too much is left to a correction (marketplace.corrections), which
+is possible from step 1 on.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 from marketplace.archive.content import EXPIRY
+from marketplace.commands.activation import Rechecks
 from marketplace.commands.refusal import CommandRefusedError
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.table import Table
@@ -22,6 +26,8 @@ from marketplace.ledger.change import UsageChange
 from marketplace.ledger.record import MAX_QUANTITY, MeteringRecord
 from marketplace.platform.clock import Clock, EpochSeconds, epoch, iso
 from marketplace.platform.moments import moment_of
+from marketplace.subscriptions import recheck
+from marketplace.subscriptions.seller_events import SellerEvent, outbox_item, stable_id
 from marketplace.usage.recorder import UsageRecorder
 
 
@@ -51,9 +57,13 @@ class Conflicts:
     """The use case. `recorder` knows no contracts. Methods raise CommandRefusedError, and AwsError when DynamoDB gave
     no answer; each may be repeated then."""
 
-    def __init__(self, usage: Table, recorder: UsageRecorder, clock: Clock) -> None:
+    def __init__(
+        self, usage: Table, subscriptions: Table, recorder: UsageRecorder, queue: Rechecks, clock: Clock
+    ) -> None:
         self._usage = usage
+        self._subscriptions = subscriptions
         self._recorder = recorder
+        self._queue = queue
         self._clock = clock
 
     def find(self, subscription_id: str, hour: EpochSeconds, dimension: str) -> MeteringRecord:
@@ -87,13 +97,15 @@ class Conflicts:
         return plan
 
     def resolve(self, plan: Plan, caller: str) -> MeteringRecord:
-        """Does what was planned, and returns the conflict as it is stored then."""
+        """Does what was planned, and returns the conflict as it is stored then. Of a plan that is made already, it has
+        the event published if it was not yet."""
         record = plan.record
         if record.aws_quantity is None:
             self._store(plan, caller)
             record = self._read(record)
         if not conflict.is_resolved(record) or record.aws_quantity != plan.aws_quantity:
             raise CommandRefusedError("the record was changed by somebody else meanwhile; look again")
+        self._queue.look_again(record.subscription_id, recheck.CONFLICT_RESOLVED)
         if not conflict.to_carry(record):
             return record
         hour = _hour_of(self._recorder.record([_usage(plan)])[0])
@@ -117,11 +129,28 @@ class Conflicts:
             [
                 self._usage.update_action(record.key, conflict.resolution(record, plan.aws_quantity, caller, now)),
                 self._usage.put_action(told.to_item(record.subscription_id)),
+                self._subscriptions.put_action(outbox_item(record.subscription_id, _event(plan, now))),
             ]
         )
 
     def _read(self, record: MeteringRecord) -> MeteringRecord:
         return self.find(record.subscription_id, record.hour, record.dimension)
+
+
+def _event(plan: Plan, now: EpochSeconds) -> SellerEvent:
+    """What the seller is told. A conflict is resolved once, so the event has one id."""
+    record = plan.record
+    detail = {
+        "subscription_id": record.subscription_id,
+        "dimension": record.dimension,
+        "hour": iso(record.hour),
+        "quantity": record.quantity,
+        "aws_quantity": plan.aws_quantity,
+        "missing": plan.missing,
+        "excess": plan.excess,
+        "record_id": conflict.carrying_id(record) if plan.missing else None,
+    }
+    return SellerEvent("Conflict Resolved", stable_id("Conflict Resolved", *record.key), now, detail)
 
 
 def _usage(plan: Plan) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Literal, Self
 
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.attributes import Item, from_item, to_item
-from marketplace.platform.clock import DAY, EpochSeconds
+from marketplace.platform.clock import DAY, EpochSeconds, iso
 
 KEPT_FOR = 400 * DAY
 
@@ -20,7 +20,7 @@ class UsageChange:
     """Each field is the attribute of its name. `name`: what was changed, unique among the changes of a moment;
     `units`: as many as the change concerns; `aws_quantity`: what AWS has of a conflict's hour."""
 
-    what: Literal["voided", "conflict resolved"]
+    what: Literal["voided", "conflict resolved", "usage approved", "usage refused"]
     at: EpochSeconds
     by: str
     name: str
@@ -28,6 +28,13 @@ class UsageChange:
     hour: EpochSeconds
     units: int
     aws_quantity: int | None = None
+
+    def described(self) -> str:
+        """What was changed, for a person."""
+        said = f"{self.units:,} {self.dimension} of {iso(self.hour)}"
+        if self.what == "voided":
+            return f"{said}, {self.name}"
+        return said if self.aws_quantity is None else f"{said}, AWS Marketplace has {self.aws_quantity:,}"
 
     @classmethod
     def from_item(cls, item: Item) -> Self:

@@ -111,6 +111,10 @@ class DueEntry:
             return "wait"
         return "send" if self.state in SENDABLE else "write off" if self.state == "rejected" else "forget"
 
+    def is_in_shadow(self, starts_at: int) -> bool:
+        """Whether it is usage of an hour before metering starts, and AWS can't know it from here."""
+        return self.state == "open" and not in_doubt(self.seal) and self.hour < starts_at
+
     def waits_for_another_region(self, region: str) -> bool:
         """Whether an attempt in another region than this one is in doubt: AWS removes duplicates within a region only,
         so the record must not be sent here."""
@@ -176,6 +180,11 @@ def _hour_of(key: Key) -> EpochSeconds:
 SEALING = 'SET seal=? WHERE pk=? AND sk=? AND seal=? AND "state"=?'
 """PartiQL clauses that seal a record; DueEntry.sealing gives the parameters. The state is compared because a record
 that is decided while an attempt is in doubt keeps the seal of that attempt; `state` is a reserved word."""
+
+
+def is_sealed_for_sending(item: Item, token: str) -> bool:
+    """Whether a stored record, valid or not, carries the token and waits to be sent."""
+    return item["seal"]["S"] == token and item["state"]["S"] in SENDABLE and "due_shard" in item
 
 
 def due_in(shard: str, now: EpochSeconds) -> Selection:

@@ -27,11 +27,12 @@ from marketplace.ledger.deadlines import approval_ends_at
 from marketplace.ledger.seal import UNSEALED, in_doubt
 from marketplace.platform.clock import EpochSeconds, iso
 
-type State = Literal["open", "metered", "held", "rejected", "conflict", "unbillable", "awaiting_approval"]
+type State = Literal["open", "metered", "held", "rejected", "conflict", "unbillable", "awaiting_approval", "shadow"]
 """open: waits to be metered. metered: AWS has it. held: AWS said CustomerNotSubscribed or InvalidLicense; due again on
 activation. awaiting_approval: unusual usage that was not sent; the seller decides, or its deadline does. rejected: AWS
 refused the record itself. conflict: another sender took the hour. unbillable: AWS takes it no more, or the seller has
-refused it."""
+refused it. shadow: of an hour before metering starts, which another meter bills; it stays unsealed and takes usage of
+that time."""
 
 type Approval = Literal["awaited", "approved", "refused"]
 """Of a record that was unusual: what is decided about it. It is not judged again, and while it is refused, nothing but
@@ -43,7 +44,7 @@ SENDABLE = frozenset({"open", "held", "awaiting_approval"})
 SAVABLE = frozenset({"open", "held", "rejected", "awaiting_approval"})
 """The states from which a record can still be billed."""
 
-FINAL = frozenset({"metered", "conflict", "unbillable"})
+FINAL = frozenset({"metered", "conflict", "unbillable", "shadow"})
 """The states that stay, once they are told and AWS's window has closed."""
 
 type ExpiringRow = tuple[int, str, str, str, int, int]
@@ -219,13 +220,22 @@ class MeteringRecord:
             raise ValueError("a settled record is not due")
         return Schedule(self.state, self.due_at, self.refuse_at)
 
+    def in_shadow(self, now: EpochSeconds) -> "MeteringRecord":
+        """The record as it is created for an hour that another meter bills: it is settled, and never due."""
+        return replace(self, state="shadow", due_shard=None, due_at=None, settled_at=now)
+
     def addition(self, added: Addition, *, moves_deadlines: bool) -> Update:
         """Adds usage to the hour while it is unsealed and the sum is one that AWS takes, and creates it as this record
-        says where it does not exist. `moves_deadlines`: its times replace those of an existing record."""
-        deadlines = {"due_at": self.due_at, "refuse_at": self.refuse_at}
+        says where it does not exist. `moves_deadlines`: its times replace those of an existing record. What is
+        billed here is not added to an hour in shadow, from which it would not be sent; the other way round, the hour is
+        in shadow from then on."""
         adds = {name: value for name in _ADDED if (value := getattr(added, name)) or name == "quantity"}
-        condition = "attribute_not_exists(pk) OR (#seal = :unsealed AND #quantity <= :room)"
+        has_room = "#seal = :unsealed AND #quantity <= :room"
         given: dict[str, Any] = {"unsealed": UNSEALED, "room": MAX_QUANTITY - added.quantity}
+        if self.state != "shadow":
+            has_room += " AND #state <> :shadow"
+            given["shadow"] = "shadow"
+        condition = f"attribute_not_exists(pk) OR ({has_room})"
         if added.tag_sets:
             # Whether a tag set has room depends on the sets that are there: creating one needs them to be unchanged.
             # A count of 0 is left where the only set was taken out again.
@@ -235,10 +245,12 @@ class MeteringRecord:
             condition = f"({condition}) AND (attribute_not_exists(pk) OR {unchanged})"
             given["seen_tag_sets"] = added.seen_tag_sets
         kept = self._values()
-        if moves_deadlines:
-            kept = {name: value for name, value in kept.items() if name not in deadlines}
-            return Update(set=deadlines, keep=kept, add=adds, condition=condition, given=given)
-        return Update(keep=kept, add=adds, condition=condition, given=given)
+        moved: dict[str, Any] = {"due_at": self.due_at, "refuse_at": self.refuse_at} if moves_deadlines else {}
+        if self.state == "shadow":
+            moved = {"state": self.state, "settled_at": self.settled_at}
+        kept = {name: value for name, value in kept.items() if name not in moved}
+        remove = _DUE_KEYS if self.state == "shadow" else ()
+        return Update(set=moved, keep=kept, add=adds, remove=remove, condition=condition, given=given)
 
     @staticmethod
     def reduction(taken: Addition) -> Update:
@@ -426,18 +438,13 @@ class RecordChange:
         return Update(set=values, remove=_DUE_KEYS if settled else (), condition=condition, given=given)
 
 
-def is_sealed_for_sending(item: Item, token: str) -> bool:
-    """Whether a stored record, valid or not, carries the token and waits to be sent."""
-    return item["seal"]["S"] == token and item["state"]["S"] in SENDABLE and "due_shard" in item
-
-
 def is_metering_record(item: Item) -> bool:
     """Whether an item of an hour is its metering record."""
     return "seal" in item
 
 
-def why_not_added(item: Item | None, quantity: int) -> Literal["sealed", "full", "changed"]:
+def why_not_added(item: Item | None, quantity: int, *, shadow: bool = False) -> Literal["sealed", "full", "changed"]:
     """Why a stored record, valid or not, took no addition of this quantity; `changed`: it would take it now."""
-    if item is None or item["seal"]["S"] != UNSEALED:
+    if item is None or item["seal"]["S"] != UNSEALED or (item["state"]["S"] == "shadow" and not shadow):
         return "sealed"
     return "full" if int(item["quantity"]["N"]) + quantity > MAX_QUANTITY else "changed"

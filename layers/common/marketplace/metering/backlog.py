@@ -21,6 +21,8 @@ class Phase(IntEnum):
     "Past the deadline that we reckon with: AWS may take it all the same."
     WRITE_OFF = 3
     FORGET = 4
+    SHADOW = 5
+    "Of an hour before metering starts: it is not sent."
 
 
 _PHASE_OF_STEP = {"tell": Phase.TELL, "write off": Phase.WRITE_OFF, "forget": Phase.FORGET}

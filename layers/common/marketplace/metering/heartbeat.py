@@ -81,13 +81,14 @@ class _Mark:
 class Heartbeat:
     """Writes a zero in `dimension` for each hour in which an active subscription has no usage; up to `workers` at
     once, because nearly all of the time is spent waiting for DynamoDB. `seal_delay` is in seconds. One worker needs no
-    thread."""
+    thread. Hours before `starts_at` get no zero."""
 
     table: Table
     subscriptions: ActiveSubscriptions
     dimension: str
     seal_delay: int
     workers: int = 8
+    starts_at: int = 0
 
     def fill(self, now: EpochSeconds, time_left: Callable[[], float]) -> Filled:
         """Writes the missing zeros until `time_left` gives no more seconds; the next call goes on with the page at
@@ -139,10 +140,12 @@ class Heartbeat:
     def _fill(self, subscription: Subscription, hour: EpochSeconds, now: EpochSeconds) -> int:
         if subscription.activated_at is None or subscription.lacks_account:
             return 0
-        if hour < hour_of(subscription.activated_at):
-            return 0
-        period = Period(subscription.activated_at)
-        if not period.is_reached(hour, now) or subscription.billed_to(hour) != subscription.id:
+        period = Period(subscription.activated_at, since=self.starts_at)
+        if (
+            hour < period.first_hour
+            or not period.is_reached(hour, now)
+            or subscription.billed_to(hour) != subscription.id
+        ):
             return 0
         if self._has_usage(subscription.id, hour):
             return 0

@@ -10,6 +10,7 @@ METRIC_OF_OUTCOME = {
     "conflict": "UsageConflict",
     "unbillable": "UsageUnbillable",
     "awaiting_approval": "UsageAwaitingApproval",
+    "shadow": "UsageInShadow",
     "unprocessed": "UsageUnprocessed",
     "unanswered": "UsageUnanswered",
     "unknown_status": "UsageUnknownStatus",

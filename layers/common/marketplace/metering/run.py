@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from marketplace.dynamodb.attributes import Item
 from marketplace.dynamodb.keys import Key, subscription_id_of
 from marketplace.ledger.deadlines import window_closes_at
-from marketplace.ledger.due_index import Decision, DueEntry, Unreadable
-from marketplace.ledger.record import SENDABLE, Group, InvalidRecordError, MeteringRecord, is_sealed_for_sending
+from marketplace.ledger.due_index import Decision, DueEntry, Unreadable, is_sealed_for_sending
+from marketplace.ledger.record import SENDABLE, Group, InvalidRecordError, MeteringRecord
 from marketplace.ledger.seal import UNSEALED, in_doubt, token_in
 from marketplace.metering.api import MeteringApi
 from marketplace.metering.approval import Approvals
@@ -73,7 +73,8 @@ type _Sealed = tuple[Group, list[Sendable], str]
 class MeteringRun:
     """One run over what is due. `region` is where `api` sends; `time_left` gives the seconds until the function is
     ended; `workers` batches are under way at once; `new_token` names an attempt and never repeats. Unless
-    `metering_enabled`, nothing is sent: what was recorded before waits until AWS's window has closed. `found_usage`
+    `metering_enabled`, nothing is sent: what was recorded before waits until AWS's window has closed. Nothing is sent
+    of hours before `metering_starts_at` but what AWS may know already. `found_usage`
     takes the ids of the subscriptions that have usage to send, however many records that is. `approvals` says what is
     unusual, and what is sent of it."""
 
@@ -91,6 +92,7 @@ class MeteringRun:
     workers: int = 4
     jitter: Callable[[], float] = random.random
     metering_enabled: bool = True
+    metering_starts_at: int = 0
     found_usage: Callable[[Collection[str], EpochSeconds], None] = lambda _ids, _now: None
     approvals: Approvals = Approvals()  # noqa: RUF009 - frozen
     report: MeteringReport = field(default_factory=MeteringReport, init=False)
@@ -132,6 +134,7 @@ class MeteringRun:
         self._each(self._send, late_batches(sent[Phase.SEND_LATE]), self._breaker)
         self._each(self._settlement.write_off, batches(work[Phase.WRITE_OFF]), store_breaker)
         self._each(self._settlement.forget, batches(work[Phase.FORGET]), store_breaker)
+        self._each(self._settlement.keep_in_shadow, batches(work[Phase.SHADOW]), store_breaker)
         self._send_unanswered()
         self._each(self._settlement.tell, _few(self._settlement.untold), store_breaker)
         self._each(lambda used: self.found_usage(used, now), [self._used] if self._used else [], store_breaker)
@@ -152,6 +155,8 @@ class MeteringRun:
                 self.report.unreadable.append(found.key)
                 continue
             phase = phase_of(found, now)
+            if phase in _SENDING and found.is_in_shadow(self.metering_starts_at):
+                phase = Phase.SHADOW
             if phase in _SENDING and not self.metering_enabled:
                 phase = _unless_window_is_open(found, now)
             elif phase in _SENDING and found.waits_for_another_region(self.region):

@@ -289,6 +289,15 @@ class Settlement:
             case _:
                 return EpochSeconds(now + SHOWN_FOR)
 
+    def keep_in_shadow(self, entries: Sequence[DueEntry]) -> None:
+        """Settles usage of hours that are another meter's since they were recorded; it stays unsealed, so it takes what
+        is reported late."""
+        change = RecordChange(state="shadow", settled_at=epoch(self.clock()))
+        for entry in entries:
+            if self.store.change_if(entry.key, entry.seal, change, seen_state=entry.state, settled=True):
+                self.settled.add(entry.key)
+                self.report.count("shadow", entry.quantity)
+
     def forget(self, entries: Sequence[DueEntry]) -> None:
         """Takes what was told long enough ago out of the index."""
         for entry in entries:

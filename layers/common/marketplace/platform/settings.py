@@ -5,8 +5,11 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
+from datetime import datetime
 from types import MappingProxyType
 from typing import Annotated, Any, Self
+
+from marketplace.platform.clock import HOUR, epoch
 
 type OverageDimensions = Mapping[tuple[str, str], str]
 """(product code, overage dimension) -> the dimension whose entitlement is used up first."""
@@ -65,6 +68,14 @@ def _one_of(*words: str) -> Callable[[str], str]:
     return read
 
 
+def _hour(value: str) -> int:
+    """Reads the beginning of an hour, as 2027-01-31T14:00:00Z."""
+    moment = datetime.fromisoformat(value)
+    if moment.tzinfo is None or epoch(moment) % HOUR:
+        raise ValueError(f"{value!r} is not the beginning of an hour with a UTC offset")
+    return epoch(moment)
+
+
 def _number[N: (int, float)](kind: Callable[[str], N], least: float, most: float = math.inf) -> Callable[[str], N]:
     """Reads a number within bounds; `least` and `most` are allowed."""
 
@@ -84,7 +95,7 @@ class SettingsError(ValueError):
     """The environment does not hold valid settings; the message names each variable that is wrong."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Settings:
     """What template.yaml passes to the functions; each field is the lower-case name of its variable. A field that is no
     plain text is annotated with what reads it."""
@@ -107,6 +118,7 @@ class Settings:
     product_titles: Annotated[Mapping[str, str], _product_titles] = _NONE
     marketplace_console_url: str = ""
     metering_enabled: Annotated[bool, _yes_or_no] = False
+    metering_starts_at: Annotated[int, _hour] = 0
     seal_delay_minutes: Annotated[int, _number(int, 0, 720)] = 10
     metering_calls_per_second: Annotated[float, _number(float, 0.01, 100)] = 10.0
     metering_region: str = "us-east-1"

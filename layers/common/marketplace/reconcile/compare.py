@@ -22,7 +22,7 @@ from typing import Any
 
 from marketplace.platform.clock import MINUTE
 from marketplace.reconcile.difference import Acceptance, Difference, Kind
-from marketplace.reconcile.evidence import FRESH, METERED, RESOLVED, Entry, Gap, Quantity
+from marketplace.reconcile.evidence import FRESH, METERED, RESOLVED, SHADOW, Entry, Gap, Quantity
 from marketplace.reconcile.sorting import Sorter
 
 GAP_REACH = 5 * MINUTE
@@ -30,7 +30,8 @@ GAP_REACH = 5 * MINUTE
 
 type _Rows = Iterator[tuple[Any, ...]]
 _OURS, _THEIRS = 0, 1
-_ACCEPTED_BY_AWS = frozenset({METERED, FRESH, RESOLVED})
+_EXPECTED = frozenset({METERED, FRESH, RESOLVED, SHADOW})
+_MISSED = frozenset({METERED, SHADOW})
 
 
 def reconcile(
@@ -40,6 +41,7 @@ def reconcile(
     accepted: Iterable[Acceptance] = (),
     *,
     senders: Collection[str] | None = None,
+    others_until: int = 0,
     gaps: Sequence[Gap] = (),
     tolerance: Quantity = 0,
     shows_zeros: bool = True,
@@ -47,13 +49,16 @@ def reconcile(
     """Every difference between our entries and AWS's, in no particular order.
 
     prices: of a unit, by dimension. accepted: differences that carry a reason from then on; they are found all the
-    same. senders: the roles that send for us, by ARN or by name; None asks no entry for its sender. gaps: read after
-    `theirs` was, so the reader of `theirs` may fill it. tolerance: quantities that differ by no more count as equal,
-    for reports that round. shows_zeros: whether `theirs` has an entry for a quantity of 0; reports have none.
+    same. senders: the roles that send for us, by ARN or by name; None asks no entry for its sender. others_until:
+    usage of periods before this moment is another meter's to send. gaps: read after `theirs` was, so the reader of
+    `theirs` may fill it. tolerance: quantities that differ by no more count as equal, for reports that round.
+    shows_zeros: whether `theirs` has an entry for a quantity of 0; reports have none.
     """
     reasons = {one.difference_id: one.reason for one in accepted}
     with ExitStack() as files:
-        comparison = _Comparison(files, senders, gaps, tolerance, shows_zeros)
+        comparison = _Comparison(
+            files, senders=senders, others_until=others_until, gaps=gaps, tolerance=tolerance, shows_zeros=shows_zeros
+        )
         for found in comparison.differences(ours, theirs):
             price = None if prices is None else prices.get(found.dimension)
             priced = found if price is None else replace(found, money=price * Decimal(str(found.units)))
@@ -74,7 +79,7 @@ class _Key:
 
     @property
     def metered(self) -> Quantity:
-        return sum(entry.quantity for entry in self.ours if entry.state in _ACCEPTED_BY_AWS)
+        return sum(entry.quantity for entry in self.ours if entry.state in _EXPECTED)
 
     @property
     def shown(self) -> Quantity:
@@ -86,7 +91,7 @@ class _Key:
 
     @property
     def is_metered(self) -> bool:
-        return any(entry.state in _ACCEPTED_BY_AWS for entry in self.ours)
+        return any(entry.state in _EXPECTED for entry in self.ours)
 
     def told(self, kind: Kind, expected: Quantity) -> Difference:
         """The difference from the quantity that AWS is expected to show."""
@@ -109,13 +114,16 @@ class _Comparison:
     def __init__(
         self,
         files: ExitStack,
+        *,
         senders: Collection[str] | None,
+        others_until: int,
         gaps: Sequence[Gap],
         tolerance: Quantity,
         shows_zeros: bool,
     ) -> None:
         self._files = files
         self._senders = None if senders is None else frozenset(senders)
+        self._others_until = others_until
         self._gaps = gaps
         self._tolerance = tolerance
         self._shows_zeros = shows_zeros
@@ -142,7 +150,9 @@ class _Comparison:
             if place[:2] != series:
                 yield from _moved(missing, extra, rest)
                 series, missing, extra = place[:2], [], []
-            others_first = sorted(map(Entry._make, shown), key=lambda entry: self._is_ours(entry.sender))
+            others_first = sorted(
+                map(Entry._make, shown), key=lambda entry: self._is_rightful(entry.period, entry.sender)
+            )
             key = _Key([Entry._make(row) for row in mine], _once(others_first))
             if not key.theirs:
                 if self._is_missing(key):
@@ -155,21 +165,28 @@ class _Comparison:
 
     def _is_equal(self, mine: tuple[Any, ...], shown: tuple[Any, ...]) -> bool:
         """The common case, by the places of Entry's members: metered, of the same quantity, and sent by us."""
-        return mine[3] == shown[3] and mine[6] in _ACCEPTED_BY_AWS and self._is_ours(shown[5])
+        return mine[3] == shown[3] and mine[6] in _EXPECTED and self._is_rightful(shown[2], shown[5])
 
-    def _is_ours(self, sender: str) -> bool:
+    def _is_rightful(self, period: int, sender: str) -> bool:
+        """Whether the sender is one who is to send usage of this period."""
         known = self._senders
-        return known is None or not sender or sender in known or sender.rpartition("/")[2] in known
+        return (
+            period < self._others_until
+            or known is None
+            or not sender
+            or sender in known
+            or sender.rpartition("/")[2] in known
+        )
 
     def _is_missing(self, key: _Key) -> bool:
-        counted = [entry for entry in key.ours if entry.state == METERED]
+        counted = [entry for entry in key.ours if entry.state in _MISSED]
         return bool(counted) and (self._shows_zeros or key.metered != 0)
 
     def _told(self, key: _Key) -> Difference | None:
         """What differs where AWS shows something; None also where there is nothing of ours at all. Of a resolved
         conflict it is known that somebody else has sent it."""
         is_known = key.state == RESOLVED and key.shown == key.metered
-        if not is_known and not all(self._is_ours(entry.sender) for entry in key.theirs):
+        if not is_known and not all(self._is_rightful(entry.period, entry.sender) for entry in key.theirs):
             return key.told("sent_by_someone_else", key.metered)
         if not key.ours:
             return None
@@ -246,7 +263,7 @@ def _once(entries: list[Entry]) -> list[Entry]:
 def _moved(missing: list[_Key], extra: list[_Key], rest: Sorter) -> Iterator[Difference]:
     """What is missing of one payer and dimension, at another hour of it; the others go to the rest."""
     left = [entry for key in extra for entry in key.theirs]
-    for mine in (entry for key in missing for entry in key.ours if entry.state == METERED):
+    for mine in (entry for key in missing for entry in key.ours if entry.state in _MISSED):
         nearest = sorted(left, key=lambda entry: abs(entry.period - mine.period))
         same = next((entry for entry in nearest if _same_record(mine, entry)), None)
         if same is None:

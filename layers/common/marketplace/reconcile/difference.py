@@ -17,10 +17,10 @@ type Kind = Literal[
     "sent_by_someone_else",
     "unproven",
 ]
-"""only_ours: we hold it as metered, AWS does not show it. only_theirs: AWS shows it as accepted, we do not hold it as
-metered. other_quantity: AWS has another quantity of the hour. other_hour, other_identity: AWS has it at another hour or
-of another buyer. sent_by_someone_else: a role that is not ours has sent it. unproven: AWS left out the event that would
-show it."""
+"""only_ours: we hold it as metered, or leave it to another meter, and AWS does not show it. only_theirs: AWS shows it
+as accepted, we do not hold it as metered. other_quantity: AWS has another quantity of the hour. other_hour,
+other_identity: AWS has it at another hour or of another buyer. sent_by_someone_else: a role that is not ours has sent
+it. unproven: AWS left out the event that would show it."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind.__value__)
 

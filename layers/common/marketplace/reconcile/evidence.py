@@ -28,6 +28,9 @@ FRESH = "fresh"
 """The state of one that AWS has accepted so recently that the other side may not show it yet."""
 
 
+SHADOW = "shadow"
+"""The state of one that another meter is to send."""
+
 RESOLVED = "resolved"
 """The state of an entry of ours that another sender has metered: its quantity is what a person said that AWS has."""
 

@@ -75,7 +75,8 @@ class ReconciliationReport:
 @dataclass(slots=True)
 class ScheduledReconciliation:
     """`senders`: the roles that send usage for this deployment, by name or ARN; None asks no event for its sender.
-    `trail`: CloudTrail in the region that usage is sent to. `archive`: where old usage is, if it is archived."""
+    `trail`: CloudTrail in the region that usage is sent to. `archive`: where old usage is, if it is archived. Hours
+    before `metering_starts_at` are another meter's."""
 
     usage: Table
     subscriptions: Table
@@ -85,6 +86,7 @@ class ScheduledReconciliation:
     sleep: Callable[[float], None]
     senders: Collection[str] | None = None
     archive: Objects | None = None
+    metering_starts_at: int = 0
 
     def run(self, time_left: Callable[[], float]) -> ReconciliationReport:
         """Compares the days that are ready, until `time_left` gives no more seconds. Raises AwsError and
@@ -121,7 +123,14 @@ class ScheduledReconciliation:
         )
         known = {one.id for one in store.differences(day)}
         kept: list[Difference] = []
-        for found in reconcile(ours, theirs, accepted=store.acceptances(day), senders=self.senders, gaps=gaps):
+        for found in reconcile(
+            ours,
+            theirs,
+            accepted=store.acceptances(day),
+            senders=self.senders,
+            others_until=self.metering_starts_at,
+            gaps=gaps,
+        ):
             report.found[found.kind] += 1
             if len(kept) < MOST_STORED:
                 kept.append(found)

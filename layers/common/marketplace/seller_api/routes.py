@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 from pydantic import BaseModel
 
+from marketplace.archive.content import ArchiveError
 from marketplace.dynamodb.paging import InvalidCursorError
 from marketplace.entitlements.entitlements import Entitlements
 from marketplace.entitlements.store import UnknownSubscriptionError
@@ -118,7 +119,7 @@ class SellerRoutes:
         except (RequestError, InvalidCursorError, UnicodeError) as error:
             return _counted(request, _problem(_problem_of_request(error)))
         except AwsError as error:
-            return replace(_problem(_problem_of_aws(error)), error=f"{type(error).__name__} {error.code}")
+            return replace(_problem(_problem_of_aws(error)), error=_logged(error))
 
     def claim(self, request: Request) -> Answer:
         query_of(request, NoQuery)
@@ -273,7 +274,9 @@ class SellerRoutes:
             raise ProblemError(problems.NOT_METERED)
         subscription_id = subscription_id_of(request)
         hour = None if body.hour is None else hour_of(epoch(body.hour))
-        made = self.usage_approval.decide(subscription_id, body.decision, dimension=body.dimension, hour=hour)
+        made = self.usage_approval.decide(
+            subscription_id, body.decision, request.caller, dimension=body.dimension, hour=hour
+        )
         if made is None:
             raise ProblemError(problems.SUBSCRIPTION_UNKNOWN)
         content = {"subscription_id": subscription_id, **asdict(made)}
@@ -342,6 +345,11 @@ _BY_KEY = {route.key: route for route in ROUTES}
 _VALIDATION = "validate=true"
 
 
+def known_route(key: object) -> str | None:
+    """The key of a route, for a log line: whatever else an event holds in its place is content."""
+    return key if isinstance(key, str) and key in _BY_KEY else None
+
+
 @contextmanager
 def _claim_problems() -> Iterator[None]:
     """What a claim, a release or a transfer is refused with, as the API answers it."""
@@ -390,8 +398,15 @@ def _problem_of_request(error: Exception) -> Problem:
     return problems.PARAMETER_INVALID
 
 
+def _logged(error: AwsError) -> str:
+    """What the log says of an error. AWS's messages may hold what no log may; the archive's own do not."""
+    return str(error) if isinstance(error, ArchiveError) else f"{type(error).__name__} {error.code}"
+
+
 def _problem_of_aws(error: AwsError) -> Problem:
     match error:
+        case ArchiveError():
+            return problems.INTERNAL
         case ThrottledError():
             return problems.BUSY
         case UnavailableError():

@@ -1,7 +1,7 @@
 """A statement: what one subscription used in a month, by day, dimension and tag set, and what became of it.
 
-Of every line and of every total, what was recorded is what is included in a contract, metered, refused and still open,
-together. Days are days in UTC of the hours that the usage was booked to, as AWS bills them.
+Of every line and of every total, what was recorded is what is included in a contract, metered, refused, still open and
+in shadow, together. Days are days in UTC of the hours that the usage was booked to, as AWS bills them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,6 +25,7 @@ _PLACE: Mapping[State, str] = {
     "rejected": "refused",
     "conflict": "refused",
     "unbillable": "refused",
+    "shadow": "shadow",
 }
 """Where the units of a metering record count, by its state. What was refused may be sent again until AWS's window
 closes."""
@@ -35,7 +36,8 @@ _UNSETTLED = frozenset({"open", "held", "rejected", "awaiting_approval"})
 @dataclass(frozen=True, slots=True)
 class Units:
     """Units of usage. `credit` is what of `metered` has to be credited to the buyer: a contract includes it, as turned
-    out later, or another sender has metered it. `adjusted` is what of `metered` billing adjustments have given back."""
+    out later, or another sender has metered it. `adjusted` is what of `metered` billing adjustments have given back.
+    `shadow` is of hours before metering starts, which another meter bills."""
 
     included: int = 0
     metered: int = 0
@@ -43,10 +45,11 @@ class Units:
     open: int = 0
     credit: int = 0
     adjusted: int = 0
+    shadow: int = 0
 
     @property
     def recorded(self) -> int:
-        return self.included + self.metered + self.refused + self.open
+        return self.included + self.metered + self.refused + self.open + self.shadow
 
     def __add__(self, other: "Units") -> "Units":
         return Units(*(getattr(self, name) + getattr(other, name) for name in COLUMNS))

@@ -23,6 +23,7 @@ CLOSING_TIMER = "closing_timer"
 START_TIMER = "start_timer"
 RECONCILED = "reconciled"
 COMPARED = "compared"
+CONFLICT_RESOLVED = "conflict_resolved"
 
 MAX_DELAY_SECONDS = 900
 """The longest that SQS holds a message back (SQS Developer Guide: message timers)."""

@@ -43,6 +43,7 @@ type Kind = Literal[
     "Entitlements Changed",
     "Usage Rejected",
     "Usage Conflict",
+    "Conflict Resolved",
     "Usage Not Billable",
     "Usage Awaiting Approval",
     "Usage Released",

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from marketplace.dynamodb import keys
 from marketplace.dynamodb.table import Table
 from marketplace.dynamodb.update import Update
+from marketplace.ledger.change import UsageChange
 from marketplace.ledger.deadlines import refuse_at
 from marketplace.ledger.recent import recent_records
 from marketplace.ledger.record import Approval, MeteringRecord
@@ -44,6 +45,7 @@ class _Request:
 
     subscription: Subscription
     wanted: Approval
+    caller: str
     now: EpochSeconds
     named: bool
 
@@ -61,6 +63,18 @@ class _Request:
             return record.made_due(self.now, refused_from(self.subscription, record.hour))
         return None
 
+    def told_of(self, record: MeteringRecord) -> UsageChange:
+        """The decision, as the timeline tells it."""
+        return UsageChange(
+            what="usage approved" if self.wanted == "approved" else "usage refused",
+            at=self.now,
+            by=self.caller,
+            name=record.key.sk,
+            dimension=record.dimension,
+            hour=record.hour,
+            units=record.quantity,
+        )
+
 
 class UsageApproval:
     """Stores what the seller decides; the next metering run carries it out."""
@@ -71,10 +85,16 @@ class UsageApproval:
         self._clock = clock
 
     def decide(
-        self, subscription_id: str, choice: Choice, *, dimension: str | None = None, hour: EpochSeconds | None = None
+        self,
+        subscription_id: str,
+        choice: Choice,
+        caller: str,
+        *,
+        dimension: str | None = None,
+        hour: EpochSeconds | None = None,
     ) -> Decided | None:
         """Decides about what awaits approval, in one dimension or all, of one hour or all. None: there is no such
-        subscription.
+        subscription. Each decision is written with an entry of the timeline, which names the caller.
 
         Can be repeated. Raises AwsError when DynamoDB gives no answer; some records may be decided then, and the same
         request goes on with the rest.
@@ -83,7 +103,8 @@ class UsageApproval:
         if subscription is None:
             return None
         now = epoch(self._clock())
-        request = _Request(subscription, _STORED[choice], now, named=dimension is not None and hour is not None)
+        named = dimension is not None and hour is not None
+        request = _Request(subscription, _STORED[choice], caller, now, named)
         decided: list[dict[str, Any]] = []
         undecided: list[dict[str, Any]] = []
         written = 0
@@ -116,7 +137,9 @@ class UsageApproval:
             if change is None:
                 break
             update, after = change
-            if self._table.update_if(record.key, update):
+            told = request.told_of(record).to_item(record.subscription_id)
+            writes = [self._table.update_action(record.key, update), self._table.put_action(told)]
+            if self._table.write_together(writes) is None:
                 return after, True
             item = self._table.get(record.key)
             if item is None:

@@ -396,7 +396,7 @@ def _obstacles(part: _Part, reasons: Sequence[Mapping[str, Any]], in_use: Mappin
         elif index < len(names):
             known[names[index]] = from_item(reason["Item"])
         elif index == len(names):
-            obstacle = why_not_added(reason.get("Item"), part.total)
+            obstacle = why_not_added(reason.get("Item"), part.total, shadow=job.record.state == "shadow")
         else:
             obstacle = obstacle or "changed"
     return NotBooked(known, obstacle)

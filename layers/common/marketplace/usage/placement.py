@@ -1,7 +1,7 @@
 """Which subscription, hour and metering record take each reported usage record."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from marketplace.dynamodb.keys import Key
@@ -31,10 +31,11 @@ from marketplace.usage.results import (
 
 @dataclass(frozen=True, slots=True)
 class Billing:
-    """A subscription that can take usage, and when."""
+    """A subscription that can take usage, and when. `shadow`: of hours that another meter bills."""
 
     subscription: Subscription
     period: Period
+    shadow: bool = False
 
 
 @dataclass(slots=True)
@@ -97,9 +98,16 @@ def moment_of(report: UsageReport, now: EpochSeconds) -> EpochSeconds:
 
 
 def entry_for(
-    index: int, report: UsageReport, name: RecordName, subscriptions: Mapping[str, Subscription], now: EpochSeconds
+    index: int,
+    report: UsageReport,
+    name: RecordName,
+    subscriptions: Mapping[str, Subscription],
+    now: EpochSeconds,
+    *,
+    starts_at: int,
 ) -> Entry | Rejection:
-    """The entry of a report with this name, or why no hour can take it now."""
+    """The entry of a report with this name, or why no hour can take it now. Usage of hours before `starts_at` is
+    another meter's: it stays before, and what is ours stays from then on."""
     subscription = subscriptions.get(report.named_subscription)
     if subscription is None:
         return UNKNOWN
@@ -116,8 +124,10 @@ def entry_for(
     usable = [billing for billing in billings if isinstance(billing, Billing)]
     if not usable:
         return own if isinstance(own, Rejection) else NOT_ACTIVE
-    hours = ((billing, hour) for billing in usable for hour in booking_hours(moment, billing.period, now))
     own_hour = usable[0].period.own_hour(moment)
+    if starts_at:
+        usable = [_divided(billing, starts_at, shadow=own_hour < starts_at) for billing in usable]
+    hours = ((billing, hour) for billing in usable for hour in booking_hours(moment, billing.period, now))
     return Entry(index, report, name, own_hour, hours, usable[0], own_hour)
 
 
@@ -136,6 +146,15 @@ def _billing(subscription: Subscription, now: EpochSeconds) -> Billing | Rejecti
         until=cutover if subscription.migrated_to else None,
     )
     return Billing(subscription, period)
+
+
+def _divided(billing: Billing, starts_at: int, *, shadow: bool) -> Billing:
+    """The part of it before, or from, the hour at which metering starts."""
+    period = billing.period
+    if shadow:
+        until = starts_at if period.until is None else min(period.until, starts_at)
+        return replace(billing, period=replace(period, until=until), shadow=True)
+    return replace(billing, period=replace(period, since=max(period.since, starts_at)))
 
 
 def _refusal(subscription: Subscription, now: EpochSeconds) -> Rejection | None:
@@ -213,6 +232,8 @@ def job_for(group: Sequence[Entry], seal_delay: int, now: EpochSeconds) -> Job:
         due_at=period.due_at(entry.hour, seal_delay, now),
         refuse_at=period.refuse_at(entry.hour),
     )
+    if entry.billing.shadow:
+        return Job(record.in_shadow(now), bookings_of(group))
     return Job(record, bookings_of(group), period.closing_deadline is not None)
 
 

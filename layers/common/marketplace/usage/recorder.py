@@ -107,7 +107,8 @@ class _Request:
 @dataclass(slots=True)
 class UsageRecorder:
     """Records usage. `sleep`, `monotonic` (seconds) and `jitter` (0 to 1) are what a retry waits with; without `terms`
-    all usage is metered. Unless `metering_enabled`, nothing new is recorded: what is recorded is to be billed."""
+    all usage is metered. Unless `metering_enabled`, nothing new is recorded: what is recorded is to be billed, but for
+    hours before `metering_starts_at`, which another meter bills."""
 
     store: UsageStore
     subscriptions: Subscriptions
@@ -119,6 +120,7 @@ class UsageRecorder:
     parallel: int = _PARALLEL
     terms: Terms | None = None
     metering_enabled: bool = True
+    metering_starts_at: int = 0
 
     def record(self, records: Sequence[object], *, validate: bool = False) -> list[dict[str, object]]:
         """One result per record, in order: recorded, duplicate, conflict or rejected (docs/integration.md describes
@@ -147,7 +149,9 @@ class UsageRecorder:
         entries: list[Entry] = []
         for index in request.firsts:
             report = request.reports[index]
-            entry = entry_for(index, report, request.names[index], subscriptions, request.now)
+            entry = entry_for(
+                index, report, request.names[index], subscriptions, request.now, starts_at=self.metering_starts_at
+            )
             if isinstance(entry, Rejection):
                 request.results[index] = Rejected(report.id, entry)
             elif not self.metering_enabled:
