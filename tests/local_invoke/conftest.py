@@ -6,7 +6,6 @@ The servers end with the module: moto keeps its state in modules, and another te
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -200,12 +199,13 @@ def _serving(command: str, built: Path, env_json: Path, overrides: str) -> Itera
 
 @contextmanager
 def started(command: Sequence[str], log: TextIO) -> Iterator[subprocess.Popen[bytes]]:
-    """SAM CLI, which removes its containers when it is interrupted."""
+    """SAM CLI, whose servers remove their containers when they are terminated. The background processes of a shell
+    ignore an interrupt."""
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment())
     try:
         yield process
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         try:
             process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
