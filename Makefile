@@ -97,8 +97,9 @@ check-template: $(VENV)/.installed $(SAM_ENV)/.installed $(CHECKOV_ENV)/.install
 check-locks: $(VENV)/.installed
 	$(BIN)/python -m tools.locks --check
 
+# By folders, and not the files with the most tests first: the longest tests are few to a file, and would end alone.
 test: $(VENV)/.installed ## every test this machine can run
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 FAST := tests/unit tests/template tests/functions
 test-fast: $(VENV)/.installed ## the tests for every few minutes: nothing slow, no container, no server, no browser

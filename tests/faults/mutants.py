@@ -315,14 +315,14 @@ MUTANTS = (
     Mutant(
         "a sealed hour takes usage",
         "ledger/record",
-        "(#seal = :unsealed AND #quantity <= :room)",
-        "((#seal = :unsealed OR attribute_exists(#seal)) AND #quantity <= :room)",
+        "#seal = :unsealed AND #quantity <= :room",
+        "(#seal = :unsealed OR attribute_exists(#seal)) AND #quantity <= :room",
     ),
     Mutant(
         "an hour grows beyond int32",
         "ledger/record",
-        "(#seal = :unsealed AND #quantity <= :room)",
-        "(#seal = :unsealed AND (#quantity <= :room OR attribute_exists(#quantity)))",
+        "#seal = :unsealed AND #quantity <= :room",
+        "#seal = :unsealed AND (#quantity <= :room OR attribute_exists(#quantity))",
     ),
     Mutant(
         "a contract's units are given out twice",
