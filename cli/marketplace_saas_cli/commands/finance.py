@@ -19,6 +19,9 @@ from marketplace_saas_cli.reconciling import Outcome, accept, accepted_in, with_
 Price = Annotated[
     list[str] | None, typer.Option(help="[PRODUCT/ or SUBSCRIPTION/]DIMENSION=PRICE of a unit; repeatable")
 ]
+TrailFiles = Annotated[
+    Path | None, typer.Option(help="a folder with a copy of a trail's files, in place of the event history")
+]
 PriceFile = Annotated[Path | None, typer.Option(help="a file of lines DIMENSION,PRICE")]
 
 
@@ -79,9 +82,7 @@ def reconcile(
     context: typer.Context,
     first: From = None,
     last: To = None,
-    trail: Annotated[
-        Path | None, typer.Option(help="a folder with a copy of a trail's files, in place of the event history")
-    ] = None,
+    trail: TrailFiles = None,
     report: Annotated[Path | None, typer.Option(help="a seller report, in place of CloudTrail")] = None,
     price: Price = None,
     prices: PriceFile = None,

@@ -1,15 +1,14 @@
 """`shadow`: what would be other than it is, if this deployment had metered the hours that another meter still bills."""
 
 from collections import Counter
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from marketplace.platform.clock import DAY, HOUR, hour_of, iso
 from marketplace.reconcile.evidence import period_of
 from marketplace_saas_cli import walks
-from marketplace_saas_cli.commands.finance import Price, PriceFile, evidence_lines
+from marketplace_saas_cli.commands.finance import Price, PriceFile, TrailFiles, evidence_lines
 from marketplace_saas_cli.commands.options import From, To
 from marketplace_saas_cli.context import session_of
 from marketplace_saas_cli.exits import FINE, TROUBLE, RefusedError
@@ -26,9 +25,7 @@ def shadow(
     context: typer.Context,
     first: From = None,
     last: To = None,
-    trail: Annotated[
-        Path | None, typer.Option(help="a folder with a copy of a trail's files, in place of the event history")
-    ] = None,
+    trail: TrailFiles = None,
     price: Price = None,
     prices: PriceFile = None,
 ) -> None:
