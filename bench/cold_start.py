@@ -72,8 +72,8 @@ def build_slim(folder: Path) -> Path:
 
 def build_plain(folder: Path) -> Path:
     """Build the same requirements, boto3 and our package by SAM's own Python builder and answer its content."""
-    ours = shutil.ignore_patterns("Makefile", "build_layer.py", "requirements.in", "__pycache__")
-    shutil.copytree(LAYER, folder / "common", ignore=ours)
+    of_our_build = ("Makefile", "build_layer.py", "dataclass_methods.py", "requirements.in")
+    shutil.copytree(LAYER, folder / "common", ignore=shutil.ignore_patterns(*of_our_build, "__pycache__"))
     locked = (ROOT / "requirements-run.txt").read_text()
     with (folder / "common" / "requirements.txt").open("a") as requirements:
         for name in PLAIN_ONLY:

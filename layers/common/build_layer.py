@@ -74,20 +74,20 @@ class LayerError(Exception):
     """The layer cannot be built on this machine, or would not be right."""
 
 
-def install(architecture: str, version: str, target: Path) -> None:
-    """Install the locked packages for one architecture and Python, whatever machine and Python this is."""
-    platforms = (f"manylinux_2_28_{architecture}", f"manylinux_2_17_{architecture}", f"manylinux2014_{architecture}")
+def install(version: str, target: Path, architecture: str | None = None) -> None:
+    """Install the locked packages for one version of Python, for Lambda of one architecture or for this machine."""
+    names = ("manylinux_2_28", "manylinux_2_17", "manylinux2014") if architecture else ()
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-compile"),
             *("--require-hashes", "--no-deps", "--only-binary=:all:", "--implementation", "cp"),
-            *("--python-version", version, *(word for name in platforms for word in ("--platform", name))),
+            *("--python-version", version, *(f"--platform={name}_{architecture}" for name in names)),
             *("--target", str(target), "-r", str(SOURCE / "requirements.txt")),
         ],
         check=False,
     )
     if done.returncode != 0:
-        raise LayerError(f"pip could not install the layer's packages for {architecture}; see above")
+        raise LayerError(f"pip could not install the layer's packages for {architecture or 'this machine'}; see above")
 
 
 def merge(first: Path, second: Path) -> None:
@@ -207,6 +207,25 @@ def python_of(version: str) -> str:
     raise LayerError(f"the layer's bytecode must be Python {version}'s, and there is no python{version} to compile it")
 
 
+def add_dataclass_methods(package: Path, version: str, python: str) -> None:
+    """Add the methods of the package's dataclasses as a module of its own, which the package imports first. The modules
+    are imported to see them, with the packages for this machine."""
+    with tempfile.TemporaryDirectory() as scratch:
+        install(version, Path(scratch))
+        shutil.copytree(package, Path(scratch) / package.name)
+        made = subprocess.run(
+            [python, "-I", "-B", "-S", "-X", "no_debug_ranges", str(SOURCE / "dataclass_methods.py"), scratch],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if made.returncode != 0:
+        raise LayerError(f"the methods of the dataclasses could not be made: {made.stderr.strip()}")
+    (package / "_dataclass_methods.py").write_text(made.stdout)
+    with (package / "__init__.py").open("a") as beginning:
+        beginning.write("\nfrom marketplace import _dataclass_methods\n")
+
+
 def compile_to_bytecode(root: Path, python: str) -> None:
     """Compile every module; a fixed hash seed keeps the bytes the same from one build to the next."""
     done = subprocess.run(
@@ -227,13 +246,14 @@ def build(artifacts: Path, version: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         installed = [Path(scratch) / architecture for architecture in ARCHITECTURES]
         for architecture, target in zip(ARCHITECTURES, installed, strict=True):
-            install(architecture, version, target)
+            install(version, target, architecture)
         merge(*installed)
         root = artifacts / "python"
         shutil.rmtree(root, ignore_errors=True)
         shutil.copytree(installed[0], root)
     prune(root)
     shutil.copytree(SOURCE / "marketplace", root / "marketplace", ignore=shutil.ignore_patterns("__pycache__"))
+    add_dataclass_methods(root / "marketplace", version, python)
     compile_to_bytecode(root, python)
     for path in (artifacts, *artifacts.rglob("*")):
         path.chmod(0o755 if path.is_dir() or path.suffix == ".so" else 0o644)
