@@ -288,6 +288,8 @@ class _Reader:
             return self._arn(name)
         if attribute in ("QueueName", "Name"):
             return self._physical(name)
+        if attribute == "VersionNumber":
+            return "1"
         raise TemplateError(f"{name}.{attribute} is not known on one machine")
 
     def _condition(self, name: str) -> bool:

@@ -32,7 +32,8 @@ def values(declared: Mapping[str, Any]) -> st.SearchStrategy[str]:
         return st.sampled_from([str(value) for value in declared["AllowedValues"]])
     if declared["Type"] == "Number":
         return st.integers(int(declared["MinValue"]), int(declared["MaxValue"])).map(str)
-    return st.from_regex(declared["AllowedPattern"], fullmatch=True)
+    most = int(declared.get("MaxLength", 4096))  # CloudFormation's own
+    return st.from_regex(declared["AllowedPattern"], fullmatch=True).filter(lambda value: len(value) <= most)
 
 
 def ends(declared: Mapping[str, Any]) -> list[str]:

@@ -58,10 +58,10 @@ def version_faults(old: Stack, new: Stack) -> list[str]:
         function, version = alias["FunctionName"].strip("<>"), alias["FunctionVersion"].strip("<>").partition(".")[0]
         if function not in old.resources or not old.of("AWS::Lambda::Version"):
             continue
-        same = old.resources[function].properties == new.resources[function].properties
+        is_changed = update.changed(function, old, new)
         is_new = version not in old.resources or update.replaced(version, old, new)
-        if same == is_new:
+        if is_changed != is_new:
             faults.append(
-                f"{function} is {'the same' if same else 'changed'}, its version is {'new' if is_new else 'old'}"
+                f"{function} is {'changed' if is_changed else 'the same'}, its version is {'new' if is_new else 'old'}"
             )
     return faults

@@ -56,6 +56,12 @@ def replaced(name: str, old: Stack, new: Stack) -> bool:
     return _lost(name, old, new) is not None
 
 
+def changed(name: str, old: Stack, new: Stack) -> bool:
+    """Whether an update changes a resource: its properties, or what another resource has in their place."""
+    before, after = (one.resources[name].properties for one in (old, new))
+    return before != after or any(replaced(other, old, new) for other in _named([before], old))
+
+
 def _lost(name: str, old: Stack, new: Stack) -> Lost | None:
     before = old.resources[name]
     if name not in new.resources:

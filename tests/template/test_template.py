@@ -1,9 +1,8 @@
-"""The wiring: routes and who may call them, queues, tables, logs, alarms, and what the functions are told."""
+"""The wiring: routes and who may call them, queues, tables, logs and alarms."""
 
 import json
 import re
 import tomllib
-from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ from functions.resolve_customer import app as resolve_customer
 from marketplace.lifecycle.notifications import MeasureWaiting, QueueMessage, parsed
 from marketplace.lifecycle.outcomes import GAUGE_OF_WAITING
 from marketplace.platform.clock import DAY, HOUR, MINUTE
-from marketplace.platform.settings import Settings
 from marketplace.registration.routes import SELLER_PATHS
 from marketplace.subscriptions.waiting import Kind
 from tests.support.translated import of_type, resources
@@ -45,19 +43,7 @@ SELLER_ROUTES = {
     ("post", "/subscriptions/{subscription_id}/usage/approval"),
     ("get", "/subscriptions/{subscription_id}/usage/{record_id+}"),
 }
-ENDPOINTS = {
-    "AWS_ENDPOINT_URL_DYNAMODB",
-    "AWS_ENDPOINT_URL_SQS",
-    "AWS_ENDPOINT_URL_EVENTBRIDGE",
-    "AWS_ENDPOINT_URL_MARKETPLACE_METERING",
-    "AWS_ENDPOINT_URL_MARKETPLACE_ENTITLEMENT_SERVICE",
-    "AWS_ENDPOINT_URL_MARKETPLACE_AGREEMENT",
-    "AWS_ENDPOINT_URL_STS",
-    "AWS_ENDPOINT_URL_CLOUDTRAIL",
-    "MARKETPLACE_CONSOLE_URL",
-}
 OWN_KEY = {"Fn::GetAtt": ["DataKey", "Arn"]}
-POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL"}
 
 
 def _routes() -> dict[tuple[str, str], dict[str, Any]]:
@@ -127,51 +113,6 @@ def test_the_access_log_never_holds_what_a_url_or_a_body_may_carry() -> None:
     assert not variables & {"path", "rawPath", "queryString", "requestOverride", "authorizer.claims"}
     assert {"routeKey", "status", "requestId", "identity.sourceIp"} <= variables
     assert json.loads(logged)["route"] == "$context.routeKey"
-
-
-@pytest.mark.parametrize("function", sorted(template.resources("AWS::Serverless::Function")))
-def test_the_environment_is_what_settings_reads(function: str) -> None:
-    variables = of_type("AWS::Lambda::Function")[function]["Environment"]["Variables"]
-    assert set(variables) == {field.name.upper() for field in fields(Settings)} | POWERTOOLS | ENDPOINTS
-
-
-def test_a_deployed_function_has_no_endpoint_of_its_own() -> None:
-    variables = of_type("AWS::Lambda::Function")["MeterUsageFunction"]["Environment"]["Variables"]
-    declared = template.load()
-    for name in ENDPOINTS:
-        condition, _, otherwise = variables[name]["Fn::If"]
-        assert (condition, otherwise) == ("OnOneMachine", {"Ref": "AWS::NoValue"})
-    assert declared["Conditions"]["OnOneMachine"] == {"Fn::Equals": [{"Ref": "Stage"}, "local"]}
-    refused = declared["Rules"]["StageIsDeployable"]["Assertions"][0]["Assert"]
-    assert refused == {"Fn::Not": [{"Fn::Equals": [{"Ref": "Stage"}, "local"]}]}
-
-
-def test_the_defaults_of_the_template_are_those_of_the_settings() -> None:
-    parameters = template.load()["Parameters"]
-    globals_ = template.load()["Globals"]["Function"]["Environment"]["Variables"]
-    for field in fields(Settings):
-        parameter = parameters.get(globals_[field.name.upper()].get("Ref"), {})
-        if isinstance(parameter.get("Default"), int) or field.name == "metering_region":
-            assert field.default == parameter["Default"], field.name
-
-
-def _extreme(declared: dict[str, Any], end: int, otherwise: str) -> str:
-    """The first (0) or last (-1) value that a parameter allows, if it says so."""
-    bounds = [declared[name] for name in ("MinValue", "MaxValue") if name in declared]
-    return str((declared.get("AllowedValues") or bounds or [otherwise])[end])
-
-
-def test_settings_take_every_value_that_a_parameter_allows() -> None:
-    parameters = template.load()["Parameters"]
-    globals_ = template.load()["Globals"]["Function"]["Environment"]["Variables"]
-    formed = {"OVERAGE_DIMENSIONS", "METERING_STARTS_AT"}  # tests/unit/test_settings.py has their values
-    for end in (0, -1):
-        environ = {
-            name: _extreme(parameters.get(value["Ref"], {}), end, "" if name in formed else "something")
-            for name, value in globals_.items()
-            if isinstance(value, dict) and "Ref" in value
-        }
-        assert Settings.from_env(environ).metering_enabled is (environ["METERING_ENABLED"] == "true")
 
 
 def test_timeouts_and_memory() -> None:
