@@ -2,7 +2,7 @@
 
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.support.machine", "tests.support.log_scan"]
+pytest_plugins = ["tests.support.machine", "tests.support.log_scan", "tests.support.measured"]
 
 # No property fails because the machine is slow.
 settings.register_profile("any_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
