@@ -64,6 +64,16 @@ def body() -> dict[str, Any]:
     return content
 
 
+def test_the_dashboard_shows_the_stacks_region_wherever_it_is_opened() -> None:
+    """A dashboard is in the console of every region, and a widget without a region is of the one that is open
+    (CloudWatch API Reference, "PutDashboard" and "Dashboard Body Structure and Syntax")."""
+    for widget in body()["widgets"]:
+        if widget["type"] == "metric":
+            assert widget["properties"]["region"] == "${AWS::Region}", widget["properties"]["title"]
+        elif widget["type"] == "alarm":
+            assert all(re.fullmatch(r"\$\{\w+\.Arn\}", alarm) for alarm in widget["properties"]["alarms"])
+
+
 def shown() -> Iterator[Metric]:
     for widget in body()["widgets"]:
         for namespace, name, *dimensions in widget["properties"].get("metrics", ()):
