@@ -18,7 +18,7 @@ from tests.rehearsal import schemas
 NO_VALUE = object()
 ACCOUNT = "123456789012"
 STACK = "marketplace-saas"
-_PSEUDO: Mapping[str, Any] = {
+PSEUDO: dict[str, Any] = {
     "AWS::Region": "us-east-1",
     "AWS::AccountId": ACCOUNT,
     "AWS::Partition": "aws",
@@ -153,8 +153,8 @@ class _Solver:
         return True
 
     def _ref(self, name: str, at: str) -> Any:
-        if name in _PSEUDO:
-            return _PSEUDO[name]
+        if name in PSEUDO:
+            return PSEUDO[name]
         if name in self._parameters:
             return self._parameters[name]
         self._needs(name, at)

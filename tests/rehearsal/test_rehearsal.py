@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.rehearsal import moto_stack
+from tests.rehearsal import moto_stack, resolver
 from tests.rehearsal.__main__ import rehearse
 from tests.rehearsal.parameters import at_least, combinations, ends
 from tests.rehearsal.rehearsal import previous, rehearsed, upgrade_faults, version_faults
@@ -62,6 +62,15 @@ def stack(**given: str) -> Stack:
 def test_any_parameters_deploy_update_and_change(data: st.DataObject) -> None:
     both = combinations(template.load())
     assert rehearse(data.draw(both), data.draw(both)) == []
+
+
+@pytest.mark.parametrize("given", [{}, ALL])
+def test_a_stack_may_have_the_longest_name(given: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """128 characters: CloudFormation API Reference, "CreateStack"."""
+    for name, value in resolver.PSEUDO.items():
+        if isinstance(value, str):
+            monkeypatch.setitem(resolver.PSEUDO, name, value.replace(resolver.STACK, "s" * 128))
+    assert stack(**given).faults == []
 
 
 @pytest.mark.slow
