@@ -41,13 +41,13 @@ def deployment_faults(parameters: Mapping[str, str]) -> list[str]:
 
 def upgrade_faults(old: Stack, new: Stack) -> list[str]:
     """What is wrong with an update to another template, with the same parameters."""
-    return [*map(str, update.lost(old, new)), *update.route_faults(old, new)]
+    return [*map(str, update.lost(old, new)), *update.index_faults(old, new), *update.route_faults(old, new)]
 
 
 def change_faults(old: Stack, new: Stack) -> list[str]:
     """What is wrong with an update to other parameters. They may switch off what they switched on."""
     lost = [str(one) for one in update.lost(old, new) if one.properties]
-    return [*lost, *update.route_faults(old, new), *version_faults(old, new)]
+    return [*lost, *update.index_faults(old, new), *update.route_faults(old, new), *version_faults(old, new)]
 
 
 def version_faults(old: Stack, new: Stack) -> list[str]:

@@ -204,6 +204,32 @@ def test_settings_of_a_route_that_is_not_there_are_found(key: str) -> None:
     assert f"settings for {key}" in faults(lambda t: properties(t, "HttpApi")["RouteSettings"].update({key: {}}))
 
 
+def indexes(source: dict[str, Any], table: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = properties(source, table)["GlobalSecondaryIndexes"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda t: indexes(t, "UsageTable")[0]["Projection"]["NonKeyAttributes"].append("hour"),
+            "the index due changes",
+        ),
+        (lambda t: indexes(t, "SubscriptionsTable")[0]["KeySchema"].pop(), "the index by_account changes"),
+        (lambda t: indexes(t, "UsageTable")[0].update(IndexName="late"), "due, late come or go"),
+        (lambda t: indexes(t, "SubscriptionsTable").clear(), "by_account, by_status, waiting come or go"),
+    ],
+)
+def test_an_index_that_cannot_be_changed_so_is_found(change: Change, said: str) -> None:
+    assert said in upgrade(change)
+
+
+def test_one_index_may_be_added() -> None:
+    another = {"IndexName": "by_seal", "KeySchema": [{"AttributeName": "sk", "KeyType": "HASH"}]}
+    assert upgrade(lambda t: indexes(t, "UsageTable").append(another)) == ""
+
+
 # -- versions of functions --------------------------------------------------------------------------------
 
 

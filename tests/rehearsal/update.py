@@ -83,6 +83,25 @@ def _named(values: list[Any], stack: Stack) -> set[str]:
     return {name for name in re.findall(r"<<(\w+)", json.dumps(values)) if name in stack.resources}
 
 
+def index_faults(old: Stack, new: Stack) -> list[str]:
+    """The tables whose indexes CloudFormation does not change so: it adds one or removes one in an update, never both,
+    and changes none ("AWS::DynamoDB::Table", GlobalSecondaryIndexes)."""
+    found = []
+    before, after = (stack.of("AWS::DynamoDB::Table") for stack in (old, new))
+    for name in before.keys() & after.keys():
+        was, becomes = (_indexes(tables[name]) for tables in (before, after))
+        changed = [index for index in was if index in becomes and was[index] != becomes[index]]
+        found += [f"{name}: the index {index} changes" for index in changed]
+        other = sorted(was.keys() ^ becomes.keys())
+        if len(other) > 1:
+            found.append(f"{name}: the indexes {', '.join(other)} come or go in one update")
+    return found
+
+
+def _indexes(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {index["IndexName"]: index for index in table.get("GlobalSecondaryIndexes", ())}
+
+
 # -- routes and their settings ----------------------------------------------------------------------------
 
 
