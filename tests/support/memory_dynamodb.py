@@ -346,11 +346,12 @@ class MemoryDynamoDB:
             for change in behind:
                 change()
 
-    def items(self, table: str) -> list[Item]:
-        """Everything in a table, in the order of its keys; for assertions."""
+    def items(self, table: str, having: str = "") -> list[Item]:
+        """Everything in a table, or what has one attribute, in the order of its keys; for assertions."""
         with self._lock:
             runs = sorted(self._tables[table].runs.items(), key=_first)
-            return [_handed_out(run.items[position]) for _, run in runs for position in run.order]
+            items = (run.items[position] for _, run in runs for position in run.order)
+            return [_handed_out(item) for item in items if not having or having in item]
 
     # Tables
 

@@ -382,8 +382,8 @@ class World:
 
     def stored(self, state: str | None = None) -> list[dict[str, Any]]:
         """Our metering records, in one state or all."""
-        items = [from_item(item) for item in self._all_items(self.tables.usage)]
-        return [item for item in items if "seal" in item and state in {None, item["state"]}]
+        items = [from_item(item) for item in self._all_items(self.tables.usage, having="seal")]
+        return [item for item in items if state in {None, item["state"]}]
 
     def subscription_items(self) -> list[dict[str, Any]]:
         return [from_item(item) for item in self._all_items(self.tables.subscriptions)]
@@ -391,14 +391,14 @@ class World:
     def allocations(self) -> list[dict[str, Any]]:
         return [from_item(item) for item in self._all_items(self.tables.usage) if keys.is_allocation(item["sk"]["S"])]
 
-    def _all_items(self, table: str) -> list[dict[str, Any]]:
+    def _all_items(self, table: str, having: str = "") -> list[dict[str, Any]]:
         if isinstance(self.dynamodb, MemoryDynamoDB):
-            return self.dynamodb.items(table)
+            return self.dynamodb.items(table, having)
         found: list[dict[str, Any]] = []
         start: dict[str, Any] = {}
         while True:
             page = self.dynamodb.scan(TableName=table, **start)
-            found += page["Items"]
+            found += [item for item in page["Items"] if not having or having in item]
             if not page.get("LastEvaluatedKey"):
                 return found
             start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
