@@ -137,5 +137,8 @@ def test_a_client_that_waf_keeps_out_for_a_quarter_of_an_hour_raises_an_alarm(
 
 def test_two_stacks_of_an_account_count_apart() -> None:
     acl = of_type("AWS::WAFv2::WebACL")["BuyersWebAcl"]
+    id_of_the_stack = {"Fn::Select": [2, {"Fn::Split": ["/", {"Ref": "AWS::StackId"}]}]}
     for one in (acl, *acl["Rules"]):
-        assert "${AWS::StackName}" in one["VisibilityConfig"]["MetricName"]["Fn::Sub"]
+        text, values = one["VisibilityConfig"]["MetricName"]["Fn::Sub"]
+        assert "${Unique}" in text
+        assert values == {"Unique": id_of_the_stack}
