@@ -8,8 +8,9 @@ compile.
 One layer serves both architectures, since SAM tells a makefile build nothing of the one that was chosen: the compiled
 modules of both stand side by side under names that say which is whose. What only costs start-up time or size goes: the
 data of AWS services that are not called, documentation and what makes it, type stubs, unused parts of Powertools. The
-bytecode holds no columns of source lines, which only the marks in a traceback need. It is never checked against its
-source at run time, which saves a file look-up for every module, and the same input gives the same bytes.
+methods of dataclasses are compiled here and not at every start. The bytecode holds no columns of source lines, which
+only the marks in a traceback need. It is never checked against its source at run time, which saves a file look-up for
+every module, and the same input gives the same bytes.
 """
 
 import gzip

@@ -149,7 +149,7 @@ def engine(request: pytest.FixtureRequest) -> Engine:
         return cast("Engine", request.getfixturevalue("memory"))
     case = request.node.callspec.params.get("case", request.node.originalname)
     if reason := LOCAL_DIFFERS.get(case):
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))  # a difference that is gone fails
     return Engine(request.getfixturevalue("local_dynamodb"), request.getfixturevalue("local_tables"))
 
 
@@ -620,7 +620,7 @@ class TestTheStandInAlone:
 
     @pytest.mark.parametrize("call", UNKNOWN)
     def test_what_it_does_not_know_it_refuses_aloud(self, memory: Engine, call: Call) -> None:
-        with pytest.raises(NotImplementedError):
+        with pytest.raises(NotImplementedError):  # rather than an answer that DynamoDB would not give
             call(memory)
 
     def test_its_errors_are_those_of_boto3(self, memory: Engine) -> None:

@@ -1,7 +1,8 @@
 """A plugin of pytest: of which tests the coverage is measured.
 
-Measuring takes as long again as the code that is measured. Tests that run the product in processes of its own, or
-through thousands of histories of the same lines, are played without it; the bar holds for what all others cover.
+Measuring takes as long again as the code that is measured. Tests that run the product in processes of its own, or not
+at all, or through thousands of histories of the same lines, are played without it; the bar holds for what all others
+cover.
 """
 
 from collections.abc import Generator
